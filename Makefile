@@ -1,0 +1,31 @@
+# Everything that needs the environment depends on .venv/ready, which installs it once.
+.PHONY: quickstart mini test lint lock
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+PYTHON ?= python3.11
+UV = uv==0.13.9
+
+quickstart: .venv/ready  ## Table 1 and figure 3 on handwritten digits, in minutes
+	snakemake results/quickstart/table1.csv results/quickstart/figure3.png
+
+mini: .venv/ready  ## the real CIFAR-10 at a hundredth of the paper's length
+	snakemake results/mini/table1.csv results/mini/figure3.png
+
+test: .venv/ready lint  ## every test
+	pytest -n 2
+
+lint: .venv/ready
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check $(UV)
+	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes requirements.lock
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+lock:  ## requirements.lock, from pyproject.toml
+	.venv/bin/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	    --python-version 3.11 --group dev pyproject.toml --output-file requirements.lock

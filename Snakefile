@@ -1,0 +1,25 @@
+"""
+From raw images to the papers' tables.
+
+    snakemake results/quickstart/table1.csv      minutes on 2 cores, no network needed
+    snakemake results/mini/table1.csv            the real CIFAR-10 at a hundredth of the length
+    snakemake results/table1.csv                 the paper
+
+Each preset in config/ names its tables; their rows decide which nets are trained. Add -n to see what would run.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.10")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        outputs(PLANS["results"]),

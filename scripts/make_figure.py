@@ -1,0 +1,21 @@
+#!/usr/bin/env python
+"""Draw a figure as PNG and SVG: python scripts/make_figure.py results/quickstart/figure3.png"""
+
+import argparse
+from pathlib import Path
+
+from fspkd.errors import run_command
+from fspkd.figures import draw_figure, write_figure
+from fspkd.plan import plan_for
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path, help="the figure's PNG file")
+    args = parser.parse_args()
+    plan = plan_for(args.output.parent)
+    write_figure(draw_figure(plan, args.output.stem), args.output)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,22 @@
+#!/usr/bin/env python
+"""Write a table as CSV, Markdown and LaTeX: python scripts/make_table.py results/quickstart/table1.csv"""
+
+import argparse
+from pathlib import Path
+
+from fspkd.errors import run_command
+from fspkd.plan import plan_for
+from fspkd.tables import make_table, write_table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path, help="the table's CSV file")
+    args = parser.parse_args()
+    plan = plan_for(args.output.parent)
+    write_table(make_table(plan, args.output.stem), plan, args.output.stem, args.output)
+    print(args.output.with_suffix(".md").read_text())
+
+
+if __name__ == "__main__":
+    run_command(main)

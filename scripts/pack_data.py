@@ -1,0 +1,34 @@
+#!/usr/bin/env python
+"""Pack a data set that a preset names into one file: python scripts/pack_data.py data/digits-0123456789.npz
+
+FSPKD_DATA_<NAME> in the environment says where the images of data set <NAME> lie on this machine.
+"""
+
+import argparse
+from pathlib import Path
+
+from fspkd.data import save_packed
+from fspkd.errors import UserError, run_command
+from fspkd.plan import load_plans
+from fspkd.sources import read_source
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path, help="the packed file; its name says which data set")
+    args = parser.parse_args()
+    sets = {data.path: data for plan in load_plans().values() for data in plan.data.values()}
+    if args.output not in sets:
+        raise UserError(
+            f"{args.output}: no preset in config/ has such a data set; there is: {', '.join(map(str, sets))}."
+        )
+    packed = read_source(sets[args.output])
+    save_packed(packed, args.output)
+    for split, images in packed.images.items():
+        print(
+            f"{split}: {len(images)} images of {images.shape[1:]}, {len(packed.classes)} classes, from {packed.source}"
+        )
+
+
+if __name__ == "__main__":
+    run_command(main)

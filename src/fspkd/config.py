@@ -1,0 +1,355 @@
+"""What a preset may say: frozen models that refuse unknown keys, and the loader that explains what is wrong.
+
+Imports no torch, so that planning a workflow is quick.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from fspkd.errors import UserError
+
+# YAML 1.1 reads 1e-3 as text; accepting text for numbers with a fraction spares users that trap.
+Real = Annotated[float, Field(strict=False, allow_inf_nan=False)]
+PositiveReal = Annotated[Real, Field(gt=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
+NetReference = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9_]+/[1-9][0-9]*$", description="row/net, counted from 1"),
+]
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+# --- data -------------------------------------------------------------------------------------------------
+
+
+class Augment(Settings):
+    """Training-time augmentation: zero padding on each side, in pixels, with a random crop; random flips."""
+
+    pad: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+
+
+class DataSettings(Settings):
+    """A data set. `sha256`, where given, pins its content: any source of the same images is the same data set."""
+
+    name: Identifier
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    size: PositiveInt | None = Field(None, description="resize every image to size x size pixels")
+    augment: Augment = Augment()
+
+
+class Digits(DataSettings):
+    """scikit-learn's bundled handwritten digits: 8x8 grey images, needs no network."""
+
+    source: Literal["digits"]
+
+
+class Torchvision(DataSettings):
+    """A data set that torchvision downloads and checks."""
+
+    source: Literal["torchvision"]
+    dataset: Literal["CIFAR10", "CIFAR100", "SVHN", "MNIST"]
+
+
+class ImageFolder(DataSettings):
+    """A folder {train,test}/<class>/*, or a tar or zip of one."""
+
+    source: Literal["imagefolder"]
+    path: str
+
+
+Data = Annotated[Digits | Torchvision | ImageFolder, Field(discriminator="source")]
+
+
+# --- networks and schedules -------------------------------------------------------------------------------
+
+
+class Network(Settings):
+    """A CIFAR residual net of 6n+2 layers; `width` channels in the first section, doubled twice."""
+
+    depth: PositiveInt
+    width: PositiveInt
+
+    @field_validator("depth")
+    @classmethod
+    def _six_n_plus_two(cls, depth: int) -> int:
+        if depth < 8 or (depth - 2) % 6:
+            raise ValueError("must be 6n+2: 8, 14, 20, 26, 32, ...")
+        return depth
+
+
+class Phase(Settings):
+    """A learning rate, used until (and not at) an iteration counted from the start of the stage."""
+
+    until: PositiveInt
+    rate: PositiveReal
+
+
+class Optimizer(Settings):
+    """What every stage shares. `decay_batchnorm`: weight decay reaches batch norm's scales and shifts."""
+
+    batch_size: PositiveInt
+    momentum: Annotated[Real, Field(ge=0, lt=1)]
+    weight_decay: Annotated[Real, Field(ge=0)]
+    decay_batchnorm: bool
+    evaluate_every: PositiveInt = Field(description="iterations between measurements of the test accuracy")
+
+
+# --- methods: how a stage trains --------------------------------------------------------------------------
+
+
+class CrossEntropy(Settings):
+    """Ordinary training on the labels."""
+
+    method: Literal["cross_entropy"]
+    schedule: Identifier
+
+
+class KnowledgeDistillation(Settings):
+    """Cross-entropy plus a weighted cross-entropy to the teacher's softened outputs; the weight falls linearly."""
+
+    method: Literal["kd"]
+    schedule: Identifier
+    teacher: NetReference
+    temperature: PositiveReal = 3.0
+    weight_start: Annotated[Real, Field(ge=0)] = 4.0
+    weight_end: Annotated[Real, Field(ge=0)] = 1.0
+
+
+class Fsp(Settings):
+    """FSP matrices, eq. (2). `layers`: the two layers of a matrix; `shuffle`: how the teacher's channels are permuted."""
+
+    method: Literal["fsp"]
+    schedule: Identifier
+    teacher: NetReference
+    layers: Literal["section", "module"] = "section"
+    reduction: Literal["mean", "sum"] = "mean"
+    weight: PositiveReal = 1.0
+    shuffle: Literal["none", "channel", "tied", "independent"] = "none"
+
+
+class Hint(Settings):
+    """FitNet hints at the ends of the named sections, through 1x1 regressors."""
+
+    method: Literal["hint"]
+    schedule: Identifier
+    teacher: NetReference
+    sections: Annotated[tuple[Literal[1, 2, 3], ...], Field(strict=False, min_length=1)]
+    reduction: Literal["mean", "sum"] = "sum"
+
+    @field_validator("sections")
+    @classmethod
+    def _rising(cls, sections: tuple[int, ...]) -> tuple[int, ...]:
+        if list(sections) != sorted(set(sections)):
+            raise ValueError("must rise, each section once")
+        return sections
+
+
+Method = Annotated[CrossEntropy | KnowledgeDistillation | Fsp | Hint, Field(discriminator="method")]
+
+
+# --- rows, tables, figures --------------------------------------------------------------------------------
+
+
+class Row(Settings):
+    """Nets trained alike. `start`: scratch, or the net whose weights all of them start from.
+
+    `stage1`: how it trains, or the row whose shared stage 1 serves these nets too.
+    """
+
+    data: Identifier
+    network: Identifier
+    nets: PositiveInt
+    start: Literal["scratch"] | NetReference = "scratch"
+    stage1: Method | Identifier | None = None
+    stage1_shared: bool = Field(True, description="one stage 1 for all nets of the row, or one each")
+    stage2: Method
+
+
+class Table(Settings):
+    """Rows by the label that the paper prints; `reference`: its published numbers, beside this preset."""
+
+    title: str
+    reference: str
+    rows: dict[str, Identifier]
+
+
+class Figure(Settings):
+    """Training loss and test accuracy over the iterations of stage 2, a curve a net."""
+
+    title: str
+    curves: dict[str, NetReference]
+
+
+class Preset(Settings):
+    """Everything that decides what is computed; where it runs is the business of profiles."""
+
+    name: Identifier
+    results: Annotated[str, Field(pattern=r"^results(/[a-z0-9_-]+)?$")]
+    seed: Annotated[int, Field(ge=0)]
+    divide_schedules: PositiveInt = 1
+    data: dict[Identifier, Data]
+    networks: dict[Identifier, Network]
+    schedules: dict[Identifier, Annotated[tuple[Phase, ...], Field(strict=False, min_length=1)]]
+    training: Optimizer
+    rows: dict[Identifier, Row]
+    tables: dict[Identifier, Table]
+    figures: dict[Identifier, Figure] = {}
+
+    @model_validator(mode="after")
+    def _check_references(self) -> "Preset":
+        problems = []
+
+        def known(kind: str, name: str, where: str) -> None:
+            names = getattr(self, kind)
+            if name not in names:
+                problems.append(f"{where} = {name!r}: no such entry in {kind}{suggest(name, names)}")
+
+        def net(reference: str, where: str) -> None:
+            row, index = reference.split("/")
+            known("rows", row, where)
+            if row in self.rows and int(index) > self.rows[row].nets:
+                problems.append(f"{where} = {reference!r}: row {row!r} has only {self.rows[row].nets} nets")
+
+        for name, phases in self.schedules.items():
+            untils = [phase.until for phase in phases]
+            if untils != sorted(set(untils)):
+                problems.append(f"schedules.{name}: goes backwards: 'until' must rise, and is {untils}")
+            if any(until % self.divide_schedules for until in untils):
+                problems.append(
+                    f"schedules.{name}: {untils} do not divide by divide_schedules = {self.divide_schedules}"
+                )
+        for name, row in self.rows.items():
+            known("data", row.data, f"rows.{name}.data")
+            known("networks", row.network, f"rows.{name}.network")
+            if row.start != "scratch":
+                net(row.start, f"rows.{name}.start")
+            if isinstance(row.stage1, str):
+                known("rows", row.stage1, f"rows.{name}.stage1")
+                lender = self.rows.get(row.stage1)
+                if lender and (not lender.stage1_shared or lender.stage1 is None or isinstance(lender.stage1, str)):
+                    problems.append(f"rows.{name}.stage1 = {row.stage1!r}: that row has no shared stage 1 of its own")
+                if row.start != "scratch":
+                    problems.append(f"rows.{name}: start = {row.start!r} has no effect beside another row's stage 1")
+            for stage in ("stage1", "stage2"):
+                method = getattr(row, stage)
+                if method and not isinstance(method, str):
+                    known("schedules", method.schedule, f"rows.{name}.{stage}.schedule")
+                    if teacher := getattr(method, "teacher", None):
+                        net(teacher, f"rows.{name}.{stage}.teacher")
+            if row.stage2.method not in ("cross_entropy", "kd"):
+                problems.append(f"rows.{name}.stage2.method = {row.stage2.method!r}: does not train the classifier")
+        for name, table in self.tables.items():
+            for label, row in table.rows.items():
+                known("rows", row, f"tables.{name}.rows.{label}")
+        for name, figure in self.figures.items():
+            for label, reference in figure.curves.items():
+                net(reference, f"figures.{name}.curves.{label}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+# --- loading ----------------------------------------------------------------------------------------------
+
+
+def suggest(name: str, names: Any) -> str:
+    """'; did you mean ...' for a close match among names, else what there is."""
+    close = difflib.get_close_matches(str(name), [str(n) for n in names], 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there is: {', '.join(map(str, names)) or 'nothing'}"
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, which PyYAML would silently let the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict:
+    try:
+        content = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read: {error.strerror}. Name a preset file, such as config/mini.yaml."
+        ) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a preset is a mapping of keys to values, and this holds {type(content).__name__}.")
+    return content
+
+
+def _merge(base: Any, over: Any) -> Any:
+    """`over` laid on `base`, mapping by mapping; anything else, or another source or method, replaces what was there."""
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    if any(tag in over and over[tag] != base.get(tag) for tag in ("source", "method")):
+        return over
+    return {
+        **base,
+        **{key: _merge(base[key], value) if key in base else value for key, value in over.items()},
+    }
+
+
+def _explain(error: ValidationError, path: Path, parent: Path | None, own: dict) -> str:
+    """One paragraph for pydantic's findings: file, key, value, and what to do."""
+    findings = []
+    for item in error.errors():
+        keys = [str(k) for k in item["loc"]]
+        content, shown = own, []
+        for key in keys:  # pydantic puts a union's tag into the location; it is no key of the file
+            shown.append(key)
+            content = content.get(key) if isinstance(content, dict) else None
+        file = path if parent is None or (keys and keys[0] in own) else parent
+        where = ".".join(shown) or "preset"
+        match item["type"]:
+            case "extra_forbidden":
+                findings.append(f"{file}: {where} = {item['input']!r}: unknown key; remove it or correct its name")
+            case "missing":
+                findings.append(f"{file}: {where}: missing; this key must be given")
+            case "value_error":
+                findings.append(f"{file}: {where + ': ' if keys else ''}{item['ctx']['error']}")
+            case _:
+                findings.append(f"{file}: {where} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+    return ". ".join(findings) + "."
+
+
+def load_preset(path: Path) -> Preset:
+    """The preset in a YAML file; `extends: NAME` takes NAME.yaml beside it as the base that the file changes.
+
+    Raises UserError, naming file, key and value, for anything that is not a valid preset.
+    """
+    path = Path(path)
+    own = _read_yaml(path)
+    parent = path.with_name(f"{own.pop('extends')}.yaml") if "extends" in own else None
+    merged = own
+    if parent is not None:
+        base = _read_yaml(parent)
+        if "extends" in base:
+            raise UserError(f"{path}: extends {parent}, which extends another preset itself: extend that one directly.")
+        merged = _merge(base, own)
+    merged["name"] = path.stem
+    try:
+        return Preset.model_validate(merged)
+    except ValidationError as error:
+        raise UserError(_explain(error, path, parent, own)) from None

@@ -1,0 +1,22 @@
+"""Errors that a user can act on, and how a command reports them."""
+
+import sys
+import textwrap
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something that the user must change: the message names the file, key and value and what to do."""
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command; a UserError ends it with one paragraph on stderr and exit status 1, not a traceback."""
+    try:
+        main()
+    except UserError as error:
+        message = " ".join(str(error).split())
+        print(
+            textwrap.fill(f"error: {message}", 120, break_long_words=False, break_on_hyphens=False),
+            file=sys.stderr,
+        )
+        raise SystemExit(1) from None

@@ -1,0 +1,38 @@
+"""Writing files so that nothing half-written is ever taken for whole, and checking that they are what they were."""
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+from fspkd.errors import UserError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside `path`, flush to disk, then rename: readers see the old content or the new, never a part.
+
+    Raises UserError where the disk is full or the folder cannot be written; the old content is then untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "Free some space" if full else "Make the folder writable"
+        raise UserError(
+            f"{path}: cannot be written: {error.strerror}. {advice} and run the same command again: "
+            f"what was there before is untouched, and a training goes on from its last checkpoint."
+        ) from None
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

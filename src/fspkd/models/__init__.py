@@ -1,0 +1,5 @@
+"""Networks with named tap points."""
+
+from fspkd.models.resnet import CifarResNet
+
+__all__ = ["CifarResNet"]

@@ -1,0 +1,105 @@
+"""CIFAR residual nets of 6n+2 layers [He et al. 2016, section 4.2], as the FSP paper uses them."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fspkd.config import Network
+
+
+class ResidualModule(nn.Module):
+    """conv-BN-ReLU-conv-BN, plus the shortcut, then ReLU: (B, Cin, H, W) to (B, Cout, H/stride, W/stride).
+
+    The shortcut has no parameters: it subsamples, and fills the new channels with zeros.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.stride = stride
+        self.new_channels = channels_out - channels_in
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
+        if self.stride > 1:
+            x = x[:, :, :: self.stride, :: self.stride]
+        if self.new_channels:
+            x = F.pad(x, (0, 0, 0, 0, 0, self.new_channels))
+        return F.relu(y + x, inplace=True)
+
+
+class CifarResNet(nn.Module):
+    """Stem, three sections of n modules, global average pooling, one linear layer.
+
+    Taps are named `stem`, `section1` to `section3` (outputs), and `section1.first` to `section3.first` (the output
+    of the section's first module). Weights are drawn from `generator` by MSRA initialisation: normal, variance
+    2 / fan-in [He et al. 2015, eq. 10].
+    """
+
+    STAGES = ("stem", "section1", "section2", "section3")
+
+    def __init__(
+        self,
+        network: Network,
+        channels_in: int,
+        classes: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        modules = (network.depth - 2) // 6
+        width = network.width
+        self.stem = nn.Sequential(
+            nn.BatchNorm2d(channels_in),
+            nn.Conv2d(channels_in, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+        self.section1 = self._section(modules, width, width, 1)
+        self.section2 = self._section(modules, width, 2 * width, 2)
+        self.section3 = self._section(modules, 2 * width, 4 * width, 2)
+        self.linear = nn.Linear(4 * width, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    @staticmethod
+    def _section(modules: int, channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
+        rest = [ResidualModule(channels_out, channels_out, 1) for _ in range(modules - 1)]
+        return nn.Sequential(ResidualModule(channels_in, channels_out, stride), *rest)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] to logits (B, classes)."""
+        return self.linear(self.taps(x, ("section3",))["section3"].mean((2, 3)))
+
+    def taps(self, x: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """The feature maps (B, C, H, W) at the named taps; computes nothing beyond the last of them."""
+        found = {}
+        for stage in self.stages_to(names):
+            blocks = [getattr(self, stage)] if stage == "stem" else getattr(self, stage)
+            for number, block in enumerate(blocks):
+                x = block(x)
+                if number == 0 and f"{stage}.first" in names:
+                    found[f"{stage}.first"] = x
+            if stage in names:
+                found[stage] = x
+        return found
+
+    @classmethod
+    def stages_to(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The stages that the named taps need, in order."""
+        last = max(cls.STAGES.index(name.split(".")[0]) for name in names)
+        return cls.STAGES[: last + 1]
+
+    def parameters_to(self, names: tuple[str, ...]) -> list[nn.Parameter]:
+        """The parameters that the named taps depend on."""
+        return [p for stage in self.stages_to(names) for p in getattr(self, stage).parameters()]
+
+    @staticmethod
+    def channels(network: Network, tap: str) -> int:
+        """The channels of the feature map at a tap."""
+        return network.width * {"stem": 1, "section1": 1, "section2": 2, "section3": 4}[tap.split(".")[0]]

@@ -1,0 +1,1 @@
+"""One engine for training from scratch, stage 1 and stage 2."""

@@ -1,0 +1,35 @@
+"""Progress of a run: a bar on a terminal, a line now and then in a log file."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class Progress:
+    def __init__(self, name: str, done: int, total: int) -> None:
+        self.name, self.total, self.first = name, total, done
+        self.started = self.last_line = time.monotonic()
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(total=total, initial=done, desc=name, unit="it", dynamic_ncols=True) if terminal else None
+
+    def update(self, done: int, loss: float, test_accuracy: float | None) -> None:
+        """Show where the run is, after `done` iterations."""
+        state = f"loss {loss:.4g}" + ("" if test_accuracy is None else f", test {test_accuracy:.2f} %")
+        if self.bar is not None:
+            self.bar.set_postfix_str(state, refresh=False)
+            self.bar.update(done - self.bar.n)
+        elif time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES or done == self.total:
+            self.last_line = time.monotonic()
+            speed = (done - self.first) / (self.last_line - self.started)
+            left = (self.total - done) / speed if speed else float("nan")
+            print(
+                f"{self.name}: {done}/{self.total} iterations, {state}, {speed:.3g} it/s, {left:.0f} s left",
+                flush=True,
+            )
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,17 @@
+"""Learning rates and loss weights over the iterations of a stage."""
+
+from fspkd.config import Phase
+
+
+def learning_rate(schedule: tuple[Phase, ...], iteration: int) -> float:
+    """The rate of an iteration, counted from 0: that of the first phase whose `until` it has not reached.
+
+    Raises IndexError beyond the last phase.
+    """
+    return next(phase.rate for phase in schedule if iteration < phase.until)
+
+
+def progress(schedule: tuple[Phase, ...], iteration: int) -> float:
+    """How far the stage is: 0 at its first iteration, 1 at its last."""
+    last = schedule[-1].until - 1
+    return iteration / last if last else 0.0
