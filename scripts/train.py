@@ -13,19 +13,10 @@ from fspkd.plan import plan_for
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "folder",
-        type=Path,
-        help="the run's folder; the preset that plans it is found by it",
-    )
+    parser.add_argument("folder", type=Path, help="the run's folder; the preset that plans it is found by it")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default the GPU where there is one")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    parser.add_argument(
-        "--checkpoint-seconds",
-        type=float,
-        default=30,
-        help="between checkpoints (default: 30)",
-    )
+    parser.add_argument("--checkpoint-seconds", type=float, default=30, help="between checkpoints (default: 30)")
     args = parser.parse_args()
     run = plan_for(args.folder.parent.parent).run(args.folder.name)  # before torch, so that a mistake is told at once
 

@@ -16,11 +16,7 @@ def pad_images(images_NHWC: Tensor, pad: int) -> Tensor:
 
 
 def crop_and_flip(
-    padded_NHWC: Tensor,
-    index_B: Tensor,
-    offsets_B2: Tensor,
-    flips_B: Tensor,
-    size: tuple[int, int],
+    padded_NHWC: Tensor, index_B: Tensor, offsets_B2: Tensor, flips_B: Tensor, size: tuple[int, int]
 ) -> Tensor:
     """Images `index` cropped at (top, left) `offsets` to `size` (height, width), mirrored where `flips`: (B, h, w, C).
 

@@ -8,14 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fspkd.errors import UserError
 
@@ -24,10 +17,7 @@ Real = Annotated[float, Field(strict=False, allow_inf_nan=False)]
 PositiveReal = Annotated[Real, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
-NetReference = Annotated[
-    str,
-    Field(pattern=r"^[a-z0-9_]+/[1-9][0-9]*$", description="row/net, counted from 1"),
-]
+NetReference = Annotated[str, Field(pattern=r"^[a-z0-9_]+/[1-9][0-9]*$", description="row/net, counted from 1")]
 
 
 class Settings(BaseModel):
@@ -305,10 +295,7 @@ def _merge(base: Any, over: Any) -> Any:
         return over
     if any(tag in over and over[tag] != base.get(tag) for tag in ("source", "method")):
         return over
-    return {
-        **base,
-        **{key: _merge(base[key], value) if key in base else value for key, value in over.items()},
-    }
+    return {**base, **{key: _merge(base[key], value) if key in base else value for key, value in over.items()}}
 
 
 def _explain(error: ValidationError, path: Path, parent: Path | None, own: dict) -> str:

@@ -41,15 +41,9 @@ class PackedData:
     def in_canonical_order(self) -> "PackedData":
         images, labels = {}, {}
         for split in SPLITS:
-            hashes = np.array(
-                [hashlib.sha256(image.tobytes()).digest() for image in self.images[split]],
-                dtype="S32",
-            )
+            hashes = np.array([hashlib.sha256(image.tobytes()).digest() for image in self.images[split]], dtype="S32")
             order = np.lexsort((hashes, self.labels[split]))
-            images[split], labels[split] = (
-                self.images[split][order],
-                self.labels[split][order].astype(np.int64),
-            )
+            images[split], labels[split] = (self.images[split][order], self.labels[split][order].astype(np.int64))
         return PackedData(images, labels, self.classes, self.source)
 
 
@@ -73,14 +67,7 @@ def load_packed(path: Path) -> PackedData:
         damaged = data.sha256 != facts["sha256"]
     except FileNotFoundError:
         raise UserError(f"{path}: no such packed data set. Make it with: snakemake {path}") from None
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        zipfile.BadZipFile,
-        EOFError,
-        NotImplementedError,
-    ):
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError):
         damaged = True
     if damaged:
         raise UserError(f"{path}: this packed data set is damaged. Delete it and make it again: snakemake {path}")

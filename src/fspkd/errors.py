@@ -15,8 +15,5 @@ def run_command(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         message = " ".join(str(error).split())
-        print(
-            textwrap.fill(f"error: {message}", 120, break_long_words=False, break_on_hyphens=False),
-            file=sys.stderr,
-        )
+        print(textwrap.fill(f"error: {message}", 120, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
         raise SystemExit(1) from None

@@ -34,11 +34,7 @@ def accuracy_and_loss(logits_NK: Tensor, labels_N: Tensor) -> tuple[float, float
 def save_predictions(path: Path, logits_NK: Tensor, labels_N: Tensor) -> None:
     """Write the softmax outputs (N, K) float32 and the labels (N,) of the test images as an .npz file."""
     buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        probabilities=logits_NK.softmax(1).cpu().numpy(),
-        labels=labels_N.cpu().numpy(),
-    )
+    np.savez(buffer, probabilities=logits_NK.softmax(1).cpu().numpy(), labels=labels_N.cpu().numpy())
     write_atomically(path, buffer.getvalue())
 
 

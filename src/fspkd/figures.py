@@ -48,10 +48,7 @@ def draw_figure(plan: Plan, name: str) -> plt.Figure:
 def write_figure(drawing: plt.Figure, png: Path) -> None:
     """Write a figure as PNG, and beside it as SVG; the same data gives the same bytes."""
     plt.rcParams["svg.hashsalt"] = "fspkd"
-    for path, options in (
-        (png, {"dpi": 200}),
-        (png.with_suffix(".svg"), {"metadata": {"Date": None}}),
-    ):
+    for path, options in ((png, {"dpi": 200}), (png.with_suffix(".svg"), {"metadata": {"Date": None}})):
         buffer = io.BytesIO()
         drawing.savefig(buffer, format=path.suffix[1:], **options)
         write_atomically(path, buffer.getvalue())

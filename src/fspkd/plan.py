@@ -11,17 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from fspkd.config import (
-    Augment,
-    Data,
-    Method,
-    Network,
-    Optimizer,
-    Phase,
-    Preset,
-    Settings,
-    load_preset,
-)
+from fspkd.config import Augment, Data, Method, Network, Optimizer, Phase, Preset, Settings, load_preset
 from fspkd.errors import UserError
 
 CONFIG = Path("config")
@@ -161,23 +151,10 @@ class Plan:
         self.rows[name] = nets
         return nets
 
-    def _make(
-        self,
-        row_name: str,
-        number: int | None,
-        stage: int,
-        method: Method,
-        start: Run | None,
-    ) -> Run:
+    def _make(self, row_name: str, number: int | None, stage: int, method: Method, start: Run | None) -> Run:
         preset, row = self.preset, self.preset.rows[row_name]
         teacher = self.net(method.teacher) if getattr(method, "teacher", None) else None
-        stream = "-".join(
-            [
-                row_name,
-                *([str(number)] if number else []),
-                *(["stage1"] if stage == 1 else []),
-            ]
-        )
+        stream = "-".join([row_name, *([str(number)] if number else []), *(["stage1"] if stage == 1 else [])])
         data = self.data[row.data]
         self._check_fit(stream, method, row.network, start, teacher)
         spec = RunSpec(
@@ -201,14 +178,7 @@ class Plan:
         run = Run(spec, folder, row_name, number, stage, data, start, teacher)
         return self.runs.setdefault(run.id, run)
 
-    def _check_fit(
-        self,
-        stream: str,
-        method: Method,
-        network: str,
-        start: Run | None,
-        teacher: Run | None,
-    ) -> None:
+    def _check_fit(self, stream: str, method: Method, network: str, start: Run | None, teacher: Run | None) -> None:
         own = self.preset.networks[network]
         if start and start.spec.network != own:
             raise UserError(

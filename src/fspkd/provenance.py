@@ -14,16 +14,7 @@ RECORDED = ("numpy", "torch", "torchvision", "scikit-learn", "pillow")
 
 def git_commit() -> str | None:
     """The commit of the repository that the package lies in, with '-dirty' where tracked files differ from it."""
-    command = [
-        "git",
-        "-C",
-        str(PACKAGE),
-        "describe",
-        "--always",
-        "--abbrev=40",
-        "--dirty",
-        "--exclude=*",
-    ]
+    command = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
@@ -43,10 +34,7 @@ def provenance() -> dict[str, object]:
     return {
         "git_commit": git_commit(),
         "package_sha256": package_sha256(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in RECORDED},
-        },
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in RECORDED}},
         "host": socket.gethostname(),
         "job_id": os.environ.get("SLURM_JOB_ID"),
     }

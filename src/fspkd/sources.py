@@ -65,10 +65,7 @@ def _is_archive(path: Path) -> bool:
 
 def _find_splits(root: Path) -> Path | None:
     """The folder that holds train/ and test/: root, or a single folder inside it, as archives often have."""
-    for folder in (
-        root,
-        *(sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else ()),
-    ):
+    for folder in (root, *(sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else ())):
         if all((folder / split).is_dir() for split in SPLITS):
             return folder
     return None
@@ -162,21 +159,13 @@ def _with_retries(download: Callable[[], object]) -> object:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return download()
-        except (
-            urllib.error.URLError,
-            ConnectionError,
-            TimeoutError,
-            RuntimeError,
-        ) as error:
+        except (urllib.error.URLError, ConnectionError, TimeoutError, RuntimeError) as error:
             if attempt == ATTEMPTS:
                 raise UserError(
                     f"{DOWNLOADS}: the download failed {ATTEMPTS} times: {error}. Try again later or, where there is no "
                     f"network, set {LOCATION_VARIABLE.format(name='<NAME>')} to a folder or archive with the images."
                 ) from None
-            print(
-                f"download failed ({error}); attempt {attempt + 1} of {ATTEMPTS} follows",
-                flush=True,
-            )
+            print(f"download failed ({error}); attempt {attempt + 1} of {ATTEMPTS} follows", flush=True)
             time.sleep(2**attempt)
 
 

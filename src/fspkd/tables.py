@@ -79,9 +79,6 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     write_atomically(csv.with_suffix(".md"), markdown.encode())
     text = shown.replace({"‡": "$^\\ddagger$", "†": "$^\\dagger$", r"\*": "$^*$"}, regex=True)
     latex = text.to_latex(
-        index=False,
-        caption=note,
-        label=f"tab:{name}",
-        column_format="l" + "r" * (shown.shape[1] - 1),
+        index=False, caption=note, label=f"tab:{name}", column_format="l" + "r" * (shown.shape[1] - 1)
     )
     write_atomically(csv.with_suffix(".tex"), latex.encode())

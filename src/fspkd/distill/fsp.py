@@ -10,11 +10,7 @@ from fspkd.streams import generator
 
 # The two taps of each of the three matrices.
 PAIRS = {
-    "section": (
-        ("stem", "section1"),
-        ("section1", "section2"),
-        ("section2", "section3"),
-    ),
+    "section": (("stem", "section1"), ("section1", "section2"), ("section2", "section3")),
     "module": tuple((f"section{i}.first", f"section{i}") for i in (1, 2, 3)),
 }
 
@@ -86,31 +82,15 @@ class FspObjective(nn.Module):
             self.register_buffer(f"rows{number}", rows)
             self.register_buffer(f"columns{number}", columns)
 
-    def forward(
-        self,
-        student: nn.Module,
-        teacher: nn.Module,
-        x: Tensor,
-        y: Tensor,
-        progress: float,
-    ) -> Tensor:
+    def forward(self, student: nn.Module, teacher: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
         with torch.no_grad():
             targets = self._matrices(teacher, x)
             if self.settings.shuffle != "none":
                 targets = [
-                    g[
-                        :,
-                        getattr(self, f"rows{i}")[:, None],
-                        getattr(self, f"columns{i}"),
-                    ]
+                    g[:, getattr(self, f"rows{i}")[:, None], getattr(self, f"columns{i}")]
                     for i, g in enumerate(targets)
                 ]
-        return fsp_loss(
-            targets,
-            self._matrices(student, x),
-            self.settings.weight,
-            self.settings.reduction,
-        )
+        return fsp_loss(targets, self._matrices(student, x), self.settings.weight, self.settings.reduction)
 
     def _matrices(self, net: nn.Module, x: Tensor) -> list[Tensor]:
         taps = net.taps(x, self.student_taps)

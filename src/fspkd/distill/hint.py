@@ -29,24 +29,13 @@ class HintObjective(nn.Module):
         self.student_taps = tuple(f"section{i}" for i in settings.sections)
         self.regressors = nn.ModuleDict()
         for tap in self.student_taps:
-            conv = nn.Conv2d(
-                CifarResNet.channels(student, tap),
-                CifarResNet.channels(teacher, tap),
-                1,
-            )
+            conv = nn.Conv2d(CifarResNet.channels(student, tap), CifarResNet.channels(teacher, tap), 1)
             weights = torch_generator(seed, stream, f"regressor {tap}")
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu", generator=weights)
             nn.init.zeros_(conv.bias)
             self.regressors[tap] = nn.Sequential(conv, nn.ReLU())
 
-    def forward(
-        self,
-        student: nn.Module,
-        teacher: nn.Module,
-        x: Tensor,
-        y: Tensor,
-        progress: float,
-    ) -> Tensor:
+    def forward(self, student: nn.Module, teacher: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
         with torch.no_grad():
             hints = teacher.taps(x, self.student_taps)
         guided = student.taps(x, self.student_taps)

@@ -7,13 +7,7 @@ from torch.nn import functional as F
 from fspkd.config import KnowledgeDistillation, Network, Settings
 
 
-def kd_loss(
-    student_BK: Tensor,
-    teacher_BK: Tensor,
-    labels_B: Tensor,
-    temperature: float,
-    weight: float,
-) -> Tensor:
+def kd_loss(student_BK: Tensor, teacher_BK: Tensor, labels_B: Tensor, temperature: float, weight: float) -> Tensor:
     """H(y, P_S) + weight * H(P_T^tau, P_S^tau): cross-entropies of logits, without a factor tau^2; mean over images."""
     soft_targets = F.softmax(teacher_BK / temperature, 1)
     return F.cross_entropy(student_BK, labels_B) + weight * F.cross_entropy(student_BK / temperature, soft_targets)
@@ -24,14 +18,7 @@ class CrossEntropyObjective(nn.Module):
 
     student_taps = ()
 
-    def __init__(
-        self,
-        settings: Settings,
-        seed: int,
-        stream: str,
-        student: Network,
-        teacher: None,
-    ) -> None:
+    def __init__(self, settings: Settings, seed: int, stream: str, student: Network, teacher: None) -> None:
         super().__init__()
 
     def forward(self, student: nn.Module, teacher: None, x: Tensor, y: Tensor, progress: float) -> Tensor:
@@ -44,24 +31,12 @@ class KnowledgeDistillationObjective(nn.Module):
     student_taps = ()
 
     def __init__(
-        self,
-        settings: KnowledgeDistillation,
-        seed: int,
-        stream: str,
-        student: Network,
-        teacher: Network,
+        self, settings: KnowledgeDistillation, seed: int, stream: str, student: Network, teacher: Network
     ) -> None:
         super().__init__()
         self.settings = settings
 
-    def forward(
-        self,
-        student: nn.Module,
-        teacher: nn.Module,
-        x: Tensor,
-        y: Tensor,
-        progress: float,
-    ) -> Tensor:
+    def forward(self, student: nn.Module, teacher: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
         s = self.settings
         weight = s.weight_start + (s.weight_end - s.weight_start) * progress
         with torch.no_grad():

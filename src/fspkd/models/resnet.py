@@ -41,13 +41,7 @@ class CifarResNet(nn.Module):
 
     STAGES = ("stem", "section1", "section2", "section3")
 
-    def __init__(
-        self,
-        network: Network,
-        channels_in: int,
-        classes: int,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, network: Network, channels_in: int, classes: int, generator: torch.Generator) -> None:
         super().__init__()
         modules = (network.depth - 2) // 6
         width = network.width

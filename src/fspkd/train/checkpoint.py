@@ -27,15 +27,7 @@ def load(path: Path, run_id: str, advice: str) -> dict[str, Any]:
         owner = content["run"]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Make it with: snakemake {path}") from None
-    except (
-        RuntimeError,
-        OSError,
-        KeyError,
-        TypeError,
-        ValueError,
-        EOFError,
-        pickle.UnpicklingError,
-    ):
+    except (RuntimeError, OSError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError):
         raise UserError(f"{path}: this file is damaged. {advice}") from None
     if owner != run_id:
         raise UserError(f"{path}: belongs to another run: it was written by {owner!r} and this is {run_id!r}. {advice}")

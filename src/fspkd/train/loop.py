@@ -96,10 +96,7 @@ class _Training:
         if run.teacher:
             teacher = finished_net(run.teacher, data).to(device, memory_format=torch.channels_last)
             self.teacher = teacher.eval().requires_grad_(False)
-        method, teacher_network = (
-            self.spec.method,
-            run.teacher.spec.network if run.teacher else None,
-        )
+        method, teacher_network = (self.spec.method, run.teacher.spec.network if run.teacher else None)
         objective = OBJECTIVES[method.method](
             method, self.spec.seed, self.spec.stream, self.spec.network, teacher_network
         )
@@ -163,13 +160,7 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.spec.schedule, iteration)
         images, labels = self.batches(iteration)
-        loss = self.objective(
-            self.net,
-            self.teacher,
-            images,
-            labels,
-            progress(self.spec.schedule, iteration),
-        )
+        loss = self.objective(self.net, self.teacher, images, labels, progress(self.spec.schedule, iteration))
         self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in self.trained])
@@ -198,14 +189,7 @@ class _Training:
                 if not math.isfinite(value):
                     self._raise_not_finite(what, value, iteration)
         rows = [
-            (
-                iteration,
-                learning_rate(self.spec.schedule, iteration - 1),
-                loss,
-                norm,
-                None,
-                None,
-            )
+            (iteration, learning_rate(self.spec.schedule, iteration - 1), loss, norm, None, None)
             for iteration, (loss, norm) in enumerate(values, first + 1)
         ]
         rows[-1] = (*rows[-1][:4], test_loss, test_accuracy)
@@ -255,21 +239,14 @@ class _Training:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.done, self.seconds = saved["iteration"], saved["seconds"]
         self.resumed_at = [*saved["resumed_at"], self.done]
-        print(
-            f"{self.run.id}: goes on from its checkpoint at iteration {self.done}",
-            flush=True,
-        )
+        print(f"{self.run.id}: goes on from its checkpoint at iteration {self.done}", flush=True)
         return saved["metrics_bytes"]
 
     def _finish(self) -> None:
         folder = self.run.folder
         self.seconds += time.monotonic() - self.since
         state = {name: tensor.cpu() for name, tensor in self.net.state_dict().items()}
-        weights = {
-            "run": self.run.id,
-            "sha256": checkpoint.weights_sha256(state),
-            "state": state,
-        }
+        weights = {"run": self.run.id, "sha256": checkpoint.weights_sha256(state), "state": state}
         checkpoint.save(weights, folder / "weights.pt")
         accuracy = None
         if self.run.stage == 2:

@@ -5,14 +5,7 @@ from pathlib import Path
 
 from fspkd.errors import UserError
 
-COLUMNS = (
-    "iteration",
-    "learning_rate",
-    "loss",
-    "gradient_norm",
-    "test_loss",
-    "test_accuracy",
-)
+COLUMNS = ("iteration", "learning_rate", "loss", "gradient_norm", "test_loss", "test_accuracy")
 
 
 class MetricsFile:

@@ -26,8 +26,7 @@ class Progress:
             speed = (done - self.first) / (self.last_line - self.started)
             left = (self.total - done) / speed if speed else float("nan")
             print(
-                f"{self.name}: {done}/{self.total} iterations, {state}, {speed:.3g} it/s, {left:.0f} s left",
-                flush=True,
+                f"{self.name}: {done}/{self.total} iterations, {state}, {speed:.3g} it/s, {left:.0f} s left", flush=True
             )
 
     def close(self) -> None:
