@@ -7,6 +7,7 @@ from pathlib import Path
 from fspkd.errors import run_command
 from fspkd.figures import draw_figure, write_figure
 from fspkd.plan import plan_for
+from fspkd.tracking import Tracker, attempt
 
 
 def main() -> None:
@@ -15,6 +16,8 @@ def main() -> None:
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
     write_figure(draw_figure(plan, args.output.stem), args.output)
+    files = [args.output, args.output.with_suffix(".svg")]
+    attempt(lambda: Tracker(plan).send_figure(args.output.stem, files))
 
 
 if __name__ == "__main__":

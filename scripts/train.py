@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from fspkd.errors import run_command
+from fspkd.live import followed
 from fspkd.plan import plan_for
 
 
@@ -20,10 +21,11 @@ def main() -> None:
     args = parser.parse_args()
     run = plan_for(args.folder.parent.parent).run(args.folder.name)  # before torch, so that a mistake is told at once
 
-    from fspkd.train import device
-    from fspkd.train.loop import train
+    with followed(run.folder):
+        from fspkd.train import device
+        from fspkd.train.loop import train
 
-    train(run, device.choose(args.device, args.threads), args.checkpoint_seconds)
+        train(run, device.choose(args.device, args.threads), args.checkpoint_seconds)
 
 
 if __name__ == "__main__":

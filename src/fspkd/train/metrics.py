@@ -18,7 +18,7 @@ class MetricsFile:
     def __init__(self, path: Path, keep_bytes: int) -> None:
         self.path = path
         try:
-            self._file = open(path, "a+b")
+            self._file = path.open("a+b")
             if self._file.seek(0, os.SEEK_END) < keep_bytes:
                 raise UserError(
                     f"{path}: is shorter than its checkpoint says. Delete the folder {path.parent} and train that net again."

@@ -1,0 +1,63 @@
+"""Tracking beside a training: a process of its own sends what a run measures.
+
+So training neither waits for a tracking server nor fails with it, and does not spend its time on importing MLflow.
+
+    python -m fspkd.live RUN_FOLDER        follow a run until standard input is closed
+"""
+
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SECONDS_BETWEEN_SENDINGS = 30
+SECONDS_TO_FINISH = 20  # what the follower gets after its training has ended
+
+
+@contextmanager
+def followed(folder: Path) -> Iterator[None]:
+    """While the context lasts, another process follows the run of that folder."""
+    follower = subprocess.Popen([sys.executable, "-m", "fspkd.live", str(folder)], stdin=subprocess.PIPE)
+    try:
+        yield
+    finally:
+        follower.stdin.close()
+        try:
+            follower.wait(timeout=SECONDS_TO_FINISH)
+        except subprocess.TimeoutExpired:
+            follower.kill()
+
+
+def follow(folder: Path) -> None:
+    """Send what a run measures every SECONDS_BETWEEN_SENDINGS, and once more when standard input is closed.
+
+    The training process holds the other end of standard input, so its death ends this one too, however it dies. A
+    run that ends before the first sending leaves it to the table or figure that shows it: importing MLflow would take
+    longer than such a run.
+    """
+    sent = False
+    while not select.select([sys.stdin], [], [], SECONDS_BETWEEN_SENDINGS)[0]:
+        _send(folder, training=True)
+        sent = True
+    if sent:
+        _send(folder, training=False)
+
+
+def _send(folder: Path, training: bool) -> None:
+    from fspkd.plan import plan_for
+    from fspkd.tracking import Tracker, attempt
+
+    def send() -> None:
+        plan = plan_for(folder.parent.parent)
+        Tracker(plan).send_run(plan.run(folder.name), training)
+
+    attempt(send)
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the training decides when it ends
+    follow(Path(sys.argv[1]))

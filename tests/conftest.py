@@ -1,0 +1,154 @@
+"""A project in a temporary folder: a tiny preset on the digits that trains in seconds."""
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from fspkd.config import load_preset
+from fspkd.data import save_packed
+from fspkd.plan import DataSet, Plan
+from fspkd.sources import read_source
+
+REPOSITORY = Path(__file__).parent.parent
+
+TINY = {
+    "results": "results/tiny",
+    "seed": 1,
+    "data": {"images": {"name": "digits", "source": "digits", "augment": {"pad": 1, "flip": True}}},
+    "networks": {"net": {"depth": 8, "width": 4}},
+    "schedules": {
+        "long": [{"until": 12, "rate": 0.1}, {"until": 20, "rate": 0.01}],
+        "short": [{"until": 8, "rate": 0.05}],
+        "first": [{"until": 6, "rate": 1e-3}, {"until": 10, "rate": 1e-4}],
+    },
+    "training": {
+        "batch_size": 32,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "decay_batchnorm": True,
+        "evaluate_every": 5,
+    },
+    "rows": {
+        "teacher": {
+            "data": "images",
+            "network": "net",
+            "nets": 2,
+            "stage2": {"method": "cross_entropy", "schedule": "long"},
+        },
+        "fitnet": {
+            "data": "images",
+            "network": "net",
+            "nets": 1,
+            "stage1": {"method": "hint", "teacher": "teacher/1", "schedule": "first", "sections": [1, 2]},
+            "stage2": {"method": "kd", "teacher": "teacher/1", "schedule": "short"},
+        },
+        "student": {
+            "data": "images",
+            "network": "net",
+            "nets": 2,
+            "stage1": {"method": "fsp", "teacher": "teacher/1", "schedule": "first"},
+            "stage2": {"method": "cross_entropy", "schedule": "short"},
+        },
+    },
+    "tables": {
+        "table1": {
+            "title": "A tiny table",
+            "reference": "reference/fsp_table1_cifar10.csv",
+            "rows": {"Teacher": "teacher", "FitNet, 1 loss*": "fitnet", "Student*": "student"},
+        }
+    },
+    "figures": {"figure3": {"title": "A tiny figure", "curves": {"Teacher": "teacher/1", "Student": "student/1"}}},
+}
+
+
+class Project:
+    """A folder with config/tiny.yaml."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.preset_path = folder / "config" / "tiny.yaml"
+        shutil.copytree(REPOSITORY / "config" / "reference", folder / "config" / "reference", dirs_exist_ok=True)
+        self.content = copy.deepcopy(TINY)
+        self.write()
+
+    def set(self, key: str, value: object) -> None:
+        """Change one dotted key of the preset; the value ... removes it."""
+        *path, last = key.split(".")
+        place = self.content
+        for part in path:
+            place = place[part]
+        if value is ...:
+            del place[last]
+        else:
+            place[last] = value
+        self.write()
+
+    def write(self) -> None:
+        self.preset_path.write_text(yaml.safe_dump(self.content, sort_keys=False, allow_unicode=True))
+
+    def plan(self, environment: dict[str, str] | None = None) -> Plan:
+        return Plan(load_preset(self.preset_path), environment or {})
+
+    def train(self, *references: str) -> None:
+        """Train nets, and what they need, in this process."""
+        from fspkd.train.loop import train
+
+        plan = self.plan()
+
+        def make(run: object) -> None:
+            for other in (run.start, run.teacher):
+                if other:
+                    make(other)
+            train(run, torch.device("cpu"), 1000)
+
+        for reference in references:
+            make(plan.net(reference))
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
+        """Run a command of the environment in the project's folder."""
+        paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**os.environ, "PATH": paths, **environment},
+            capture_output=True,
+            text=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def packed_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A packed data set of the tiny preset."""
+    from fspkd.config import Digits
+
+    data = DataSet(Digits(name="digits", source="digits"), None)
+    path = tmp_path_factory.mktemp("packed") / data.path.name
+    save_packed(read_source(data), path)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed_digits: Path) -> Project:
+    """A project in the working directory, its data packed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    torch.set_num_threads(1)
+    (tmp_path / "data").mkdir()
+    shutil.copy(packed_digits, tmp_path / "data")
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def workflow(project: Project) -> Project:
+    """The same with the Snakefile, rules, scripts and profile."""
+    for name in ("Snakefile", "workflow", "scripts", "profiles", "environment.yml"):
+        source, target = REPOSITORY / name, project.folder / name
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    return project

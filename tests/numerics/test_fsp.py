@@ -1,0 +1,122 @@
+"""FSP matrices and their loss against slow references and invariances."""
+
+import pytest
+import torch
+
+from fspkd.config import Fsp, Network
+from fspkd.distill.fsp import FspObjective, draw_permutations, fsp_loss, fsp_matrix
+from fspkd.models import CifarResNet
+
+NETWORK = Network(depth=14, width=4)
+
+
+def four_loops(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Eq. (1) as it is written, for maps of one size."""
+    images, m, height, width = first.shape
+    n = second.shape[1]
+    result = torch.zeros(images, m, n, dtype=first.dtype)
+    for i in range(m):
+        for j in range(n):
+            for s in range(height):
+                for t in range(width):
+                    result[:, i, j] += first[:, i, s, t] * second[:, j, s, t] / (height * width)
+    return result
+
+
+def net(seed: int) -> CifarResNet:
+    return CifarResNet(NETWORK, 3, 10, torch.Generator().manual_seed(seed))
+
+
+def settings(**values: object) -> Fsp:
+    return Fsp(method="fsp", schedule="fsp", teacher="teacher/1", **values)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_matrix_equals_four_loops(memory_format: torch.memory_format) -> None:
+    first = torch.randn(3, 4, 5, 6, dtype=torch.float64).to(memory_format=memory_format)
+    second = torch.randn(3, 7, 5, 6, dtype=torch.float64).to(memory_format=memory_format)
+    torch.testing.assert_close(fsp_matrix(first, second), four_loops(first, second))
+
+
+def test_larger_map_is_max_pooled_on_either_side() -> None:
+    large, small = torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.randn(2, 5, 4, 2, dtype=torch.float64)
+    pooled = large.reshape(2, 3, 4, 2, 2, 4).amax((3, 5))
+    torch.testing.assert_close(fsp_matrix(large, small), four_loops(pooled, small))
+    torch.testing.assert_close(fsp_matrix(small, large), four_loops(small, pooled))
+
+
+def test_sizes_without_a_whole_factor_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not pool"):
+        fsp_matrix(torch.ones(1, 2, 7, 7), torch.ones(1, 2, 4, 4))
+
+
+def test_gradient_passes_gradcheck() -> None:
+    first = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    second = torch.randn(2, 2, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(fsp_matrix, (first, second))
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_loss_is_the_mean_over_images_of_weighted_squares(reduction: str) -> None:
+    teacher = [torch.randn(4, 2, 3), torch.randn(4, 3, 5)]
+    student = [torch.randn(4, 2, 3), torch.randn(4, 3, 5)]
+    expected = 0.0
+    for t, s in zip(teacher, student, strict=True):
+        for image in range(4):
+            square = ((t[image] - s[image]) ** 2).sum() / (t[image].numel() if reduction == "mean" else 1)
+            expected += 0.7 * square / 4
+    torch.testing.assert_close(fsp_loss(teacher, student, 0.7, reduction), expected)
+
+
+@pytest.mark.parametrize("layers", ["section", "module"])
+def test_student_equal_to_teacher_has_zero_loss(layers: str) -> None:
+    objective = FspObjective(settings(layers=layers), 1, "student", NETWORK, NETWORK)
+    x = torch.rand(2, 3, 16, 16)
+    assert objective(net(1).eval(), net(1).eval(), x, torch.zeros(2), 0.0) == 0
+    assert objective(net(2).eval(), net(1).eval(), x, torch.zeros(2), 0.0) > 0
+
+
+def test_teacher_gets_no_gradient_and_student_gets_one_everywhere_but_in_the_linear_layer() -> None:
+    student, teacher = net(2), net(1).eval()
+    objective = FspObjective(settings(), 1, "student", NETWORK, NETWORK)
+    objective(student, teacher, torch.rand(2, 3, 16, 16), torch.zeros(2), 0.0).backward()
+    assert all(p.grad is None for p in teacher.parameters())
+    assert {name for name, p in student.named_parameters() if p.grad is None} == {"linear.weight", "linear.bias"}
+
+
+def test_channel_shuffle_gives_the_matrices_of_a_teacher_with_renamed_channels() -> None:
+    """Renaming the channels of each tapped layer before the matrices are formed is the same as `channel`."""
+    objective = FspObjective(settings(shuffle="channel"), 1, "student-1-stage1", NETWORK, NETWORK)
+    names = ("stem", "section1", "section2", "section3")
+    (stem, first), (first_again, second), (second_again, third) = draw_permutations(
+        1, "student-1-stage1", settings(shuffle="channel"), NETWORK
+    )
+    assert torch.equal(first, first_again)
+    assert torch.equal(second, second_again)
+
+    class Renamed(torch.nn.Module):
+        def taps(self, x: torch.Tensor, wanted: tuple[str, ...]) -> dict[str, torch.Tensor]:
+            maps = net(1).eval().taps(x, wanted)
+            return {name: maps[name][:, p] for name, p in zip(names, (stem, first, second, third), strict=True)}
+
+    x = torch.rand(2, 3, 16, 16)
+    assert objective(Renamed(), net(1).eval(), x, torch.zeros(2), 0.0) < 1e-10
+    assert objective(net(1).eval(), net(1).eval(), x, torch.zeros(2), 0.0) > 1e-3
+
+
+def test_tied_shares_one_permutation_and_independent_none() -> None:
+    tied = draw_permutations(1, "s", settings(shuffle="tied"), NETWORK)
+    assert torch.equal(tied[0][0], tied[0][1])
+    assert torch.equal(tied[0][1], tied[1][0])
+    independent = draw_permutations(1, "s", settings(shuffle="independent"), NETWORK)
+    assert not torch.equal(independent[0][1], independent[1][0])
+    none = draw_permutations(1, "s", settings(), NETWORK)
+    assert all(torch.equal(p, torch.arange(len(p))) for pair in none for p in pair)
+
+
+def test_permutations_differ_between_streams_and_repeat_for_one() -> None:
+    def draw(stream: str) -> torch.Tensor:
+        return draw_permutations(1, stream, settings(shuffle="channel"), NETWORK)[2][1]
+
+    assert torch.equal(draw("student-1-stage1"), draw("student-1-stage1"))
+    assert not torch.equal(draw("student-1-stage1"), draw("student-2-stage1"))
