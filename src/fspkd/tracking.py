@@ -47,8 +47,9 @@ class Tracker:
         self.lock = FileLock(results / "mlflow.lock")
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         local = Path("mlflow.db").absolute()
-        # The first to open a fresh sqlite store makes its tables, which no two processes may do at once.
         with FileLock(f"{local}.lock"), self.lock:
+            if not uri and not local.exists():
+                _make_store(local)
             self.client = MlflowClient(uri or f"sqlite:///{local}")
             name = f"fspkd-{plan.preset.name}"
             found = self.client.get_experiment_by_name(name)
@@ -190,6 +191,15 @@ class Tracker:
         names = ("git_commit", "host", "job_id", "device", "weights_sha256", "data_sha256", "package_sha256")
         tags = [RunTag(name, str(manifest[name])) for name in names if manifest[name] is not None]
         self.client.log_batch(tracked, tags=tags)
+
+
+def _make_store(path: Path) -> None:
+    """Make an empty sqlite store. Its many tables appear at once: a part of them would stop every other process."""
+    from mlflow import MlflowClient
+
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    MlflowClient(f"sqlite:///{unfinished}").search_experiments()
+    unfinished.replace(path)
 
 
 def _milliseconds(time: str) -> int:

@@ -1,0 +1,123 @@
+"""Presets: what is refused, and how it is told."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import REPOSITORY, Project
+from fspkd.config import load_preset
+from fspkd.errors import UserError
+from fspkd.plan import Plan, load_plans
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("rows.student.stage1.lamda", 1.0, r"tiny.yaml: rows.student.stage1\S*.lamda = 1.0: unknown key"),
+        ("rows.student.colour", "red", r"tiny.yaml: rows.student.colour = 'red': unknown key"),
+        ("training.batch_size", "many", r"tiny.yaml: training.batch_size = 'many': input should be a valid integer"),
+        ("training.batch_size", True, r"training.batch_size = True"),
+        ("training.momentum", 1.0, r"training.momentum = 1.0: input should be less than 1"),
+        ("training.weight_decay", ..., r"tiny.yaml: training.weight_decay: missing"),
+        ("rows.student.stage1.teacher", ..., r"rows.student.stage1\S*.teacher: missing"),
+        ("rows.student.stage1.teacher", "teecher/1", r"'teecher': no such entry in rows; did you mean 'teacher'\?"),
+        ("rows.student.stage1.teacher", "teacher/3", r"row 'teacher' has only 2 nets"),
+        ("rows.student.stage2.schedule", "shrot", r"rows.student.stage2.schedule = 'shrot'.*did you mean 'short'\?"),
+        ("rows.student.stage2.method", "fsp", r"rows.student.stage2"),
+        ("schedules.short", [], r"schedules.short = \[\]"),
+        ("schedules.short", [{"until": 8, "rate": 1}, {"until": 4, "rate": 1}], r"schedules.short: goes backwards.*\[8, 4\]"),
+        ("schedules.short", [{"until": 8, "rate": -0.1}], r"schedules.short.0.rate = -0.1: input should be greater than 0"),
+        ("divide_schedules", 3, r"schedules.long: \[12, 20\] do not divide by divide_schedules = 3"),
+        ("networks.net.depth", 9, r"networks.net.depth: must be 6n\+2"),
+        ("tables.table1.rows.Teacher", "students", r"tables.table1.rows.Teacher = 'students'.*did you mean 'student'\?"),
+        ("rows.fitnet.stage1", "teacher", r"rows.fitnet.stage1 = 'teacher': that row has no shared stage 1"),
+        ("rows.fitnet.stage1.sections", [2, 1], r"rows.fitnet.stage1\S*.sections: must rise"),
+        ("data.images.source", "imagenet", r"data.images = .*imagenet"),
+    ],
+)
+def test_mistakes_are_told_with_file_key_and_value(project: Project, key: str, value: object, message: str) -> None:
+    project.set(key, value)
+    with pytest.raises(UserError, match=message):
+        project.plan()
+
+
+def test_scientific_notation_without_a_point_is_a_number(project: Project) -> None:
+    text = project.preset_path.read_text()
+    project.preset_path.write_text(text.replace("weight_decay: 0.0001", "weight_decay: 1e-4"))
+    assert load_preset(project.preset_path).training.weight_decay == 1e-4
+
+
+def test_a_key_given_twice_is_refused(project: Project) -> None:
+    project.preset_path.write_text(project.preset_path.read_text() + "\nseed: 3\n")
+    with pytest.raises(UserError, match=r"tiny.yaml: is not valid YAML: key 'seed' is given twice"):
+        project.plan()
+
+
+def test_file_that_is_no_yaml_or_no_mapping_or_missing(project: Project) -> None:
+    project.preset_path.write_text("a: [1")
+    with pytest.raises(UserError, match=r"tiny.yaml: is not valid YAML"):
+        project.plan()
+    project.preset_path.write_text("- 1\n")
+    with pytest.raises(UserError, match=r"tiny.yaml: a preset is a mapping"):
+        project.plan()
+    with pytest.raises(UserError, match=r"none.yaml: cannot be read"):
+        load_preset(Path("none.yaml"))
+
+
+def test_a_mistake_in_what_is_extended_names_the_base(project: Project) -> None:
+    (project.folder / "config" / "child.yaml").write_text("extends: tiny\nresults: results/child\n")
+    project.set("training.momentum", "much")
+    with pytest.raises(UserError, match=r"config/tiny.yaml: training.momentum = 'much'"):
+        load_preset(Path("config/child.yaml"))
+
+
+def test_extending_changes_keys_and_replaces_other_sources_whole(project: Project) -> None:
+    text = "extends: tiny\nresults: results/child\ndata: {images: {name: mine, source: imagefolder, path: x}}\nseed: 5\n"
+    (project.folder / "config" / "child.yaml").write_text(text)
+    child, parent = load_preset(Path("config/child.yaml")), load_preset(project.preset_path)
+    assert (child.seed, child.data["images"].augment.pad, child.rows) == (5, 0, parent.rows)
+
+
+def test_rows_in_a_circle_are_refused(project: Project) -> None:
+    project.set("rows.teacher.start", "student/1")
+    with pytest.raises(UserError, match=r"circle: teacher -> student -> teacher"):
+        project.plan()
+
+
+def test_teacher_and_student_that_do_not_fit_are_refused(project: Project) -> None:
+    project.set("networks.wide", {"depth": 8, "width": 8})
+    project.set("rows.student.network", "wide")
+    with pytest.raises(UserError, match=r"student-stage1 learns FSP matrices of width 4 with a net of width 8"):
+        project.plan()
+    project.set("rows.student.network", "net")
+    project.set("rows.student.stage1.layers", "module")
+    with pytest.raises(UserError, match=r"needs sections of two modules"):
+        project.plan()
+
+
+def test_two_presets_that_write_to_one_folder_are_refused(project: Project) -> None:
+    (project.folder / "config" / "twin.yaml").write_text("extends: tiny\n")
+    with pytest.raises(UserError, match=r"twin.yaml: results = 'results/tiny': preset 'tiny' writes there already"):
+        load_plans()
+
+
+def test_command_reports_one_paragraph_without_a_traceback(project: Project) -> None:
+    project.set("seed", -1)
+    shutil.copytree(REPOSITORY / "scripts", project.folder / "scripts")
+    command = [sys.executable, "scripts/train.py", "results/tiny/runs/teacher-1-0000000000"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: config/tiny.yaml: seed = -1:")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["paper", "mini", "quickstart"])
+def test_presets_of_the_repository_are_valid(name: str) -> None:
+    plan = Plan(load_preset(REPOSITORY / "config" / f"{name}.yaml"))
+    rows = plan.preset.tables["table1"].rows.values()
+    published = [192_000, 63_000, 63_000, 98_000, 98_000, 84_000, 126_000]
+    iterations = [sum(run.iterations for run in plan.row_runs(row)) for row in rows]
+    assert [n * plan.preset.divide_schedules for n in iterations] == published

@@ -1,0 +1,224 @@
+"""Sources of images, and packed files."""
+
+import hashlib
+import http.server
+import io
+import pickle
+import shutil
+import tarfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fspkd import sources
+from fspkd.config import Digits, ImageFolder, Torchvision
+from fspkd.data import load_packed, save_packed
+from fspkd.errors import UserError
+from fspkd.plan import DataSet
+
+
+def make_folder(root: Path, mode: str = "RGB", size: tuple[int, int] = (6, 6), per_class: int = 3) -> Path:
+    """A folder of random images of three classes."""
+    draw = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("ant", "bee", "cat"):
+            (root / split / name).mkdir(parents=True)
+            for i in range(per_class):
+                shape = size[::-1] if mode == "L" else (*size[::-1], 3)
+                pixels = draw.integers(0, 256, shape, dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
+    return root
+
+
+def folder(path: Path, **settings: object) -> DataSet:
+    return DataSet(ImageFolder(name="mine", source="imagefolder", path=str(path), **settings), None)
+
+
+def test_folder_tar_and_zip_give_the_same_data(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images")
+    expected = sources.read_source(folder(root))
+    assert expected.classes == ["ant", "bee", "cat"]
+    assert expected.images["train"].shape == (9, 6, 6, 3)
+    for kind in ("tar", "zip", "gztar"):
+        archive = shutil.make_archive(str(tmp_path / f"inside-{kind}"), kind, tmp_path, "images")
+        assert sources.read_source(folder(Path(archive))).sha256 == expected.sha256
+
+
+def test_order_and_names_of_files_do_not_matter(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images")
+    before = sources.read_source(folder(root)).sha256
+    (root / "train" / "ant" / "0.png").rename(root / "train" / "ant" / "zzz.png")
+    assert sources.read_source(folder(root)).sha256 == before
+    (root / "train" / "ant" / "zzz.png").rename(root / "train" / "bee" / "zzz.png")
+    assert sources.read_source(folder(root)).sha256 != before
+
+
+def test_pixels_and_labels_stay_together(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images")
+    data = sources.read_source(folder(root))
+    for image, label in zip(data.images["test"], data.labels["test"], strict=True):
+        files = (root / "test" / data.classes[label]).iterdir()
+        assert any(np.array_equal(image, np.asarray(Image.open(file))) for file in files)
+
+
+def test_grey_stays_grey_unless_one_image_has_colour(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images", mode="L")
+    assert sources.read_source(folder(root)).images["train"].shape == (9, 6, 6, 1)
+    Image.new("RGB", (6, 6), "red").save(root / "test" / "ant" / "red.png")
+    assert sources.read_source(folder(root)).images["train"].shape == (9, 6, 6, 3)
+
+
+def test_mixed_sizes_need_a_size(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images")
+    Image.new("RGB", (9, 7)).save(root / "test" / "bee" / "large.png")
+    with pytest.raises(UserError, match=r"images of mixed size: .*6x6.*bee/large.png has 9x7.*size: 32"):
+        sources.read_source(folder(root))
+    assert sources.read_source(folder(root, size=4)).images["test"].shape == (10, 4, 4, 3)
+
+
+def test_class_that_only_one_split_has(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images")
+    (root / "test" / "dog").mkdir()
+    with pytest.raises(UserError, match=r"path = .*class folder 'dog' is in test/ only"):
+        sources.read_source(folder(root))
+
+
+def test_empty_class(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images")
+    shutil.rmtree(root / "train" / "cat")
+    (root / "train" / "cat").mkdir()
+    with pytest.raises(UserError, match=r"train/cat holds no image"):
+        sources.read_source(folder(root))
+
+
+def test_truncated_image_is_named(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images")
+    file = root / "train" / "bee" / "1.png"
+    file.write_bytes(file.read_bytes()[:70])
+    with pytest.raises(UserError, match=r"train/bee/1.png: not a whole image"):
+        sources.read_source(folder(root))
+
+
+def test_missing_folder_and_damaged_archive(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"path = '/no/where': no such folder"):
+        sources.read_source(folder(Path("/no/where")))
+    (tmp_path / "half.tar.gz").write_bytes(b"\x1f\x8bhalf")
+    with pytest.raises(UserError, match=r"half.tar.gz': this archive cannot be unpacked"):
+        sources.read_source(folder(tmp_path / "half.tar.gz"))
+
+
+def test_location_of_this_machine_is_used_and_checked_against_the_pin(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images")
+    content = sources.read_source(folder(root)).sha256
+    pinned = Torchvision(name="cifar10", source="torchvision", dataset="CIFAR10", sha256=content)
+    assert sources.read_source(DataSet(pinned, str(root))).sha256 == content
+    Image.new("RGB", (6, 6), "red").save(root / "test" / "ant" / "0.png")
+    with pytest.raises(UserError, match=f"not the images that the preset pins: sha256 = {content}"):
+        sources.read_source(DataSet(pinned, str(root)))
+    with pytest.raises(UserError, match="FSPKD_DATA_CIFAR10 = '/no/where': no such file or folder"):
+        sources.read_source(DataSet(pinned, "/no/where"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds neither train/ and test/ nor CIFAR10"):
+        sources.read_source(DataSet(pinned, str(tmp_path / "empty")))
+
+
+def test_digits_are_the_bundled_images() -> None:
+    from sklearn.datasets import load_digits
+
+    data = sources.read_source(DataSet(Digits(name="digits", source="digits"), None))
+    everything = np.concatenate([data.images["train"], data.images["test"]])[..., 0].reshape(-1, 64)
+    original = np.round(load_digits().data * 255 / 16)
+    assert sorted(map(bytes, everything)) == sorted(map(bytes, original.astype(np.uint8)))
+    assert [len(data.labels[s]) for s in ("train", "test")] == [1347, 450]
+    assert np.bincount(data.labels["test"]).min() >= 43
+
+
+def test_packed_file_is_the_same_again_and_a_flipped_bit_is_noticed(packed_digits: Path, tmp_path: Path) -> None:
+    data = load_packed(packed_digits)
+    save_packed(data, tmp_path / "again.npz")
+    content = bytearray(packed_digits.read_bytes())
+    assert (tmp_path / "again.npz").read_bytes() == content
+    for position in (len(content) // 3, len(content) // 2, len(content) - 5000):
+        flipped = bytearray(content)
+        flipped[position] ^= 4
+        (tmp_path / "flipped.npz").write_bytes(flipped)
+        with pytest.raises(UserError, match=r"flipped.npz: this packed data set is damaged. Delete it"):
+            load_packed(tmp_path / "flipped.npz")
+    (tmp_path / "half.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"half.npz: this packed data set is damaged"):
+        load_packed(tmp_path / "half.npz")
+    with pytest.raises(UserError, match=r"none.npz: no such packed data set"):
+        load_packed(tmp_path / "none.npz")
+
+
+@pytest.fixture
+def cifar_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """A web server with an archive in CIFAR-10's own layout, which torchvision takes for the original."""
+    from torchvision.datasets import CIFAR10
+
+    draw, buffer, sums = np.random.default_rng(0), io.BytesIO(), {}
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+
+        def add(name: str, content: dict) -> None:
+            data = pickle.dumps(content)
+            sums[name] = hashlib.md5(data).hexdigest()
+            entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+
+        for name, count in (("data_batch_1", 20), ("test_batch", 10)):
+            pixels = draw.integers(0, 256, (count, 3072), dtype=np.uint8)
+            add(name, {"data": pixels, "labels": [i % 10 for i in range(count)]})
+        add("batches.meta", {"label_names": [f"class {i}" for i in range(10)]})
+    content = buffer.getvalue()
+    state = {"requests": 0, "failures": 2}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state["requests"] += 1
+            broken = state["requests"] <= state["failures"]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2] if broken else content)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{server.server_port}/cifar-10-python.tar.gz")
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(content).hexdigest())
+    monkeypatch.setattr(CIFAR10, "train_list", [["data_batch_1", sums["data_batch_1"]]])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": sums["batches.meta"]})
+    monkeypatch.setattr(sources, "DOWNLOADS", tmp_path / "downloads")
+    monkeypatch.setattr(sources.time, "sleep", lambda seconds: None)
+    yield state
+    server.shutdown()
+
+
+def test_broken_download_is_retried_and_a_whole_one_never_repeated(cifar_server: dict) -> None:
+    data = DataSet(Torchvision(name="cifar10", source="torchvision", dataset="CIFAR10"), None)
+    packed = sources.read_source(data)
+    assert packed.images["train"].shape == (20, 32, 32, 3)
+    assert packed.classes[3] == "class 3"
+    requests = cifar_server["requests"]
+    assert requests > cifar_server["failures"]
+    assert sources.read_source(data).sha256 == packed.sha256
+    assert cifar_server["requests"] == requests
+    # The same folder as torchvision left it serves a machine without a network.
+    elsewhere = DataSet(data.settings, str(sources.DOWNLOADS))
+    assert sources.read_source(elsewhere).sha256 == packed.sha256
+    assert cifar_server["requests"] == requests
+
+
+def test_download_that_never_works_ends_with_advice(cifar_server: dict) -> None:
+    cifar_server["failures"] = 1000
+    with pytest.raises(UserError, match=r"the download failed 4 times.*FSPKD_DATA_<NAME>"):
+        sources.read_source(DataSet(Torchvision(name="cifar10", source="torchvision", dataset="CIFAR10"), None))

@@ -1,0 +1,62 @@
+"""What makes a run another run, and what does not."""
+
+from conftest import Project
+from fspkd.plan import Plan
+
+
+def ids(plan: Plan) -> dict[str, str]:
+    return {run.spec.stream: run.id for run in plan.runs.values()}
+
+
+def changed(project: Project, key: str, value: object) -> set[str]:
+    before = ids(project.plan())
+    project.set(key, value)
+    after = ids(project.plan())
+    return {stream for stream in after if after[stream] != before.get(stream)}
+
+
+def test_a_changed_setting_changes_its_runs_and_what_follows_from_them(project: Project) -> None:
+    everything = set(ids(project.plan()))
+    students = {"student-stage1", "student-1", "student-2"}
+    assert changed(project, "rows.student.stage1.weight", 2.0) == students
+    assert changed(project, "schedules.short", [{"until": 9, "rate": 0.05}]) == {"student-1", "student-2", "fitnet-1"}
+    assert changed(project, "rows.fitnet.stage2.temperature", 4.0) == {"fitnet-1"}
+    assert changed(project, "schedules.long", [{"until": 30, "rate": 0.1}]) == everything
+    assert changed(project, "seed", 2) == everything
+    assert changed(project, "data.images.augment.pad", 0) == everything
+
+
+def test_other_rows_plots_names_and_places_change_no_run(project: Project) -> None:
+    row = {"data": "images", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "short"}}
+    assert changed(project, "rows.another", row) == {"another-1"}
+    assert changed(project, "rows.teacher.nets", 3) == {"teacher-3"}
+    assert changed(project, "figures.figure3.title", "Another title") == set()
+    assert changed(project, "tables.table1.title", "Another title") == set()
+    project.content["schedules"]["renamed"] = project.content["schedules"].pop("first")
+    for name in ("student", "fitnet"):
+        project.content["rows"][name]["stage1"]["schedule"] = "renamed"
+    assert changed(project, "figures", {}) == set()
+
+
+def test_pinned_data_is_the_same_from_anywhere_and_other_data_is_not(project: Project) -> None:
+    elsewhere = {"FSPKD_DATA_DIGITS": "/some/where"}
+    here, there = project.plan(), project.plan(elsewhere)
+    assert set(here.runs).isdisjoint(there.runs)
+    project.set("data.images.sha256", "0" * 64)
+    assert set(project.plan().runs) == set(project.plan(elsewhere).runs)
+
+
+def test_a_row_can_borrow_another_rows_stage_1(project: Project) -> None:
+    row = {"data": "images", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "long"}}
+    project.set("rows.full", {**row, "stage1": "student"})
+    plan = project.plan()
+    assert plan.net("full/1").start is plan.net("student/1").start
+    assert plan.row_runs("full") == [plan.net("full/1")]
+    assert [run.spec.stream for run in plan.row_runs("student")] == ["student-stage1", "student-1", "student-2"]
+
+
+def test_a_stage_1_for_each_net(project: Project) -> None:
+    project.set("rows.student.stage1_shared", False)
+    plan = project.plan()
+    assert [run.start.spec.stream for run in plan.rows["student"]] == ["student-1-stage1", "student-2-stage1"]
+    assert len(plan.row_runs("student")) == 4
