@@ -1,5 +1,5 @@
 # Everything that needs the environment depends on .venv/ready, which installs it once.
-.PHONY: quickstart mini test lint lock
+.PHONY: quickstart mini test lint mlflow lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= python3.11
 UV = uv==0.13.9
@@ -18,6 +18,9 @@ lint: .venv/ready
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+
+mlflow: .venv/ready  ## browse the runs on http://127.0.0.1:5000
+	mlflow server --backend-store-uri sqlite:///mlflow.db --port 5000
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

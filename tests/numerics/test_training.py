@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import REPOSITORY, Project
 from torch.nn import functional as F
 
-from conftest import REPOSITORY, Project
 from fspkd.augment import crop_and_flip, pad_images, to_input
 from fspkd.data import load_packed
 from fspkd.errors import UserError
@@ -44,7 +44,9 @@ def test_engine_equals_a_plain_loop(project: Project) -> None:
         objective = loop.OBJECTIVES[run.spec.method.method](
             run.spec.method, run.spec.seed, run.spec.stream, run.spec.network, run.spec.network
         )
-        norms = {id(p) for n, m in net.named_modules() if ".bn" in n or n in ("stem.0", "stem.2") for p in m.parameters()}
+        norms = {
+            id(p) for n, m in net.named_modules() if ".bn" in n or n in ("stem.0", "stem.2") for p in m.parameters()
+        }
         names = [n for n, _ in net.named_parameters()] if run.stage == 2 else []
         last = {"hint": ("stem", "section1", "section2"), "fsp": ("stem", "section1", "section2", "section3")}
         names = names or [n for n, _ in net.named_parameters() if n.startswith(last[run.spec.method.method])]
@@ -163,7 +165,9 @@ def test_sigterm_saves_a_checkpoint(project: Project) -> None:
 def test_loss_that_is_not_finite_names_run_step_and_setting(project: Project) -> None:
     project.set("rows.student.stage1.reduction", "sum")
     project.set("schedules.first", [{"until": 40, "rate": 1e6}])
-    with pytest.raises(UserError, match=r"student-stage1-\w+: iteration \d+: the .* is (nan|inf).*reduction = 'sum'.*1e\+06"):
+    with pytest.raises(
+        UserError, match=r"student-stage1-\w+: iteration \d+: the .* is (nan|inf).*reduction = 'sum'.*1e\+06"
+    ):
         project.train("student/1")
     run = project.plan().net("student/1").start
     assert not (run.folder / "weights.pt").exists()
@@ -172,7 +176,9 @@ def test_loss_that_is_not_finite_names_run_step_and_setting(project: Project) ->
 def test_checkpoint_of_another_run_is_refused(project: Project) -> None:
     run = project.plan().net("teacher/1")
     checkpoint.save({"run": "teacher-2-0000000000", "iteration": 3}, run.folder / "checkpoint.pt")
-    with pytest.raises(UserError, match=r"checkpoint.pt: belongs to another run: .*teacher-2-0000000000.*Delete the folder"):
+    with pytest.raises(
+        UserError, match=r"checkpoint.pt: belongs to another run: .*teacher-2-0000000000.*Delete the folder"
+    ):
         project.train("teacher/1")
 
 
@@ -216,7 +222,9 @@ def test_every_image_is_seen_once_an_epoch_whatever_the_batch(project: Project) 
     count = len(data.labels["train"])
     batches = Batches(data, run.spec, torch.device("cpu"))
     size = run.spec.training.batch_size
-    order = np.concatenate([batches._images_at(np.arange(i * size, (i + 1) * size)) for i in range(2 * count // size + 1)])
+    order = np.concatenate(
+        [batches._images_at(np.arange(i * size, (i + 1) * size)) for i in range(2 * count // size + 1)]
+    )
     assert sorted(order[:count]) == sorted(order[count : 2 * count]) == list(range(count))
     assert list(order[:count]) != list(order[count : 2 * count])
 

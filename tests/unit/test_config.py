@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from conftest import REPOSITORY, Project
+
 from fspkd.config import load_preset
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans
@@ -28,11 +28,23 @@ from fspkd.plan import Plan, load_plans
         ("rows.student.stage2.schedule", "shrot", r"rows.student.stage2.schedule = 'shrot'.*did you mean 'short'\?"),
         ("rows.student.stage2.method", "fsp", r"rows.student.stage2"),
         ("schedules.short", [], r"schedules.short = \[\]"),
-        ("schedules.short", [{"until": 8, "rate": 1}, {"until": 4, "rate": 1}], r"schedules.short: goes backwards.*\[8, 4\]"),
-        ("schedules.short", [{"until": 8, "rate": -0.1}], r"schedules.short.0.rate = -0.1: input should be greater than 0"),
+        (
+            "schedules.short",
+            [{"until": 8, "rate": 1}, {"until": 4, "rate": 1}],
+            r"schedules.short: goes backwards.*\[8, 4\]",
+        ),
+        (
+            "schedules.short",
+            [{"until": 8, "rate": -0.1}],
+            r"schedules.short.0.rate = -0.1: input should be greater than 0",
+        ),
         ("divide_schedules", 3, r"schedules.long: \[12, 20\] do not divide by divide_schedules = 3"),
         ("networks.net.depth", 9, r"networks.net.depth: must be 6n\+2"),
-        ("tables.table1.rows.Teacher", "students", r"tables.table1.rows.Teacher = 'students'.*did you mean 'student'\?"),
+        (
+            "tables.table1.rows.Teacher",
+            "students",
+            r"tables.table1.rows.Teacher = 'students'.*did you mean 'student'\?",
+        ),
         ("rows.fitnet.stage1", "teacher", r"rows.fitnet.stage1 = 'teacher': that row has no shared stage 1"),
         ("rows.fitnet.stage1.sections", [2, 1], r"rows.fitnet.stage1\S*.sections: must rise"),
         ("data.images.source", "imagenet", r"data.images = .*imagenet"),
@@ -75,7 +87,9 @@ def test_a_mistake_in_what_is_extended_names_the_base(project: Project) -> None:
 
 
 def test_extending_changes_keys_and_replaces_other_sources_whole(project: Project) -> None:
-    text = "extends: tiny\nresults: results/child\ndata: {images: {name: mine, source: imagefolder, path: x}}\nseed: 5\n"
+    text = (
+        "extends: tiny\nresults: results/child\ndata: {images: {name: mine, source: imagefolder, path: x}}\nseed: 5\n"
+    )
     (project.folder / "config" / "child.yaml").write_text(text)
     child, parent = load_preset(Path("config/child.yaml")), load_preset(project.preset_path)
     assert (child.seed, child.data["images"].augment.pad, child.rows) == (5, 0, parent.rows)

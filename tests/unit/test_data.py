@@ -5,6 +5,7 @@ import http.server
 import io
 import pickle
 import shutil
+import struct
 import tarfile
 import threading
 from pathlib import Path
@@ -222,3 +223,41 @@ def test_download_that_never_works_ends_with_advice(cifar_server: dict) -> None:
     cifar_server["failures"] = 1000
     with pytest.raises(UserError, match=r"the download failed 4 times.*FSPKD_DATA_<NAME>"):
         sources.read_source(DataSet(Torchvision(name="cifar10", source="torchvision", dataset="CIFAR10"), None))
+
+
+def test_mnist_and_svhn_as_torchvision_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files in the data sets' own formats: grey 28x28, and colour with the image index last."""
+    from scipy.io import savemat
+    from torchvision.datasets import SVHN
+
+    draw = np.random.default_rng(0)
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    digits = draw.integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    for part in ("train", "t10k"):
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 0x803, 20, 28, 28) + digits.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">2i", 0x801, 20) + bytes(i % 10 for i in range(20))
+        )
+    mnist = Torchvision(name="mnist", source="torchvision", dataset="MNIST")
+    data = sources.read_source(DataSet(mnist, str(tmp_path)))
+    assert data.images["train"].shape == (20, 28, 28, 1)
+    assert sorted(map(bytes, data.images["test"])) == sorted(map(bytes, digits))
+    assert data.classes == [str(i) for i in range(10)]
+
+    house_numbers = draw.integers(0, 256, (32, 32, 3, 20), dtype=np.uint8)
+    entries = {}
+    for split in ("train", "test"):
+        savemat(tmp_path / f"{split}_32x32.mat", {"X": house_numbers, "y": np.arange(1, 21)[:, None] % 10 + 1})
+        entries[split] = [
+            "",
+            f"{split}_32x32.mat",
+            hashlib.md5((tmp_path / f"{split}_32x32.mat").read_bytes()).hexdigest(),
+        ]
+    monkeypatch.setattr(SVHN, "split_list", entries)
+    data = sources.read_source(DataSet(Torchvision(name="svhn", source="torchvision", dataset="SVHN"), str(tmp_path)))
+    originals = house_numbers.transpose(3, 0, 1, 2)
+    assert sorted(map(bytes, data.images["train"])) == sorted(map(bytes, originals))
+    assert set(data.labels["train"]) == set(range(10))  # the file writes 10 for 0
+    smaller = Torchvision(name="svhn", source="torchvision", dataset="SVHN", size=16)
+    assert sources.read_source(DataSet(smaller, str(tmp_path))).images["test"].shape == (20, 16, 16, 3)

@@ -1,6 +1,7 @@
 """What makes a run another run, and what does not."""
 
 from conftest import Project
+
 from fspkd.plan import Plan
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
 from conftest import Project
+
 from fspkd import evaluate, figures, tables
 from fspkd.errors import UserError
 
@@ -22,7 +22,9 @@ def pretend(project: Project) -> None:
         (run.folder / "manifest.json").write_text(json.dumps(manifest))
         if run.stage == 2:
             logits = 2.0 * torch.nn.functional.one_hot(LABELS, 3).float()
-            logits[run.net - 1] = torch.tensor([0.5, 0.0, 0.0]) if LABELS[run.net - 1] else torch.tensor([0.0, 0.5, 0.0])
+            logits[run.net - 1] = (
+                torch.tensor([0.5, 0.0, 0.0]) if LABELS[run.net - 1] else torch.tensor([0.0, 0.5, 0.0])
+            )
             evaluate.save_predictions(run.folder / "predictions.npz", logits, LABELS)
             frame = pd.DataFrame({"iteration": range(1, run.iterations + 1), "loss": 1.0, "test_accuracy": 50.0})
             frame.to_csv(run.folder / "metrics.csv", index=False)

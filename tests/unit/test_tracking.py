@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import REPOSITORY, Project
 from mlflow import MlflowClient
 
-from conftest import REPOSITORY, Project
 from fspkd.config import load_preset
 from fspkd.live import SECONDS_BETWEEN_SENDINGS
 from fspkd.plan import Plan
@@ -52,7 +52,12 @@ def server(tmp_path: Path) -> str:
     store = tmp_path / "server"
     store.mkdir()
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", str(store / "artifacts")]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{store}/mlflow.db",
+        "--artifacts-destination",
+        str(store / "artifacts"),
+    ]
     process = subprocess.Popen(command, start_new_session=True, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})
     address = f"http://127.0.0.1:{port}"
     for _ in range(600):
@@ -145,7 +150,9 @@ def test_growing_metrics_are_sent_row_by_row_without_a_half_line(project: Projec
     assert tracked.info.status == "FINISHED"
 
 
-def test_store_that_is_not_there_harms_nothing(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: object) -> None:
+def test_store_that_is_not_there_harms_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: object
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     started = time.monotonic()
     attempt(lambda: Tracker(project.plan()))

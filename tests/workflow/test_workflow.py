@@ -1,0 +1,142 @@
+"""The workflow as users run it: snakemake on the rules, scripts and profile of this repository."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import REPOSITORY, Project
+from mlflow import MlflowClient
+
+RESULTS = ("results/tiny/table1.csv", "results/tiny/figure3.png")
+MADE = re.compile(r"^train results/\S*?runs/(\S+)-[0-9a-f]{10}: (\d+) iterations", re.MULTILINE)
+
+
+def planned(text: str) -> list[tuple[str, int]]:
+    """The trainings that snakemake announces: streams and iterations."""
+    return [(stream, int(iterations)) for stream, iterations in re.findall(MADE, re.sub(r"Job \d+: ", "", text))]
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    return {
+        file.parent.name: json.loads(file.read_text())["weights_sha256"]
+        for file in folder.glob("results/tiny/runs/*/manifest.json")
+    }
+
+
+def test_paper_preset_plans_the_published_iterations(project: Project) -> None:
+    shutil.rmtree(project.folder / "config")
+    for name in ("Snakefile", "workflow", "scripts", "profiles", "config", "environment.yml"):
+        source = REPOSITORY / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, project.folder / name)
+    result = project.run("snakemake", "-n", "results/table1.csv")
+    assert result.returncode == 0, result.stderr
+    total = Counter()
+    for stream, iterations in planned(result.stdout + result.stderr):
+        total[stream.split("-")[0]] += iterations
+    assert total == {
+        "teacher": 192_000,
+        "teacher_third": 63_000,
+        "teacher_again": 63_000,
+        "fitnet_1_loss": 98_000,
+        "fitnet_3_losses": 98_000,
+        "student": 84_000,
+        "student_shuffled": 126_000,
+    }
+
+
+def test_from_nothing_to_the_table_then_only_what_changed(workflow: Project) -> None:
+    shutil.rmtree(workflow.folder / "data")
+    first = workflow.run("snakemake", *RESULTS, FSPKD_DATA_DIGITS="")
+    assert first.returncode == 0, first.stdout + first.stderr
+    table = pd.read_csv(RESULTS[0])
+    assert list(table["row"]) == ["Teacher", "FitNet, 1 loss*", "Student*"]
+    assert list(table["iterations"]) == [40, 18, 26]
+    labels = None
+    for net, run in enumerate(workflow.plan().rows["student"], 1):
+        with np.load(run.folder / "predictions.npz") as file:
+            labels = file["labels"]
+            accuracy = 100 * (file["probabilities"].argmax(1) == labels).mean()
+        assert table.loc[2, f"net{net}"] == pytest.approx(accuracy, abs=0.005)
+    assert len(labels) == 450
+    assert Path("results/tiny/figure3.svg").exists()
+    client = MlflowClient(f"sqlite:///{workflow.folder}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("fspkd-tiny").experiment_id])
+    assert {"Teacher", "Student*", "Student*, net 2", "table1", "figure3"} <= {run.info.run_name for run in runs}
+    before = checksums(workflow.folder)
+    assert len(before) == 7 - 1
+
+    again = workflow.run("snakemake", *RESULTS)
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+    row = {"data": "images", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "short"}}
+    workflow.set("rows.short", row)
+    workflow.set("tables.table1.rows.Teacher*", "short")
+    workflow.set("figures.figure3.title", "Another title")
+    profile = workflow.folder / "profiles" / "default" / "config.yaml"
+    profile.write_text(profile.read_text().replace("cores: all", "cores: 1"))
+    changed = workflow.run("snakemake", *RESULTS)
+    assert changed.returncode == 0, changed.stdout + changed.stderr
+    assert planned(changed.stdout + changed.stderr) == [("short-1", 8)]
+    assert before.items() <= checksums(workflow.folder).items()
+
+    # From nothing, with the same seed: the same bits.
+    shutil.rmtree("results")
+    assert workflow.run("snakemake", RESULTS[0]).returncode == 0
+    assert before.items() <= checksums(workflow.folder).items()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("rows.student.stage1.lamda", 1.0, "rows.student.stage1.lamda = 1.0: unknown key"),
+        ("rows.student.stage1.teacher", ..., "rows.student.stage1.teacher: missing"),
+    ],
+)
+def test_a_wrong_preset_is_an_error_before_anything_runs(
+    workflow: Project, key: str, value: object, message: str
+) -> None:
+    workflow.set(key, value)
+    result = workflow.run("snakemake", *RESULTS)
+    text = result.stdout + result.stderr
+    assert result.returncode != 0
+    assert message in text
+    assert "config/tiny.yaml" in text
+    assert "Traceback" not in text
+    assert not Path("results").exists()
+
+
+def test_a_missing_data_folder_is_told_and_nothing_is_trained(workflow: Project) -> None:
+    result = workflow.run("snakemake", *RESULTS, FSPKD_DATA_DIGITS="/no/where")
+    assert result.returncode != 0
+    assert "error: FSPKD_DATA_DIGITS = '/no/where': no such file or folder" in result.stdout + result.stderr
+    assert not Path("results/tiny/runs").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_loses_nothing(workflow: Project) -> None:
+    workflow.train("teacher/1")
+    run = workflow.plan().net("teacher/1")
+    expected = checksums(workflow.folder)
+    shutil.rmtree(run.folder)
+    run.folder.mkdir()
+    command = ("python", "scripts/train.py", str(run.folder), "--checkpoint-seconds", "0")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", run.folder], check=True)
+    try:
+        full = workflow.run(*command)
+        assert full.returncode == 1, full.stdout + full.stderr
+        assert re.search(r"error: results/tiny/\S+: cannot be written:\s+No\s+space\s+left\s+on\s+device", full.stderr)
+        assert "Traceback" not in full.stderr
+        left = {file.name for file in run.folder.iterdir()}
+        assert left <= {"run.yaml", "lock", "metrics.partial.csv", "checkpoint.pt"}
+        subprocess.run(["mount", "-o", "remount,size=10m", run.folder], check=True)
+        assert workflow.run(*command).returncode == 0
+        assert checksums(workflow.folder) == expected
+    finally:
+        subprocess.run(["umount", run.folder], check=True)
