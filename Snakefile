@@ -22,4 +22,4 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        outputs(PLANS["results"]),
+        lambda wildcards: outputs(PLANS["results"]),

@@ -4,11 +4,12 @@ Imports no torch, so that planning a workflow is quick.
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fspkd.errors import UserError
 
@@ -16,8 +17,30 @@ from fspkd.errors import UserError
 Real = Annotated[float, Field(strict=False, allow_inf_nan=False)]
 PositiveReal = Annotated[Real, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
-Identifier = Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
-NetReference = Annotated[str, Field(pattern=r"^[a-z0-9_]+/[1-9][0-9]*$", description="row/net, counted from 1")]
+
+
+def _matching(pattern: str, description: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {description}, and is {text!r}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _not_empty(values: tuple) -> tuple:
+    if not values:
+        raise ValueError("must not be empty")
+    return values
+
+
+Identifier = Annotated[
+    str, _matching(r"[a-z0-9]+(_[a-z0-9]+)*", "lower-case letters and digits, with single underscores between")
+]
+NetReference = Annotated[str, _matching(r"[a-z0-9_]+/[1-9][0-9]*", "row/number, such as teacher/1")]
+Start = Annotated[str, _matching(r"scratch|[a-z0-9_]+/[1-9][0-9]*", "scratch or row/number, such as teacher/1")]
+ResultsFolder = Annotated[str, _matching(r"results(/[a-z0-9_-]+)?", "results or a folder in it, such as results/mine")]
+Sha256 = Annotated[str, _matching(r"[0-9a-f]{64}", "64 hexadecimal digits")]
 
 
 class Settings(BaseModel):
@@ -38,7 +61,7 @@ class DataSettings(Settings):
     """A data set. `sha256`, where given, pins its content: any source of the same images is the same data set."""
 
     name: Identifier
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha256: Sha256 | None = None
     size: PositiveInt | None = Field(None, description="resize every image to size x size pixels")
     augment: Augment = Augment()
 
@@ -139,7 +162,7 @@ class Hint(Settings):
     method: Literal["hint"]
     schedule: Identifier
     teacher: NetReference
-    sections: Annotated[tuple[Literal[1, 2, 3], ...], Field(strict=False, min_length=1)]
+    sections: Annotated[tuple[Literal[1, 2, 3], ...], Field(strict=False), AfterValidator(_not_empty)]
     reduction: Literal["mean", "sum"] = "sum"
 
     @field_validator("sections")
@@ -157,17 +180,15 @@ Method = Annotated[CrossEntropy | KnowledgeDistillation | Fsp | Hint, Field(disc
 
 
 class Row(Settings):
-    """Nets trained alike. `start`: scratch, or the net whose weights all of them start from.
-
-    `stage1`: how it trains, or the row whose shared stage 1 serves these nets too.
-    """
+    """Nets trained alike. `start`: scratch, or the net whose weights all of them start from."""
 
     data: Identifier
     network: Identifier
     nets: PositiveInt
-    start: Literal["scratch"] | NetReference = "scratch"
-    stage1: Method | Identifier | None = None
+    start: Start = "scratch"
+    stage1: Method | None = None
     stage1_shared: bool = Field(True, description="one stage 1 for all nets of the row, or one each")
+    stage1_of: Identifier | None = Field(None, description="the row whose shared stage 1 serves these nets too")
     stage2: Method
 
 
@@ -190,12 +211,12 @@ class Preset(Settings):
     """Everything that decides what is computed; where it runs is the business of profiles."""
 
     name: Identifier
-    results: Annotated[str, Field(pattern=r"^results(/[a-z0-9_-]+)?$")]
+    results: ResultsFolder
     seed: Annotated[int, Field(ge=0)]
     divide_schedules: PositiveInt = 1
     data: dict[Identifier, Data]
     networks: dict[Identifier, Network]
-    schedules: dict[Identifier, Annotated[tuple[Phase, ...], Field(strict=False, min_length=1)]]
+    schedules: dict[Identifier, Annotated[tuple[Phase, ...], Field(strict=False), AfterValidator(_not_empty)]]
     training: Optimizer
     rows: dict[Identifier, Row]
     tables: dict[Identifier, Table]
@@ -229,16 +250,17 @@ class Preset(Settings):
             known("networks", row.network, f"rows.{name}.network")
             if row.start != "scratch":
                 net(row.start, f"rows.{name}.start")
-            if isinstance(row.stage1, str):
-                known("rows", row.stage1, f"rows.{name}.stage1")
-                lender = self.rows.get(row.stage1)
-                if lender and (not lender.stage1_shared or lender.stage1 is None or isinstance(lender.stage1, str)):
-                    problems.append(f"rows.{name}.stage1 = {row.stage1!r}: that row has no shared stage 1 of its own")
-                if row.start != "scratch":
-                    problems.append(f"rows.{name}: start = {row.start!r} has no effect beside another row's stage 1")
+            if row.stage1_of:
+                known("rows", row.stage1_of, f"rows.{name}.stage1_of")
+                lender = self.rows.get(row.stage1_of)
+                if lender and not (lender.stage1 and lender.stage1_shared):
+                    problems.append(
+                        f"rows.{name}.stage1_of = {row.stage1_of!r}: that row has no shared stage 1 of its own"
+                    )
+                if row.stage1 or row.start != "scratch":
+                    problems.append(f"rows.{name}: stage1_of stands alone: remove stage1 and start")
             for stage in ("stage1", "stage2"):
-                method = getattr(row, stage)
-                if method and not isinstance(method, str):
+                if method := getattr(row, stage):
                     known("schedules", method.schedule, f"rows.{name}.{stage}.schedule")
                     if teacher := getattr(method, "teacher", None):
                         net(teacher, f"rows.{name}.{stage}.teacher")
@@ -298,26 +320,34 @@ def _merge(base: Any, over: Any) -> Any:
     return {**base, **{key: _merge(base[key], value) if key in base else value for key, value in over.items()}}
 
 
-def _explain(error: ValidationError, path: Path, parent: Path | None, own: dict) -> str:
+def _explain(error: ValidationError, path: Path, parent: Path | None, own: dict, merged: dict) -> str:
     """One paragraph for pydantic's findings: file, key, value, and what to do."""
     findings = []
     for item in error.errors():
-        keys = [str(k) for k in item["loc"]]
-        content, shown = own, []
-        for key in keys:  # pydantic puts a union's tag into the location; it is no key of the file
-            shown.append(key)
-            content = content.get(key) if isinstance(content, dict) else None
-        file = path if parent is None or (keys and keys[0] in own) else parent
-        where = ".".join(shown) or "preset"
+        keys, content = [], merged
+        for position, key in enumerate(item["loc"], 1):
+            is_key = isinstance(content, list) or (isinstance(content, dict) and key in content)
+            if is_key or (position == len(item["loc"]) and item["type"] == "missing"):
+                keys.append(str(key))  # what is no key is a union's tag, which pydantic puts in between
+                content = content[key] if is_key else None
+        value, advice = f" = {item['input']!r}", f"{item['msg'][0].lower()}{item['msg'][1:]}"
         match item["type"]:
             case "extra_forbidden":
-                findings.append(f"{file}: {where} = {item['input']!r}: unknown key; remove it or correct its name")
+                advice = "unknown key; remove it or correct its name"
             case "missing":
-                findings.append(f"{file}: {where}: missing; this key must be given")
+                value, advice = "", "missing; this key must be given"
+            case "union_tag_invalid" | "union_tag_not_found":
+                tag = item["ctx"]["discriminator"].strip("'")
+                keys.append(tag)
+                value = f" = {item['input'].get(tag)!r}" if tag in item["input"] else ""
+                advice = (
+                    f"must be one of {item['ctx']['expected_tags']}" if value else "missing; this key must be given"
+                )
             case "value_error":
-                findings.append(f"{file}: {where + ': ' if keys else ''}{item['ctx']['error']}")
-            case _:
-                findings.append(f"{file}: {where} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+                value, advice = "", str(item["ctx"]["error"])
+        file = path if parent is None or (keys and keys[0] in own) else parent
+        where = f" {'.'.join(keys)}{value}:" if keys else ""
+        findings.append(f"{file}:{where} {advice}")
     return ". ".join(findings) + "."
 
 
@@ -339,4 +369,4 @@ def load_preset(path: Path) -> Preset:
     try:
         return Preset.model_validate(merged)
     except ValidationError as error:
-        raise UserError(_explain(error, path, parent, own)) from None
+        raise UserError(_explain(error, path, parent, own, merged)) from None

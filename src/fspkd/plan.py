@@ -98,7 +98,7 @@ class Plan:
         self.preset = preset
         self.runs: dict[str, Run] = {}
         self.data = {
-            key: DataSet(data, environment.get(LOCATION_VARIABLE.format(name=data.name.upper())))
+            key: DataSet(data, environment.get(LOCATION_VARIABLE.format(name=data.name.upper())) or None)
             for key, data in preset.data.items()
         }
         self._open: list[str] = []
@@ -142,8 +142,8 @@ class Plan:
         nets = []
         for number in range(1, row.nets + 1):
             before = start
-            if isinstance(row.stage1, str):
-                before = self._row(row.stage1)[0].start
+            if row.stage1_of:
+                before = self._row(row.stage1_of)[0].start
             elif row.stage1:
                 before = self._make(name, None if row.stage1_shared else number, 1, row.stage1, start)
             nets.append(self._make(name, number, 2, row.stage2, before))

@@ -49,7 +49,7 @@ def test_pinned_data_is_the_same_from_anywhere_and_other_data_is_not(project: Pr
 
 def test_a_row_can_borrow_another_rows_stage_1(project: Project) -> None:
     row = {"data": "images", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "long"}}
-    project.set("rows.full", {**row, "stage1": "student"})
+    project.set("rows.full", {**row, "stage1_of": "student"})
     plan = project.plan()
     assert plan.net("full/1").start is plan.net("student/1").start
     assert plan.row_runs("full") == [plan.net("full/1")]
