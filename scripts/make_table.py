@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for
-from fspkd.tables import make_table, write_table
+from fspkd.tables import different_code, make_table, write_table
 from fspkd.tracking import Tracker, attempt
 
 
@@ -18,6 +18,8 @@ def main() -> None:
     table = make_table(plan, args.output.stem)
     write_table(table, plan, args.output.stem, args.output)
     print(args.output.with_suffix(".md").read_text(), flush=True)
+    if warning := different_code(plan, args.output.stem):
+        print(warning, flush=True)
     files = [args.output.with_suffix(suffix) for suffix in (".csv", ".md", ".tex")]
     attempt(lambda: Tracker(plan).send_table(args.output.stem, table, files))
 

@@ -6,7 +6,7 @@ Imports no torch, so that planning a workflow is quick.
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -129,6 +129,7 @@ class Optimizer(Settings):
 class CrossEntropy(Settings):
     """Ordinary training on the labels."""
 
+    trains_classifier: ClassVar[bool] = True
     method: Literal["cross_entropy"]
     schedule: Identifier
 
@@ -136,6 +137,7 @@ class CrossEntropy(Settings):
 class KnowledgeDistillation(Settings):
     """Cross-entropy plus a weighted cross-entropy to the teacher's softened outputs; the weight falls linearly."""
 
+    trains_classifier: ClassVar[bool] = True
     method: Literal["kd"]
     schedule: Identifier
     teacher: NetReference
@@ -147,6 +149,7 @@ class KnowledgeDistillation(Settings):
 class Fsp(Settings):
     """FSP matrices, eq. (2). `layers`: the two layers of a matrix; `shuffle`: how the teacher's channels are permuted."""
 
+    trains_classifier: ClassVar[bool] = False
     method: Literal["fsp"]
     schedule: Identifier
     teacher: NetReference
@@ -159,6 +162,7 @@ class Fsp(Settings):
 class Hint(Settings):
     """FitNet hints at the ends of the named sections, through 1x1 regressors."""
 
+    trains_classifier: ClassVar[bool] = False
     method: Literal["hint"]
     schedule: Identifier
     teacher: NetReference
@@ -264,7 +268,7 @@ class Preset(Settings):
                     known("schedules", method.schedule, f"rows.{name}.{stage}.schedule")
                     if teacher := getattr(method, "teacher", None):
                         net(teacher, f"rows.{name}.{stage}.teacher")
-            if row.stage2.method not in ("cross_entropy", "kd"):
+            if not row.stage2.trains_classifier:
                 problems.append(f"rows.{name}.stage2.method = {row.stage2.method!r}: does not train the classifier")
         for name, table in self.tables.items():
             for label, row in table.rows.items():
@@ -299,12 +303,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def _read_yaml(path: Path) -> dict:
     try:
-        content = yaml.load(path.read_text(), Loader=_UniqueKeyLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read: {error.strerror}. Name a preset file, such as config/mini.yaml."
         ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a preset is a mapping of keys to values, and this holds {type(content).__name__}.")
@@ -320,7 +324,7 @@ def _merge(base: Any, over: Any) -> Any:
     return {**base, **{key: _merge(base[key], value) if key in base else value for key, value in over.items()}}
 
 
-def _explain(error: ValidationError, path: Path, parent: Path | None, own: dict, merged: dict) -> str:
+def _explain(error: ValidationError, chain: list[tuple[Path, dict]], merged: dict) -> str:
     """One paragraph for pydantic's findings: file, key, value, and what to do."""
     findings = []
     for item in error.errors():
@@ -345,7 +349,7 @@ def _explain(error: ValidationError, path: Path, parent: Path | None, own: dict,
                 )
             case "value_error":
                 value, advice = "", str(item["ctx"]["error"])
-        file = path if parent is None or (keys and keys[0] in own) else parent
+        file = next((path for path, content in chain if keys and keys[0] in content), chain[0][0])
         where = f" {'.'.join(keys)}{value}:" if keys else ""
         findings.append(f"{file}:{where} {advice}")
     return ". ".join(findings) + "."
@@ -356,17 +360,19 @@ def load_preset(path: Path) -> Preset:
 
     Raises UserError, naming file, key and value, for anything that is not a valid preset.
     """
-    path = Path(path)
-    own = _read_yaml(path)
-    parent = path.with_name(f"{own.pop('extends')}.yaml") if "extends" in own else None
-    merged = own
-    if parent is not None:
-        base = _read_yaml(parent)
-        if "extends" in base:
-            raise UserError(f"{path}: extends {parent}, which extends another preset itself: extend that one directly.")
-        merged = _merge(base, own)
-    merged["name"] = path.stem
+    chain: list[tuple[Path, dict]] = []  # from the preset to its last base
+    base: Path | None = Path(path)
+    while base is not None:
+        if base in [file for file, _ in chain]:
+            raise UserError(f"{path}: extends: {base} extends itself, by way of the presets that it extends.")
+        content = _read_yaml(base)
+        chain.append((base, content))
+        base = base.with_name(f"{content.pop('extends')}.yaml") if "extends" in content else None
+    merged: dict = {}
+    for _, content in reversed(chain):
+        merged = _merge(merged, content)
+    merged["name"] = Path(path).stem
     try:
         return Preset.model_validate(merged)
     except ValidationError as error:
-        raise UserError(_explain(error, path, parent, own, merged)) from None
+        raise UserError(_explain(error, chain, merged)) from None

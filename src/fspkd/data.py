@@ -9,6 +9,7 @@ import io
 import json
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ class PackedData:
     classes: list[str]
     source: str
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """A checksum of the content: classes, shapes, pixels and labels, not of where it came from."""
         total = hashlib.sha256(json.dumps(self.classes).encode())

@@ -12,6 +12,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fspkd.tracking import Tracker
 
 SECONDS_BETWEEN_SENDINGS = 30
 SECONDS_TO_FINISH = 20  # what the follower gets after its training has ended
@@ -24,6 +28,8 @@ def followed(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # the training has ended: nothing is left to be stopped
         follower.stdin.close()
         try:
             follower.wait(timeout=SECONDS_TO_FINISH)
@@ -38,23 +44,25 @@ def follow(folder: Path) -> None:
     run that ends before the first sending leaves it to the table or figure that shows it: importing MLflow would take
     longer than such a run.
     """
-    sent = False
+    tracker = None
     while not select.select([sys.stdin], [], [], SECONDS_BETWEEN_SENDINGS)[0]:
-        _send(folder, training=True)
-        sent = True
-    if sent:
-        _send(folder, training=False)
+        tracker = _send(folder, tracker, training=True)
+    if tracker:
+        _send(folder, tracker, training=False)
 
 
-def _send(folder: Path, training: bool) -> None:
+def _send(folder: Path, tracker: "Tracker | None", training: bool) -> "Tracker | None":
+    """Send what is new; the tracker, made if need be, or None where there is no store."""
     from fspkd.plan import plan_for
     from fspkd.tracking import Tracker, attempt
 
     def send() -> None:
-        plan = plan_for(folder.parent.parent)
-        Tracker(plan).send_run(plan.run(folder.name), training)
+        nonlocal tracker
+        tracker = tracker or Tracker(plan_for(folder.parent.parent))
+        tracker.send_run(tracker.plan.run(folder.name), training)
 
     attempt(send)
+    return tracker
 
 
 if __name__ == "__main__":

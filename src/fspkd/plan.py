@@ -156,7 +156,7 @@ class Plan:
         teacher = self.net(method.teacher) if getattr(method, "teacher", None) else None
         stream = "-".join([row_name, *([str(number)] if number else []), *(["stage1"] if stage == 1 else [])])
         data = self.data[row.data]
-        self._check_fit(stream, method, row.network, start, teacher)
+        self._check_fit(stream, data, method, row.network, start, teacher)
         spec = RunSpec(
             stream=stream,
             seed=preset.seed,
@@ -178,14 +178,22 @@ class Plan:
         run = Run(spec, folder, row_name, number, stage, data, start, teacher)
         return self.runs.setdefault(run.id, run)
 
-    def _check_fit(self, stream: str, method: Method, network: str, start: Run | None, teacher: Run | None) -> None:
+    def _check_fit(
+        self, stream: str, data: DataSet, method: Method, network: str, start: Run | None, teacher: Run | None
+    ) -> None:
         own = self.preset.networks[network]
         if start and start.spec.network != own:
             raise UserError(
                 f"preset {self.preset.name!r}: {stream} starts from {start.row}, another network: "
                 f"{start.spec.network} and {own}. Weights are copied between equal networks only."
             )
-        if method.method in ("fsp",) and teacher.spec.network.width != own.width:
+        for other in (start, teacher):
+            if other and other.data != data:
+                raise UserError(
+                    f"preset {self.preset.name!r}: {stream} is trained on {data.settings.name!r} and needs "
+                    f"{other.spec.stream}, which is trained on {other.data.settings.name!r}. Give both rows the same data."
+                )
+        if method.method == "fsp" and teacher.spec.network.width != own.width:
             raise UserError(
                 f"preset {self.preset.name!r}: {stream} learns FSP matrices of width {teacher.spec.network.width} with a net "
                 f"of width {own.width}: the matrices differ in shape. Give both networks the same width."

@@ -102,6 +102,8 @@ def read_image_folder(path: Path, size: int | None, where: str) -> PackedData:
             f"other, or remove {root / owner / only[0]}."
         )
     names = sorted(classes["train"])
+    if not names:
+        raise UserError(f"{where}: {root / 'train'} holds no class folders. It must hold {{train,test}}/<class>/*.")
     files = {
         split: [(f, label) for label, name in enumerate(names) for f in sorted((root / split / name).iterdir())]
         for split in SPLITS
@@ -167,6 +169,8 @@ def _with_retries(download: Callable[[], object]) -> object:
                 ) from None
             print(f"download failed ({error}); attempt {attempt + 1} of {ATTEMPTS} follows", flush=True)
             time.sleep(2**attempt)
+        except OSError as error:
+            raise UserError(f"{DOWNLOADS}: cannot be written: {error.strerror}. Free some space there.") from None
 
 
 def _read_torchvision(name: str, root: Path, size: int | None, download: bool) -> PackedData:

@@ -26,6 +26,11 @@ def read_manifest(run: Run) -> dict:
 def row_results(nets: list[Run]) -> dict[str, float]:
     """Test accuracies in percent: net1, net2, ..., their average, and that of the mean of their softmax outputs."""
     probabilities, labels = zip(*(load_predictions(run.folder / "predictions.npz") for run in nets), strict=True)
+    if any(not np.array_equal(labels[0], other) for other in labels):
+        raise UserError(
+            f"{nets[0].folder} and the other nets of its row were tested on different images. Train them again: "
+            f"delete their folders."
+        )
     single = [accuracy(p, y) for p, y in zip(probabilities, labels, strict=True)]
     return {
         **{f"net{i}": value for i, value in enumerate(single, 1)},
@@ -35,34 +40,37 @@ def row_results(nets: list[Run]) -> dict[str, float]:
 
 
 def make_table(plan: Plan, name: str) -> pd.DataFrame:
-    """A table of the preset: our values, the iterations really run, and beside each the published value.
-
-    Raises UserError where the reference file has no row of that label.
-    """
-    table = plan.preset.tables[name]
-    reference = read_reference(plan.reference(name))
-    rows = []
-    for label, row in table.rows.items():
-        if label not in reference.index:
-            raise UserError(
-                f"{plan.reference(name)}: has no row {label!r}, which tables.{name}.rows of preset {plan.preset.name!r} names; "
-                f"there is: {', '.join(reference.index)}."
-            )
-        ours = row_results(plan.rows[row])
-        ours["iterations"] = sum(read_manifest(run)["iterations"] for run in plan.row_runs(row))
-        cells = {"row": label}
-        for column, value in ours.items():
-            cells[column] = value
-            cells[column + PUBLISHED] = reference.loc[label].get(column)
-        rows.append(cells)
-    return pd.DataFrame(rows)
+    """A table of the preset: our values, the iterations really run, and beside each the published value, if any."""
+    rows = {}
+    for label, row in plan.preset.tables[name].rows.items():
+        rows[label] = row_results(plan.rows[row])
+        rows[label]["iterations"] = sum(read_manifest(run)["iterations"] for run in plan.row_runs(row))
+    ours = pd.DataFrame.from_dict(rows, orient="index")
+    nets = sorted(column for column in ours if column.startswith("net"))
+    ours = ours[[*nets, "average", "ensemble", "iterations"]]
+    published = read_reference(plan.reference(name)).reindex(index=ours.index, columns=ours.columns)
+    frame = ours.join(published, rsuffix=PUBLISHED)
+    pairs = [name for column in ours for name in (column, column + PUBLISHED)]
+    return frame[pairs].rename_axis("row").reset_index()
 
 
 def read_reference(path: Path) -> pd.DataFrame:
     """Published numbers by label: the row's name with its mark (*, ‡, †) appended."""
-    frame = pd.read_csv(path, keep_default_na=False)
-    frame = frame.rename(columns={"total_iterations": "iterations"})
+    frame = pd.read_csv(path).fillna({"mark": ""}).rename(columns={"total_iterations": "iterations"})
     return frame.set_index(frame["row"] + frame["mark"])
+
+
+def different_code(plan: Plan, name: str) -> str | None:
+    """A warning where the nets of a table were not all trained by the same code, or None."""
+    versions: dict[str, list[str]] = {}
+    for row in plan.preset.tables[name].rows.values():
+        for run in plan.row_runs(row):
+            for attempt in read_manifest(run)["attempts"]:
+                versions.setdefault(attempt["package_sha256"][:10], []).append(run.id)
+    if len(versions) == 1:
+        return None
+    parts = "; ".join(f"{code}: {', '.join(dict.fromkeys(runs))}" for code, runs in versions.items())
+    return f"warning: these nets were trained by different versions of the code ({parts})"
 
 
 def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
@@ -71,14 +79,17 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     shown = pd.DataFrame({"": frame["row"]})
     for column in (c for c in frame.columns[1:] if not c.endswith(PUBLISHED)):
         number = "{:.2f}" if column != "iterations" else "{:,.0f}"
-        pairs = zip(frame[column], frame[column + PUBLISHED], strict=True)
+        pairs = zip(
+            *(frame[c].map(number.format, na_action="ignore").fillna("–") for c in (column, column + PUBLISHED)),
+            strict=True,
+        )
         heading = column.replace("net", "net ") if column.startswith("net") else column
-        shown[heading] = [f"{number.format(ours)} ({number.format(theirs)})" for ours, theirs in pairs]
+        shown[heading] = [f"{ours} ({theirs})" for ours, theirs in pairs]
     note = f"{plan.preset.tables[name].title}. Preset {plan.preset.name}; in brackets the published value."
     markdown = f"{note}\n\n{shown.to_markdown(index=False)}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())
-    text = shown.replace({"‡": "$^\\ddagger$", "†": "$^\\dagger$", r"\*": "$^*$"}, regex=True)
-    latex = text.to_latex(
+    marks = str.maketrans({"‡": r"$^\ddagger$", "†": r"$^\dagger$", "*": "$^*$", "–": "--"})
+    latex = shown.map(lambda text: text.translate(marks)).to_latex(
         index=False, caption=note, label=f"tab:{name}", column_format="l" + "r" * (shown.shape[1] - 1)
     )
     write_atomically(csv.with_suffix(".tex"), latex.encode())

@@ -17,11 +17,13 @@ import pandas as pd
 from filelock import FileLock
 
 from fspkd.plan import Plan, Run, digest
+from fspkd.provenance import provenance
 
 if TYPE_CHECKING:
-    pass
+    import mlflow.entities
 
 BATCH = 1000  # metrics, MLflow's limit
+LOCK_SECONDS = 300
 MEASURED = ("loss", "learning_rate", "gradient_norm", "test_loss", "test_accuracy")
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # compute nodes often have no way out
@@ -44,12 +46,15 @@ class Tracker:
         self.plan = plan
         results = Path(plan.preset.results)
         results.mkdir(parents=True, exist_ok=True)
-        self.lock = FileLock(results / "mlflow.lock")
+        self.lock = FileLock(results / "mlflow.lock", timeout=LOCK_SECONDS)
+        self.sent: dict[str, int] = {}  # the last iteration that each tracked run holds
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         local = Path("mlflow.db").absolute()
-        with FileLock(f"{local}.lock"), self.lock:
-            if not uri and not local.exists():
-                _make_store(local)
+        if not uri:
+            with FileLock(f"{local}.lock", timeout=LOCK_SECONDS):
+                if not local.exists():
+                    _make_store(local)
+        with self.lock:
             self.client = MlflowClient(uri or f"sqlite:///{local}")
             name = f"fspkd-{plan.preset.name}"
             found = self.client.get_experiment_by_name(name)
@@ -65,9 +70,10 @@ class Tracker:
         )
         if metrics is None:
             return
-        with FileLock(run.folder / "mlflow.lock"):
+        with FileLock(run.folder / "mlflow.lock", timeout=LOCK_SECONDS):
             manifest_path = run.folder / "manifest.json"
             manifest = json.loads(manifest_path.read_text()) if manifest_path.exists() else None
+            self._retire(run, manifest)
             tracked = self._open(
                 run.id,
                 f"{self._label(run.row)}{f', net {run.net}' if run.net else ''}{', stage 1' if run.stage == 1 else ''}",
@@ -82,21 +88,30 @@ class Tracker:
                 parent=self._row(run.row),
                 start=_milliseconds(manifest["finished"]) - int(1000 * manifest["seconds"]) if manifest else None,
             )
+            if self.client.get_run(tracked).info.status == "FINISHED":
+                return
             self._send_parameters(tracked, run.spec.model_dump(mode="json"))
+            self._send_facts(tracked, {**manifest, **manifest["attempts"][-1]} if manifest else provenance())
             self._send_points(tracked, read_complete_rows(metrics))
             if manifest:
                 for file in ("run.yaml", "manifest.json", "metrics.csv"):
                     self.client.log_artifact(tracked, str(run.folder / file))
-                self._send_facts(tracked, manifest)
                 self.client.set_terminated(tracked, end_time=_milliseconds(manifest["finished"]))
             else:
                 self.client.update_run(tracked, status="RUNNING" if training else "KILLED")
+
+    def _retire(self, run: Run, manifest: dict | None) -> None:
+        """Give up the identity of a finished tracked run whose net has since been trained to other weights."""
+        found = self._find(run.id)
+        weights = manifest["weights_sha256"] if manifest else None
+        if found and found.info.status == "FINISHED" and found.data.tags.get("weights_sha256") != weights:
+            self.client.set_tag(found.info.run_id, "fspkd.id", f"{run.id}, replaced")
 
     def send_data(self, run: Run) -> None:
         """Send what is known of the data set that a finished run was trained on."""
         data, manifest = run.data, json.loads((run.folder / "manifest.json").read_text())
         tracked = self._open(data.id, f"data set {data.settings.name}", {"kind": "data"})
-        self._send_parameters(tracked, {**data.settings.model_dump(mode="json"), "sha256": manifest["data_sha256"]})
+        self._send_parameters(tracked, {"name": data.settings.name, "sha256": manifest["data_sha256"]})
         self.client.set_terminated(tracked)
 
     def send_table(self, name: str, frame: pd.DataFrame, files: list[Path]) -> None:
@@ -118,7 +133,9 @@ class Tracker:
         """Send a figure's nets, and the figure itself as the artifact of a run of its own."""
         runs = [self.plan.net(net) for net in self.plan.preset.figures[name].curves.values()]
         for run in runs:
-            self.send_run(run)
+            for part in self.plan.row_runs(run.row):
+                self.send_run(part)
+            self.client.set_terminated(self._row(run.row))
         self._send_result("figure", name, runs, files)
 
     # --- how ----------------------------------------------------------------------------------------------
@@ -131,11 +148,14 @@ class Tracker:
         if parent:
             tags["mlflow.parentRunId"] = parent
         with self.lock:
-            found = self.client.search_runs([self.experiment], f"tags.`fspkd.id` = '{identity}'", max_results=1)
-            if found:
-                return found[0].info.run_id
+            if found := self._find(identity):
+                return found.info.run_id
             texts = {key: str(value) for key, value in tags.items()}
             return self.client.create_run(self.experiment, start, texts, name).info.run_id
+
+    def _find(self, identity: str) -> "mlflow.entities.Run | None":
+        found = self.client.search_runs([self.experiment], f"tags.`fspkd.id` = '{identity}'", max_results=1)
+        return found[0] if found else None
 
     def _label(self, row: str) -> str:
         """What a table calls a row, or else the row's own name."""
@@ -166,17 +186,24 @@ class Tracker:
         """Send the rows beyond the last iteration that MLflow holds, whole rows to a batch."""
         from mlflow.entities import Metric
 
-        last = max((point.step for point in self.client.get_metric_history(tracked, "loss")), default=0)
+        if tracked not in self.sent:
+            held = self.client.get_metric_history(tracked, "loss")
+            self.sent[tracked] = max((point.step for point in held), default=0)
         now = int(datetime.now().timestamp() * 1000)
-        batch: list[Metric] = []
-        for row in rows[rows["iteration"] > last].to_dict("records"):
+        batch = []
+        for row in rows[rows["iteration"] > self.sent[tracked]].to_dict("records"):
             points = [Metric(k, row[k], now, int(row["iteration"])) for k in MEASURED if pd.notna(row[k])]
             if len(batch) + len(points) > BATCH:
-                self.client.log_batch(tracked, metrics=batch)
+                self._send_batch(tracked, batch)
                 batch = []
             batch += points
         if batch:
-            self.client.log_batch(tracked, metrics=batch)
+            self._send_batch(tracked, batch)
+
+    def _send_batch(self, tracked: str, batch: list["mlflow.entities.Metric"]) -> None:
+        self.sent.pop(tracked)  # unknown, should this fail half-way
+        self.client.log_batch(tracked, metrics=batch)
+        self.sent[tracked] = batch[-1].step
 
     def _send_values(self, tracked: str, values: dict[str, float]) -> None:
         """Send single values, each once."""
@@ -185,11 +212,11 @@ class Tracker:
             if held.get(key) != float(value):
                 self.client.log_metric(tracked, key, float(value))
 
-    def _send_facts(self, tracked: str, manifest: dict) -> None:
+    def _send_facts(self, tracked: str, facts: dict[str, object]) -> None:
         from mlflow.entities import RunTag
 
         names = ("git_commit", "host", "job_id", "device", "weights_sha256", "data_sha256", "package_sha256")
-        tags = [RunTag(name, str(manifest[name])) for name in names if manifest[name] is not None]
+        tags = [RunTag(name, str(facts[name])) for name in names if facts.get(name) is not None]
         self.client.log_batch(tracked, tags=tags)
 
 
@@ -217,6 +244,5 @@ def attempt(send: Callable[[], None]) -> None:
     try:
         send()
     except Exception as error:  # a tracking server may fail in any way; results must not
-        print(
-            f"tracking: not sent, the next table or figure will send it: {str(error).splitlines()[0]}", file=sys.stderr
-        )
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(f"tracking: not sent, the next table or figure will send it: {reason}", file=sys.stderr)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from conftest import REPOSITORY, Project
 from torch.nn import functional as F
 
 from fspkd.augment import crop_and_flip, pad_images, to_input
-from fspkd.data import load_packed
+from fspkd.data import PackedData, load_packed, save_packed
 from fspkd.errors import UserError
 from fspkd.plan import Run
 from fspkd.train import checkpoint, loop
@@ -82,8 +83,7 @@ def test_linear_layer_leaves_stage_1_as_it_entered(project: Project) -> None:
 def test_same_seed_same_bits_and_another_seed_others(project: Project) -> None:
     project.train("student/2")
     first = {run.id: manifest(run)["weights_sha256"] for run in project.plan().runs.values() if run.folder.exists()}
-    for run in project.plan().runs.values():
-        (run.folder / "manifest.json").unlink(missing_ok=True)
+    shutil.rmtree("results")
     project.train("student/2")
     second = {run.id: manifest(run)["weights_sha256"] for run in project.plan().runs.values() if run.folder.exists()}
     assert first == second
@@ -134,17 +134,61 @@ def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(project: P
         assert not (run.folder / "manifest.json").exists()
     subprocess.run(command, check=True)
     killed = manifest(run)
-    assert killed["resumed_at"] == sorted(killed["resumed_at"])
-    assert killed["resumed_at"][-1] > 0
+    starts = [attempt["from_iteration"] for attempt in killed["attempts"]]
+    assert starts == sorted(starts)
+    assert 0 < starts[-1] < 900
     metrics = (run.folder / "metrics.csv").read_bytes()
     assert list(pd.read_csv(run.folder / "metrics.csv")["iteration"]) == list(range(1, 901))
 
-    for file in ("manifest.json", "weights.pt", "metrics.csv"):
-        (run.folder / file).unlink()
+    shutil.rmtree(run.folder)
     loop.train(run, torch.device("cpu"), 1000)
-    assert manifest(run)["resumed_at"] == []
+    assert len(manifest(run)["attempts"]) == 1
     assert manifest(run)["weights_sha256"] == killed["weights_sha256"]
     assert (run.folder / "metrics.csv").read_bytes() == metrics
+
+
+def test_death_while_finishing_and_removed_outputs_cost_no_iteration(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = project.plan().net("teacher/1")
+
+    def die(path: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "file_sha256", die)  # after the outputs, before the manifest
+        with pytest.raises(KeyboardInterrupt):
+            project.train("teacher/1")
+    assert not (run.folder / "manifest.json").exists()
+    project.train("teacher/1")
+    first = manifest(run)
+    metrics = (run.folder / "metrics.csv").read_bytes()
+    for file in ("manifest.json", "weights.pt", "metrics.csv", "predictions.npz"):
+        (run.folder / file).unlink()
+    project.train("teacher/1")
+    assert [attempt["from_iteration"] for attempt in manifest(run)["attempts"]] == [0, 20, 20]
+    assert manifest(run)["outputs_sha256"] == first["outputs_sha256"]
+    assert (run.folder / "metrics.csv").read_bytes() == metrics
+
+
+def test_finished_checkpoint_of_other_code_or_images_is_not_used(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.train("teacher/1")
+    run = project.plan().net("teacher/1")
+    (run.folder / "manifest.json").unlink()
+    other = {**loop.provenance(), "package_sha256": "other code"}
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "provenance", lambda: other)
+        project.train("teacher/1")
+    assert [attempt["from_iteration"] for attempt in manifest(run)["attempts"]] == [0]
+    (run.folder / "manifest.json").unlink()
+    data = load_packed(run.data.path)
+    data.images["train"][0] ^= 1
+    save_packed(PackedData(data.images, data.labels, data.classes, data.source), run.data.path)
+    project.train("teacher/1")
+    assert len(manifest(run)["attempts"]) == 1
+    assert manifest(run)["data_sha256"] == load_packed(run.data.path).sha256
 
 
 def test_sigterm_saves_a_checkpoint(project: Project) -> None:

@@ -104,6 +104,26 @@ def test_extending_changes_keys_and_replaces_other_sources_whole(project: Projec
     assert (child.seed, child.data["images"].augment.pad, child.rows) == (5, 0, parent.rows)
 
 
+def test_extending_goes_on_and_not_in_a_circle(project: Project) -> None:
+    config = project.folder / "config"
+    (config / "child.yaml").write_text("extends: tiny\nresults: results/child\nseed: 5\n")
+    (config / "grandchild.yaml").write_text("extends: child\nresults: results/grandchild\ntraining: {batch_size: 7}\n")
+    preset = load_preset(Path("config/grandchild.yaml"))
+    assert (preset.seed, preset.training.batch_size, preset.training.momentum) == (5, 7, 0.9)
+    (config / "child.yaml").write_text("extends: grandchild\n")
+    with pytest.raises(UserError, match=r"child.yaml: extends: .* extends itself"):
+        load_preset(Path("config/child.yaml"))
+
+
+def test_the_readmes_preset_for_own_images_is_valid(project: Project) -> None:
+    shutil.copytree(REPOSITORY / "config", project.folder / "config", dirs_exist_ok=True)
+    text = (REPOSITORY / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
+    (project.folder / "config" / "mine.yaml").write_text(text)
+    plan = load_plans()["results/mine"]
+    assert plan.data["images"].settings.name == "flowers"
+    assert plan.net("student/3").iterations == 210
+
+
 def test_rows_in_a_circle_are_refused(project: Project) -> None:
     project.set("rows.teacher.start", "student/1")
     with pytest.raises(UserError, match=r"circle: teacher -> student -> teacher"):

@@ -87,6 +87,14 @@ def test_class_that_only_one_split_has(tmp_path: Path) -> None:
         sources.read_source(folder(root))
 
 
+def test_images_without_class_folders(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        Image.new("RGB", (6, 6)).save(tmp_path / split / "1.png")
+    with pytest.raises(UserError, match=r"train holds no class folders"):
+        sources.read_source(folder(tmp_path))
+
+
 def test_empty_class(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
     shutil.rmtree(root / "train" / "cat")

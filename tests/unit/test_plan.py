@@ -1,7 +1,9 @@
 """What makes a run another run, and what does not."""
 
+import pytest
 from conftest import Project
 
+from fspkd.errors import UserError
 from fspkd.plan import Plan
 
 
@@ -45,6 +47,13 @@ def test_pinned_data_is_the_same_from_anywhere_and_other_data_is_not(project: Pr
     assert set(here.runs).isdisjoint(there.runs)
     project.set("data.images.sha256", "0" * 64)
     assert set(project.plan().runs) == set(project.plan(elsewhere).runs)
+
+
+def test_a_net_cannot_start_from_one_of_other_data(project: Project) -> None:
+    project.set("data.others", {"name": "others", "source": "imagefolder", "path": "x"})
+    project.set("rows.student.data", "others")
+    with pytest.raises(UserError, match=r"student-stage1 is trained on 'others' and needs teacher-1, .* on 'digits'"):
+        project.plan()
 
 
 def test_a_row_can_borrow_another_rows_stage_1(project: Project) -> None:

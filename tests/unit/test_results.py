@@ -18,7 +18,7 @@ def pretend(project: Project) -> None:
     """Folders of finished runs with known predictions: each net of a row is wrong about another image."""
     for run in project.plan().runs.values():
         run.folder.mkdir(parents=True)
-        manifest = {"iterations": run.iterations}
+        manifest = {"iterations": run.iterations, "attempts": [{"package_sha256": "0"}]}
         (run.folder / "manifest.json").write_text(json.dumps(manifest))
         if run.stage == 2:
             logits = 2.0 * torch.nn.functional.one_hot(LABELS, 3).float()
@@ -49,23 +49,47 @@ def test_table_has_nets_average_ensemble_iterations_and_published_values(project
 
 def test_table_files_hold_the_same_numbers(project: Project) -> None:
     pretend(project)
+    project.set("tables.table1.rows.Teacher‡", "teacher")
     plan = project.plan()
     csv = project.folder / "table1.csv"
     tables.write_table(tables.make_table(plan, "table1"), plan, "table1", csv)
-    assert pd.read_csv(csv)["average"].tolist() == [75, 75, 75]
+    assert pd.read_csv(csv)["average"].tolist() == [75, 75, 75, 75]
     markdown = csv.with_suffix(".md").read_text()
     assert "| Teacher " in markdown
     assert "75.00 (91.75)" in markdown
     latex = csv.with_suffix(".tex").read_text()
     assert r"75.00 (91.75)" in latex
     assert r"Student$^*$" in latex
+    assert r"Teacher$^\ddagger$ &" in latex
 
 
-def test_label_without_published_numbers_is_told(project: Project) -> None:
+def test_a_row_of_ones_own_has_no_published_numbers(project: Project) -> None:
     pretend(project)
-    project.set("tables.table1.rows", {"Studentt*": "student"})
-    with pytest.raises(UserError, match=r"fsp_table1_cifar10.csv: has no row 'Studentt\*'"):
+    project.set("tables.table1.rows", {"Mine": "student", "Teacher*": "teacher", "FitNet, 1 loss*": "fitnet"})
+    plan, csv = project.plan(), project.folder / "table1.csv"
+    tables.write_table(tables.make_table(plan, "table1"), plan, "table1", csv)
+    table = pd.read_csv(csv).set_index("row")
+    assert np.isnan(table.loc["Mine", "average_published"])
+    assert table.loc["Teacher*", "average_published"] == 90.64
+    assert "75.00 (–)" in csv.with_suffix(".md").read_text()
+    assert "– (91.85)" in csv.with_suffix(".md").read_text()  # one net of ours, three published
+
+
+def test_nets_tested_on_different_images_are_not_averaged(project: Project) -> None:
+    pretend(project)
+    run = project.plan().net("student/2")
+    evaluate.save_predictions(run.folder / "predictions.npz", torch.eye(3)[LABELS], LABELS.flip(0))
+    with pytest.raises(UserError, match=r"student-1-\w+ and the other nets .* were tested on different images"):
         tables.make_table(project.plan(), "table1")
+
+
+def test_nets_of_different_code_are_told(project: Project) -> None:
+    pretend(project)
+    assert tables.different_code(project.plan(), "table1") is None
+    run = project.plan().net("student/2")
+    manifest = {"iterations": 8, "attempts": [{"package_sha256": "1"}]}
+    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    assert f"1: {run.id}" in tables.different_code(project.plan(), "table1")
 
 
 def test_damaged_predictions_and_manifest_are_named(project: Project) -> None:

@@ -1,5 +1,6 @@
 """MLflow, on a real store and a real server."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -126,6 +127,21 @@ def test_table_sends_everything_and_nothing_twice(
     for _ in range(2):
         Tracker(plan).send_table("table1", make_table(plan, "table1"), [file])
         check_everything(project, MlflowClient(address))
+
+
+def test_net_trained_again_to_other_weights_gets_a_run_of_its_own(project: Project) -> None:
+    project.train("teacher/1")
+    run = project.plan().net("teacher/1")
+    tracker = Tracker(project.plan())
+    tracker.send_run(run)
+    before = held(tracker.client)["Teacher, net 1"]
+    tracker.send_run(run)
+    assert held(tracker.client)["Teacher, net 1"].info.run_id == before.info.run_id
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    (run.folder / "manifest.json").write_text(json.dumps({**manifest, "weights_sha256": "others"}))
+    tracker.send_run(run)
+    assert held(tracker.client)["Teacher, net 1"].data.tags["weights_sha256"] == "others"
+    assert tracker.client.get_run(before.info.run_id).data.tags["fspkd.id"] == f"{run.id}, replaced"
 
 
 def test_growing_metrics_are_sent_row_by_row_without_a_half_line(project: Project) -> None:

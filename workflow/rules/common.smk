@@ -58,7 +58,9 @@ def training_inputs(wildcards):
         raise WorkflowError(
             f"{wildcards}: the preset has no such run; its name ends in a hash of its settings."
         )
-    inputs = {"data": str(run.data.path)}
+    data = str(run.data.path)
+    # Pinned content is part of the run's name; other images may have been packed anew from the same place.
+    inputs = {"data": ancient(data) if run.data.settings.sha256 else data}
     for role in ("start", "teacher"):
         if other := getattr(run, role):
             inputs[role] = f"{other.folder}/weights.pt"

@@ -8,7 +8,7 @@ Makes:  data/<name>-<hash>.npz
 
 rule pack_data:
     input:
-        script="scripts/pack_data.py",
+        script=ancient("scripts/pack_data.py"),
     output:
         "data/{data_set}.npz",
     log:
@@ -18,4 +18,4 @@ rule pack_data:
     message:
         "pack the data set {wildcards.data_set}"
     shell:
-        "python {input.script:q} {output:q} 2>&1 | tee {log:q}"
+        "python {input.script:q} {output:q} 2>&1 | tee -i {log:q}"

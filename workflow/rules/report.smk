@@ -31,7 +31,7 @@ rule table:
     message:
         "write {output.csv}"
     shell:
-        "python {input.script:q} {output.csv:q} 2>&1 | tee {log:q}"
+        "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q}"
 
 
 rule figure:
@@ -57,4 +57,4 @@ rule figure:
     message:
         "draw {output.png}"
     shell:
-        "python {input.script:q} {output.png:q} 2>&1 | tee {log:q}"
+        "python {input.script:q} {output.png:q} 2>&1 | tee -i {log:q}"

@@ -11,7 +11,7 @@ The checkpoint beside them is no output of the rule, so that a job that was kill
 rule train_stage1:
     input:
         unpack(training_inputs),
-        script="scripts/train.py",
+        script=ancient("scripts/train.py"),
     output:
         weights="{results}/runs/{stage1_run}/weights.pt",
         metrics="{results}/runs/{stage1_run}/metrics.csv",
@@ -30,7 +30,7 @@ rule train_stage1:
     message:
         "train {params.folder}: {params.iterations} iterations of {params.method}"
     shell:
-        "python {input.script:q} {params.folder:q} --threads {threads} 2>&1 | tee {log:q}"
+        "python {input.script:q} {params.folder:q} --threads {threads} 2>&1 | tee -i {log:q}"
 
 
 use rule train_stage1 as train_stage2 with:

@@ -33,21 +33,25 @@ def train(run: Run, device: torch.device, checkpoint_seconds: float) -> None:
     """Train a run to its end, from its checkpoint where there is one, and write its folder.
 
     That holds run.yaml, metrics.csv, weights.pt, predictions.npz for a last stage and, written at the very end,
-    manifest.json: a folder with a manifest is complete. Raises UserError for inputs that are missing, damaged or
-    another run's, and for a loss or a gradient that is not finite. On SIGTERM and SIGINT it saves a checkpoint and
-    exits with 128 plus the signal's number.
+    manifest.json: a folder with a manifest is complete. The checkpoint stays, so that a job that dies on its last
+    yards, or whose outputs Snakemake removes, has only to write them again. On SIGTERM and SIGINT it saves a
+    checkpoint and exits with 128 plus the signal's number.
+
+    Raises UserError for inputs that are missing, damaged or another run's, and for a loss or a gradient that is not
+    finite.
     """
-    if (run.folder / "manifest.json").exists():
-        print(f"{run.folder}: complete, nothing to do")
-        return
     specification = yaml.safe_dump(run.spec.model_dump(mode="json"), sort_keys=False)
     write_atomically(run.folder / "run.yaml", specification.encode())
-    lock = FileLock(run.folder / "lock")
     try:
-        lock.acquire(blocking=False)
+        lock = FileLock(run.folder / "lock").acquire(blocking=False)
     except Timeout:
         raise UserError(f"{run.folder}: another process is training this run. Wait for it, or end it first.") from None
     with lock:
+        if (run.folder / "manifest.json").exists():
+            print(f"{run.folder}: complete, nothing to do")
+            return
+        for left_over in run.folder.glob(".*.tmp"):  # by a process that was killed while it wrote
+            left_over.unlink()
         _Training(run, device, checkpoint_seconds).to_the_end()
 
 
@@ -114,9 +118,13 @@ class _Training:
         )
         self.done = 0  # iterations
         self.seconds = 0.0  # of training, all attempts together
-        self.resumed_at: list[int] = []
+        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+        attempt = {"device": gpu or "cpu", "threads": torch.get_num_threads(), **provenance()}
+        self.attempts: list[dict] = []  # what has trained this run, and from which iteration on
         self.stop_signal: int | None = None
-        self.metrics = MetricsFile(self.metrics_path, self._resume())
+        self.logits: Tensor | None = None  # of the last test
+        self.metrics = MetricsFile(self.metrics_path, self._resume(attempt["package_sha256"]))
+        self.attempts.append({"from_iteration": self.done, **attempt})
         self.pending: list[tuple[Tensor, Tensor]] = []  # loss and gradient norm of iterations not yet fetched
 
     # --- the loop -----------------------------------------------------------------------------------------
@@ -139,22 +147,20 @@ class _Training:
                     or self.done == self.run.iterations
                 ):
                     loss = self._fetch(*test)
+                    if save:
+                        self._save()
+                        saved = time.monotonic()
                     show.update(self.done, loss, test[1])
                     fetched = now
-                if save:
-                    self._save()
-                    saved = time.monotonic()
                 if self.stop_signal:
-                    print(
-                        f"{self.run.id}: stopped by signal {self.stop_signal}, saved at iteration {self.done}",
-                        flush=True,
-                    )
+                    print(f"{self.run.id}: signal {self.stop_signal}, saved at iteration {self.done}", flush=True)
                     raise SystemExit(128 + self.stop_signal)
+            self._save()
+            self._finish()
         finally:
             show.close()
             for number, handler in before.items():
                 signal.signal(number, handler)
-        self._finish()
 
     def _step(self, iteration: int) -> tuple[Tensor, Tensor]:
         for group in self.optimizer.param_groups:
@@ -177,7 +183,9 @@ class _Training:
         return self.run.stage == 2 and (self.done % every == 0 or self.done == self.run.iterations)
 
     def _test(self) -> tuple[float, float]:
-        accuracy, loss = accuracy_and_loss(predict(self.net, self.test_images), self.test_labels)
+        """The loss and accuracy on the test images; the predictions are kept for the run's end."""
+        self.logits = predict(self.net, self.test_images)
+        accuracy, loss = accuracy_and_loss(self.logits, self.test_labels)
         return loss, accuracy
 
     def _fetch(self, test_loss: float | None, test_accuracy: float | None) -> float:
@@ -203,7 +211,7 @@ class _Training:
         raise UserError(
             f"run {self.run.id}: iteration {iteration}: the {what} is {value}: training has diverged. It ran with {settings} "
             f"at a learning rate of {learning_rate(self.spec.schedule, iteration - 1):g}. Lower the rate (schedule "
-            f"{method.schedule!r} of the preset) or the weight of the loss; the last good checkpoint is kept."
+            f"{method.schedule!r} of the preset) or the weight of the loss."
         )
 
     # --- what is on disk ----------------------------------------------------------------------------------
@@ -220,42 +228,44 @@ class _Training:
             "optimizer": self.optimizer.state_dict(),
             "metrics_bytes": self.metrics.sync(),
             "seconds": self.seconds,
-            "resumed_at": self.resumed_at,
+            "attempts": self.attempts,
         }
         checkpoint.save(content, self.checkpoint_path)
 
-    def _resume(self) -> int:
-        """Go to the checkpoint, if there is one; the size of the metrics file as it was then."""
+    def _resume(self, package_sha256: str) -> int:
+        """Go to the checkpoint, if there is one of use; the size of the metrics file as it was then."""
         if not self.checkpoint_path.exists():
             return 0
         advice = f"Delete the folder {self.run.folder} to train that net from its start."
         saved = checkpoint.load(self.checkpoint_path, self.run.id, advice)
         if saved["data_sha256"] != self.data_sha256:
-            raise UserError(
-                f"{self.checkpoint_path}: was trained on other images than {self.run.data.path} holds. {advice}"
-            )
+            print(f"{self.run.id}: its checkpoint was trained on other images, so it starts anew", flush=True)
+            return 0
+        if saved["attempts"][-1]["package_sha256"] != package_sha256:
+            if saved["iteration"] == self.run.iterations:
+                print(f"{self.run.id}: the code has changed since it was trained, so it starts anew", flush=True)
+                return 0
+            print(f"{self.run.id}: the code has changed since its checkpoint; the manifest tells", flush=True)
         self.net.load_state_dict(saved["net"])
         self.objective.load_state_dict(saved["objective"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.done, self.seconds = saved["iteration"], saved["seconds"]
-        self.resumed_at = [*saved["resumed_at"], self.done]
+        self.attempts = saved["attempts"]
         print(f"{self.run.id}: goes on from its checkpoint at iteration {self.done}", flush=True)
         return saved["metrics_bytes"]
 
     def _finish(self) -> None:
         folder = self.run.folder
-        self.seconds += time.monotonic() - self.since
         state = {name: tensor.cpu() for name, tensor in self.net.state_dict().items()}
         weights = {"run": self.run.id, "sha256": checkpoint.weights_sha256(state), "state": state}
         checkpoint.save(weights, folder / "weights.pt")
         accuracy = None
         if self.run.stage == 2:
-            logits = predict(self.net, self.test_images)
-            accuracy, _ = accuracy_and_loss(logits, self.test_labels)
-            save_predictions(folder / "predictions.npz", logits, self.test_labels)
-        self.metrics.sync()
-        self.metrics_path.replace(folder / "metrics.csv")
-        gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
+            if self.logits is None:  # a finished run that only writes its outputs again
+                self._test()
+            accuracy, _ = accuracy_and_loss(self.logits, self.test_labels)
+            save_predictions(folder / "predictions.npz", self.logits, self.test_labels)
+        write_atomically(folder / "metrics.csv", self.metrics_path.read_bytes())
         outputs = [f for f in ("metrics.csv", "weights.pt", "predictions.npz") if (folder / f).exists()]
         manifest = {
             "run": self.run.id,
@@ -264,12 +274,8 @@ class _Training:
             "weights_sha256": weights["sha256"],
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(self.seconds, 3),
-            "resumed_at": self.resumed_at,
-            "device": gpu or "cpu",
-            "threads": torch.get_num_threads(),
             "data_sha256": self.data_sha256,
             "outputs_sha256": {name: file_sha256(folder / name) for name in outputs},
-            **provenance(),
+            "attempts": self.attempts,
         }
         write_atomically(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
-        self.checkpoint_path.unlink(missing_ok=True)

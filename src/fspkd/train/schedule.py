@@ -6,7 +6,7 @@ from fspkd.config import Phase
 def learning_rate(schedule: tuple[Phase, ...], iteration: int) -> float:
     """The rate of an iteration, counted from 0: that of the first phase whose `until` it has not reached.
 
-    Raises IndexError beyond the last phase.
+    Raises StopIteration beyond the last phase.
     """
     return next(phase.rate for phase in schedule if iteration < phase.until)
 
