@@ -20,7 +20,7 @@ lint: .venv/ready
 	snakemake --lint
 
 mlflow: .venv/ready  ## browse the runs on http://127.0.0.1:5000
-	mlflow server --backend-store-uri sqlite:///mlflow.db --port 5000
+	MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri sqlite:///mlflow.db --port 5000
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

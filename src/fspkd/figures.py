@@ -37,7 +37,7 @@ def draw_figure(plan: Plan, name: str) -> plt.Figure:
         accuracy_axes.plot(tested["iteration"], tested["test_accuracy"], label=label, marker=".")
     loss_axes.set(xlabel="iteration", ylabel="training loss", yscale="log")
     accuracy_axes.set(xlabel="iteration", ylabel="test accuracy in %")
-    accuracy_axes.legend(frameon=False)
+    accuracy_axes.legend(loc="lower right", frameon=False)
     for axes in (loss_axes, accuracy_axes):
         axes.set_xlim(left=0)
     drawing.suptitle(f"{figure.title} (preset {plan.preset.name})", fontsize="medium")

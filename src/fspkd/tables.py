@@ -49,7 +49,7 @@ def make_table(plan: Plan, name: str) -> pd.DataFrame:
     nets = sorted(column for column in ours if column.startswith("net"))
     ours = ours[[*nets, "average", "ensemble", "iterations"]]
     published = read_reference(plan.reference(name)).reindex(index=ours.index, columns=ours.columns)
-    frame = ours.join(published, rsuffix=PUBLISHED)
+    frame = ours.join(published.add_suffix(PUBLISHED))
     pairs = [name for column in ours for name in (column, column + PUBLISHED)]
     return frame[pairs].rename_axis("row").reset_index()
 
@@ -85,7 +85,7 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
         )
         heading = column.replace("net", "net ") if column.startswith("net") else column
         shown[heading] = [f"{ours} ({theirs})" for ours, theirs in pairs]
-    note = f"{plan.preset.tables[name].title}. Preset {plan.preset.name}; in brackets the published value."
+    note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}; in brackets the published value)."
     markdown = f"{note}\n\n{shown.to_markdown(index=False)}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())
     marks = str.maketrans({"‡": r"$^\ddagger$", "†": r"$^\dagger$", "*": "$^*$", "–": "--"})
