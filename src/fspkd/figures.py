@@ -10,6 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.ticker import LogFormatter
 
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
@@ -36,6 +37,8 @@ def draw_figure(plan: Plan, name: str) -> plt.Figure:
         tested = curve.dropna(subset="test_accuracy")
         accuracy_axes.plot(tested["iteration"], tested["test_accuracy"], label=label, marker=".")
     loss_axes.set(xlabel="iteration", ylabel="training loss", yscale="log")
+    loss_axes.yaxis.set_major_formatter(LogFormatter())  # 2, not 2 x 10^0
+    loss_axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     accuracy_axes.set(xlabel="iteration", ylabel="test accuracy in %")
     accuracy_axes.legend(loc="lower right", frameon=False)
     for axes in (loss_axes, accuracy_axes):

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 BATCH = 1000  # metrics, MLflow's limit
 LOCK_SECONDS = 300
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # so that its page opens on the runs
 MEASURED = ("loss", "learning_rate", "gradient_norm", "test_loss", "test_accuracy")
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # compute nodes often have no way out
@@ -60,7 +59,7 @@ class Tracker:
             name = f"fspkd-{plan.preset.name}"
             found = self.client.get_experiment_by_name(name)
             place = None if uri else (local.parent / "mlartifacts" / name).as_uri()
-            self.experiment = found.experiment_id if found else self.client.create_experiment(name, place, KIND)
+            self.experiment = found.experiment_id if found else self.client.create_experiment(name, place)
 
     # --- what is sent -------------------------------------------------------------------------------------
 
