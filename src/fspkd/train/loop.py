@@ -100,7 +100,8 @@ class _Training:
         if run.teacher:
             teacher = finished_net(run.teacher, data).to(device, memory_format=torch.channels_last)
             self.teacher = teacher.eval().requires_grad_(False)
-        method, teacher_network = (self.spec.method, run.teacher.spec.network if run.teacher else None)
+        method = self.spec.method
+        teacher_network = run.teacher.spec.network if run.teacher else None
         objective = OBJECTIVES[method.method](
             method, self.spec.seed, self.spec.stream, self.spec.network, teacher_network
         )
@@ -139,7 +140,8 @@ class _Training:
                 self.done += 1
                 test = self._test() if self._test_is_due() else (None, None)
                 now = time.monotonic()
-                save = self.stop_signal or now - saved > self.checkpoint_seconds
+                stop = self.stop_signal  # read once: a signal after this line waits for the next iteration
+                save = stop or now - saved > self.checkpoint_seconds
                 if (
                     save
                     or test[0] is not None
@@ -152,9 +154,9 @@ class _Training:
                         saved = time.monotonic()
                     show.update(self.done, loss, test[1])
                     fetched = now
-                if self.stop_signal:
-                    print(f"{self.run.id}: signal {self.stop_signal}, saved at iteration {self.done}", flush=True)
-                    raise SystemExit(128 + self.stop_signal)
+                if stop:
+                    print(f"{self.run.id}: signal {stop}, saved at iteration {self.done}", flush=True)
+                    raise SystemExit(128 + stop)
             self._save()
             self._finish()
         finally:
