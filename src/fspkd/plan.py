@@ -81,11 +81,6 @@ class Run:
     def iterations(self) -> int:
         return self.spec.schedule[-1].until
 
-    @property
-    def title(self) -> str:
-        stage = "" if self.stage == 2 else ", stage 1"
-        return f"{self.row}{f', net {self.net}' if self.net else ''}{stage}"
-
 
 class Plan:
     """The runs of a preset. `rows` holds, for each row, the run of each of its nets.

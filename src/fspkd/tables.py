@@ -46,7 +46,7 @@ def make_table(plan: Plan, name: str) -> pd.DataFrame:
         rows[label] = row_results(plan.rows[row])
         rows[label]["iterations"] = sum(read_manifest(run)["iterations"] for run in plan.row_runs(row))
     ours = pd.DataFrame.from_dict(rows, orient="index")
-    nets = sorted(column for column in ours if column.startswith("net"))
+    nets = sorted((column for column in ours if column.startswith("net")), key=lambda column: int(column[3:]))
     ours = ours[[*nets, "average", "ensemble", "iterations"]]
     published = read_reference(plan.reference(name)).reindex(index=ours.index, columns=ours.columns)
     frame = ours.join(published.add_suffix(PUBLISHED))
