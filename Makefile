@@ -1,11 +1,11 @@
 # Everything that needs the environment depends on .venv/ready, which installs it once.
-.PHONY: quickstart mini test lint mlflow lock
+.PHONY: quickstart mini test lint benchmark mlflow lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= python3.11
 UV = uv==0.13.9
 
 quickstart: .venv/ready  ## Table 1 and figure 3 on handwritten digits, in minutes
-	snakemake results/quickstart/table1.csv results/quickstart/figure3.png
+	snakemake results/quickstart/table1.csv results/quickstart/figure3.png results/quickstart/timing.csv
 
 mini: .venv/ready  ## the real CIFAR-10 at a hundredth of the paper's length
 	snakemake results/mini/table1.csv results/mini/figure3.png
@@ -18,6 +18,9 @@ lint: .venv/ready
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+
+benchmark: .venv/ready  ## the engine beside a plain loop and the hardware's ceiling
+	python benchmarks/training.py results/benchmark
 
 mlflow: .venv/ready  ## browse the runs on http://127.0.0.1:5000
 	MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri sqlite:///mlflow.db --port 5000

@@ -1,31 +1,37 @@
 #!/usr/bin/env python
-"""Train one run: python scripts/train.py results/quickstart/runs/teacher-1-0123456789
+"""Train a run, or several side by side: python scripts/train.py results/quickstart/runs/teacher-1-0123456789
 
-Goes on from the run's checkpoint where there is one. The runs of a table: snakemake -n results/quickstart/table1.csv
+Goes on from checkpoints where there are any. The runs of a table: snakemake -n results/quickstart/table1.csv
 """
 
 import argparse
+import os
 from pathlib import Path
 
-from fspkd.errors import run_command
+from fspkd.errors import UserError, run_command
 from fspkd.live import followed
 from fspkd.plan import plan_for
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="the run's folder; the preset that plans it is found by it")
+    parser.add_argument("folders", type=Path, nargs="+", help="of runs of one preset, which is found by them")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default the GPU where there is one")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--checkpoint-seconds", type=float, default=30, help="between checkpoints (default: 30)")
     args = parser.parse_args()
-    run = plan_for(args.folder.parent.parent).run(args.folder.name)  # before torch, so that a mistake is told at once
+    results = {folder.parent.parent for folder in args.folders}
+    if len(results) > 1:
+        raise UserError(f"{', '.join(map(str, args.folders))}: are runs of several presets. Train them one by one.")
+    plan = plan_for(results.pop())  # before torch, so that a mistake is told at once
+    runs = [plan.run(folder.name) for folder in args.folders]
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the core to others
 
-    with followed(run.folder):
+    with followed(args.folders):
         from fspkd.train import device
         from fspkd.train.loop import train
 
-        train(run, device.choose(args.device, args.threads), args.checkpoint_seconds)
+        train(runs, device.choose(args.device, args.threads), args.checkpoint_seconds)
 
 
 if __name__ == "__main__":

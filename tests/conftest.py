@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 
-from fspkd.config import load_preset
 from fspkd.data import save_packed
 from fspkd.plan import DataSet, Plan
+from fspkd.presets import load_preset
 from fspkd.sources import read_source
 
 REPOSITORY = Path(__file__).parent.parent
@@ -65,6 +65,14 @@ TINY = {
         }
     },
     "figures": {"figure3": {"title": "A tiny figure", "curves": {"Teacher": "teacher/1", "Student": "student/1"}}},
+    "timings": {
+        "timing": {
+            "reference": "reference/fsp_timing.csv",
+            "teachers": "teacher",
+            "students": "student",
+            "shuffled_students": "student",
+        }
+    },
 }
 
 
@@ -96,7 +104,7 @@ class Project:
     def plan(self, environment: dict[str, str] | None = None) -> Plan:
         return Plan(load_preset(self.preset_path), environment or {})
 
-    def train(self, *references: str) -> None:
+    def train(self, *references: str, device: str = "cpu") -> None:
         """Train nets, and what they need, in this process."""
         from fspkd.train.loop import train
 
@@ -106,7 +114,7 @@ class Project:
             for other in (run.start, run.teacher):
                 if other:
                     make(other)
-            train(run, torch.device("cpu"), 1000)
+            train([run], torch.device(device), 1000)
 
         for reference in references:
             make(plan.net(reference))

@@ -1,17 +1,13 @@
-"""What a preset may say: frozen models that refuse unknown keys, and the loader that explains what is wrong.
+"""What a preset may say: frozen models that refuse unknown keys.
 
 Imports no torch, so that planning a workflow is quick.
 """
 
 import difflib
 import re
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from fspkd.errors import UserError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 # YAML 1.1 reads 1e-3 as text; accepting text for numbers with a fraction spares users that trap.
 Real = Annotated[float, Field(strict=False, allow_inf_nan=False)]
@@ -45,6 +41,12 @@ Sha256 = Annotated[str, _matching(r"[0-9a-f]{64}", "64 hexadecimal digits")]
 
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def suggest(name: str, names: Any) -> str:
+    """'; did you mean ...' for a close match among names, else what there is."""
+    close = difflib.get_close_matches(str(name), [str(n) for n in names], 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there is: {', '.join(map(str, names)) or 'nothing'}"
 
 
 # --- data -------------------------------------------------------------------------------------------------
@@ -114,12 +116,16 @@ class Phase(Settings):
 
 
 class Optimizer(Settings):
-    """What every stage shares. `decay_batchnorm`: weight decay reaches batch norm's scales and shifts."""
+    """What every stage shares. `decay_batchnorm`: weight decay reaches batch norm's scales and shifts.
+
+    `precision`: of convolutions and activations; losses, FSP matrices, weights and their updates are float32 always.
+    """
 
     batch_size: PositiveInt
     momentum: Annotated[Real, Field(ge=0, lt=1)]
     weight_decay: Annotated[Real, Field(ge=0)]
     decay_batchnorm: bool
+    precision: Literal["float32", "bfloat16"] = "float32"
     evaluate_every: PositiveInt = Field(description="iterations between measurements of the test accuracy")
 
 
@@ -211,6 +217,19 @@ class Figure(Settings):
     curves: dict[str, NetReference]
 
 
+class Timing(Settings):
+    """The time comparison of the FSP paper, between rows: plain training, a shared stage 1, and a stage 1 for each net."""
+
+    reference: str
+    teachers: Identifier
+    students: Identifier
+    shuffled_students: Identifier
+
+    @property
+    def rows(self) -> tuple[str, str, str]:
+        return self.teachers, self.students, self.shuffled_students
+
+
 class Preset(Settings):
     """Everything that decides what is computed; where it runs is the business of profiles."""
 
@@ -225,6 +244,7 @@ class Preset(Settings):
     rows: dict[Identifier, Row]
     tables: dict[Identifier, Table]
     figures: dict[Identifier, Figure] = {}
+    timings: dict[Identifier, Timing] = {}
 
     @model_validator(mode="after")
     def _check_references(self) -> "Preset":
@@ -273,106 +293,25 @@ class Preset(Settings):
         for name, table in self.tables.items():
             for label, row in table.rows.items():
                 known("rows", row, f"tables.{name}.rows.{label}")
+        for name, timing in self.timings.items():
+            if name in self.tables:
+                problems.append(f"timings.{name}: a table has that name too")
+            for role, row_name in zip(("teachers", "students", "shuffled_students"), timing.rows, strict=True):
+                where = f"timings.{name}.{role}"
+                known("rows", row_name, where)
+                if row_name not in self.rows:
+                    continue
+                row = self.rows[row_name]
+                stage1 = row.stage1.method if row.stage1 else "no"
+                if stage1 != ("no" if role == "teachers" else "fsp"):
+                    problems.append(f"{where} = {row_name!r}: that row has {stage1} stage 1 of its own")
+                if row.start != "scratch" or row.stage1_of or row.stage2.method != "cross_entropy":
+                    problems.append(f"{where} = {row_name!r}: must start from scratch and end with cross_entropy")
+                if row.data != self.rows.get(timing.teachers, row).data:
+                    problems.append(f"{where} = {row_name!r}: must be on the data of the teachers")
         for name, figure in self.figures.items():
             for label, reference in figure.curves.items():
                 net(reference, f"figures.{name}.curves.{label}")
         if problems:
             raise ValueError("; ".join(problems))
         return self
-
-
-# --- loading ----------------------------------------------------------------------------------------------
-
-
-def suggest(name: str, names: Any) -> str:
-    """'; did you mean ...' for a close match among names, else what there is."""
-    close = difflib.get_close_matches(str(name), [str(n) for n in names], 1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there is: {', '.join(map(str, names)) or 'nothing'}"
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, which PyYAML would silently let the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> dict:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read: {error.strerror}. Name a preset file, such as config/mini.yaml."
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not valid YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a preset is a mapping of keys to values, and this holds {type(content).__name__}.")
-    return content
-
-
-def _merge(base: Any, over: Any) -> Any:
-    """`over` laid on `base`, mapping by mapping; anything else, or another source or method, replaces what was there."""
-    if not (isinstance(base, dict) and isinstance(over, dict)):
-        return over
-    if any(tag in over and over[tag] != base.get(tag) for tag in ("source", "method")):
-        return over
-    return {**base, **{key: _merge(base[key], value) if key in base else value for key, value in over.items()}}
-
-
-def _explain(error: ValidationError, chain: list[tuple[Path, dict]], merged: dict) -> str:
-    """One paragraph for pydantic's findings: file, key, value, and what to do."""
-    findings = []
-    for item in error.errors():
-        keys, content = [], merged
-        for position, key in enumerate(item["loc"], 1):
-            is_key = isinstance(content, list) or (isinstance(content, dict) and key in content)
-            if is_key or (position == len(item["loc"]) and item["type"] == "missing"):
-                keys.append(str(key))  # what is no key is a union's tag, which pydantic puts in between
-                content = content[key] if is_key else None
-        value, advice = f" = {item['input']!r}", f"{item['msg'][0].lower()}{item['msg'][1:]}"
-        match item["type"]:
-            case "extra_forbidden":
-                advice = "unknown key; remove it or correct its name"
-            case "missing":
-                value, advice = "", "missing; this key must be given"
-            case "union_tag_invalid" | "union_tag_not_found":
-                tag = item["ctx"]["discriminator"].strip("'")
-                keys.append(tag)
-                value = f" = {item['input'].get(tag)!r}" if tag in item["input"] else ""
-                advice = (
-                    f"must be one of {item['ctx']['expected_tags']}" if value else "missing; this key must be given"
-                )
-            case "value_error":
-                value, advice = "", str(item["ctx"]["error"])
-        file = next((path for path, content in chain if keys and keys[0] in content), chain[0][0])
-        where = f" {'.'.join(keys)}{value}:" if keys else ""
-        findings.append(f"{file}:{where} {advice}")
-    return ". ".join(findings) + "."
-
-
-def load_preset(path: Path) -> Preset:
-    """The preset in a YAML file; `extends: NAME` takes NAME.yaml beside it as the base that the file changes.
-
-    Raises UserError, naming file, key and value, for anything that is not a valid preset.
-    """
-    chain: list[tuple[Path, dict]] = []  # from the preset to its last base
-    base: Path | None = Path(path)
-    while base is not None:
-        if base in [file for file, _ in chain]:
-            raise UserError(f"{path}: extends: {base} extends itself, by way of the presets that it extends.")
-        content = _read_yaml(base)
-        chain.append((base, content))
-        base = base.with_name(f"{content.pop('extends')}.yaml") if "extends" in content else None
-    merged: dict = {}
-    for _, content in reversed(chain):
-        merged = _merge(merged, content)
-    merged["name"] = Path(path).stem
-    try:
-        return Preset.model_validate(merged)
-    except ValidationError as error:
-        raise UserError(_explain(error, chain, merged)) from None

@@ -2,7 +2,7 @@
 
 So training neither waits for a tracking server nor fails with it, and does not spend its time on importing MLflow.
 
-    python -m fspkd.live RUN_FOLDER        follow a run until standard input is closed
+    python -m fspkd.live RUN_FOLDER...     follow runs until standard input is closed
 """
 
 import select
@@ -22,9 +22,9 @@ SECONDS_TO_FINISH = 20  # what the follower gets after its training has ended
 
 
 @contextmanager
-def followed(folder: Path) -> Iterator[None]:
-    """While the context lasts, another process follows the run of that folder."""
-    follower = subprocess.Popen([sys.executable, "-m", "fspkd.live", str(folder)], stdin=subprocess.PIPE)
+def followed(folders: list[Path]) -> Iterator[None]:
+    """While the context lasts, another process follows the runs of those folders, all of one preset."""
+    follower = subprocess.Popen([sys.executable, "-m", "fspkd.live", *map(str, folders)], stdin=subprocess.PIPE)
     try:
         yield
     finally:
@@ -37,29 +37,30 @@ def followed(folder: Path) -> Iterator[None]:
             follower.kill()
 
 
-def follow(folder: Path) -> None:
-    """Send what a run measures every SECONDS_BETWEEN_SENDINGS, and once more when standard input is closed.
+def follow(folders: list[Path]) -> None:
+    """Send what runs measure every SECONDS_BETWEEN_SENDINGS, and once more when standard input is closed.
 
     The training process holds the other end of standard input, so its death ends this one too, however it dies. A
     run that ends before the first sending leaves it to the table or figure that shows it: importing MLflow would take
-    longer than such a run.
+    longer than such a job.
     """
     tracker = None
     while not select.select([sys.stdin], [], [], SECONDS_BETWEEN_SENDINGS)[0]:
-        tracker = _send(folder, tracker, training=True)
+        tracker = _send(folders, tracker, training=True)
     if tracker:
-        _send(folder, tracker, training=False)
+        _send(folders, tracker, training=False)
 
 
-def _send(folder: Path, tracker: "Tracker | None", training: bool) -> "Tracker | None":
+def _send(folders: list[Path], tracker: "Tracker | None", training: bool) -> "Tracker | None":
     """Send what is new; the tracker, made if need be, or None where there is no store."""
     from fspkd.plan import plan_for
     from fspkd.tracking import Tracker, attempt
 
     def send() -> None:
         nonlocal tracker
-        tracker = tracker or Tracker(plan_for(folder.parent.parent))
-        tracker.send_run(tracker.plan.run(folder.name), training)
+        tracker = tracker or Tracker(plan_for(folders[0].parent.parent))
+        for folder in folders:
+            tracker.send_run(tracker.plan.run(folder.name), training)
 
     attempt(send)
     return tracker
@@ -68,4 +69,4 @@ def _send(folder: Path, tracker: "Tracker | None", training: bool) -> "Tracker |
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the training decides when it ends
-    follow(Path(sys.argv[1]))
+    follow([Path(argument) for argument in sys.argv[1:]])

@@ -11,8 +11,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from fspkd.config import Augment, Data, Method, Network, Optimizer, Phase, Preset, Settings, load_preset
+from fspkd.config import Augment, Data, Method, Network, Optimizer, Phase, Preset, Settings
 from fspkd.errors import UserError
+from fspkd.presets import load_preset
 
 CONFIG = Path("config")
 LOCATION_VARIABLE = "FSPKD_DATA_{name}"
@@ -45,10 +46,12 @@ class DataSet:
 class RunSpec(Settings):
     """All that decides a run's outcome, and nothing else: the content of run.yaml.
 
-    `stream` names the run's random numbers under the seed; `data`, `start` and `teacher` are identities.
+    `stream` names the run's random numbers under the seed, and `batches` those of its batches, which runs may share;
+    `data`, `start` and `teacher` are identities.
     """
 
     stream: str
+    batches: str
     seed: int
     data: str
     augment: Augment
@@ -81,6 +84,11 @@ class Run:
     def iterations(self) -> int:
         return self.spec.schedule[-1].until
 
+    @property
+    def depth(self) -> int:
+        """The length of the longest chain of runs that this one waits for."""
+        return max((1 + other.depth for other in (self.start, self.teacher) if other), default=0)
+
 
 class Plan:
     """The runs of a preset. `rows` holds, for each row, the run of each of its nets.
@@ -112,9 +120,23 @@ class Plan:
         first = [run.start for run in nets if run.start and run.start.row == name]
         return list(dict.fromkeys([*first, *nets]))
 
-    def reference(self, table: str) -> Path:
-        """The file with a table's published numbers."""
-        return CONFIG / self.preset.tables[table].reference
+    def jobs(self, members: int) -> list[tuple[Run, ...]]:
+        """All runs, in groups of up to `members` that one process trains side by side.
+
+        A group's runs are on one data set and equally deep in the graph of runs, so none waits for another.
+        """
+        layers: dict[tuple[DataSet, int], list[Run]] = {}
+        for run in self.runs.values():
+            layers.setdefault((run.data, run.depth), []).append(run)
+        return [
+            tuple(layer[first : first + members])
+            for layer in layers.values()
+            for first in range(0, len(layer), members)
+        ]
+
+    def reference(self, name: str) -> Path:
+        """The file with the published numbers of a table or a time comparison."""
+        return CONFIG / (self.preset.tables | self.preset.timings)[name].reference
 
     def run(self, run_id: str) -> Run:
         """The run of that id; raises UserError where the preset has none."""
@@ -154,6 +176,7 @@ class Plan:
         self._check_fit(stream, data, method, row.network, start, teacher)
         spec = RunSpec(
             stream=stream,
+            batches=f"{row_name}-stage1" if stage == 1 else stream,
             seed=preset.seed,
             data=data.id,
             augment=data.settings.augment,

@@ -111,7 +111,7 @@ class Tracker:
         """Send what is known of the data set that a finished run was trained on."""
         data, manifest = run.data, json.loads((run.folder / "manifest.json").read_text())
         tracked = self._open(data.id, f"data set {data.settings.name}", {"kind": "data"})
-        self._send_parameters(tracked, {"name": data.settings.name, "sha256": manifest["data_sha256"]})
+        self._send_parameters(tracked, {"name": data.settings.name, "sha256": manifest["inputs_sha256"]["data"]})
         self.client.set_terminated(tracked)
 
     def send_table(self, name: str, frame: pd.DataFrame, files: list[Path]) -> None:
@@ -137,6 +137,11 @@ class Tracker:
                 self.send_run(part)
             self.client.set_terminated(self._row(run.row))
         self._send_result("figure", name, runs, files)
+
+    def send_timing(self, name: str, file: Path) -> None:
+        """Send a time comparison as the artifact of a run of its own."""
+        rows = self.plan.preset.timings[name].rows
+        self._send_result("timing", name, [run for row in rows for run in self.plan.row_runs(row)], [file])
 
     # --- how ----------------------------------------------------------------------------------------------
 
@@ -215,7 +220,7 @@ class Tracker:
     def _send_facts(self, tracked: str, facts: dict[str, object]) -> None:
         from mlflow.entities import RunTag
 
-        names = ("git_commit", "host", "job_id", "device", "weights_sha256", "data_sha256", "package_sha256")
+        names = ("git_commit", "host", "job_id", "device", "weights_sha256", "package_sha256")
         tags = [RunTag(name, str(facts[name])) for name in names if facts.get(name) is not None]
         self.client.log_batch(tracked, tags=tags)
 

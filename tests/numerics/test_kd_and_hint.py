@@ -34,7 +34,8 @@ def test_kd_weight_falls_linearly(progress: float, weight: float) -> None:
     settings = KnowledgeDistillation(method="kd", schedule="third", teacher="teacher/1")
     objective = KnowledgeDistillationObjective(settings, 1, "s", NETWORK, NETWORK)
     student, teacher, labels = torch.randn(5, 10), torch.randn(5, 10), torch.arange(5)
-    loss = objective(lambda x: student, lambda x: teacher, torch.empty(0), labels, progress)
+    targets = objective.targets(lambda x: teacher, None)
+    loss = objective(lambda x: student, targets, None, labels, torch.tensor(progress))
     torch.testing.assert_close(loss, kd_loss(student, teacher, labels, 3.0, weight))
 
 
@@ -54,5 +55,6 @@ def test_regressor_reads_the_guided_layer_and_answers_for_the_hint() -> None:
     from fspkd.models import CifarResNet
 
     net = CifarResNet(NETWORK, 3, 10, torch.Generator().manual_seed(1)).eval()
-    assert objective(net, net, torch.rand(2, 3, 16, 16), torch.zeros(2), 0.0) < 1e-9
+    x = torch.rand(2, 3, 16, 16)
+    assert objective(net, objective.targets(net, x), x, torch.zeros(2), torch.zeros(())) < 1e-9
     assert objective.regressors["section2"][0].weight.shape == (8, 8, 1, 1)

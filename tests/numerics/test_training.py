@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import plain
 import pytest
 import torch
 from conftest import REPOSITORY, Project
@@ -18,11 +20,13 @@ from torch.nn import functional as F
 
 from fspkd.augment import crop_and_flip, pad_images, to_input
 from fspkd.data import PackedData, load_packed, save_packed
+from fspkd.distill import OBJECTIVES
+from fspkd.distill.fsp import FspObjective
 from fspkd.errors import UserError
 from fspkd.plan import Run
-from fspkd.train import checkpoint, loop
-from fspkd.train.batches import Batches
-from fspkd.train.schedule import learning_rate, progress
+from fspkd.train import checkpoint, loop, member
+from fspkd.train.batches import Batches, Images
+from fspkd.train.schedule import learning_rate
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
@@ -33,45 +37,191 @@ def manifest(run: Run) -> dict:
     return json.loads((run.folder / "manifest.json").read_text())
 
 
-def test_engine_equals_a_plain_loop(project: Project) -> None:
-    """Stages 1 and 2 of the FitNet and FSP rows, an optimiser step at a time in contiguous memory."""
+def images_of(run: Run) -> Images:
+    return Images(load_packed(run.data.path), run.spec.augment.pad, torch.device("cpu"))
+
+
+def batch(batches: Batches, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
+    images, labels = batches.make(batches.draw(iteration, 1))
+    return to_input(images[0]), labels[0]
+
+
+def plain_net(net: torch.nn.Module) -> plain.ResNet:
+    """The oracle's net, in double precision, with the weights of one of the library's."""
+    copy = plain.ResNet(8, 4, channels=1)
+    copy.load_state_dict(net.state_dict())
+    return copy.double()
+
+
+@pytest.mark.parametrize("case", ["scratch", "weights of another net", "hint", "kd", "fsp", "shuffled fsp"])
+def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
+    """Fifty iterations and a change of rate, on the same batches; the plain loop computes in double precision."""
     project.set("training.decay_batchnorm", False)
-    project.train("fitnet/1", "student/1")
+    project.set("schedules.long", [{"until": 40, "rate": 0.02}, {"until": 50, "rate": 0.01}])
+    project.set("schedules.short", [{"until": 40, "rate": 0.02}, {"until": 50, "rate": 0.01}])
+    project.set("schedules.first", [{"until": 40, "rate": 1e-3}, {"until": 50, "rate": 1e-4}])
+    if case == "shuffled fsp":
+        project.set("rows.student.stage1.shuffle", "channel")
+    reference = {"scratch": "teacher/1", "hint": "fitnet/1", "kd": "fitnet/1"}.get(case, "student/1")
+    project.train(reference)
+    run = project.plan().net(reference)
+    if case in ("hint", "fsp", "shuffled fsp"):
+        run = run.start
+    images = images_of(run)
+    net = plain_net(member.finished_net(run.start, images) if run.start else member.initial_net(run, images)).train()
+    teacher = plain_net(member.finished_net(run.teacher, images)).eval() if run.teacher else None
+    objective = OBJECTIVES[run.spec.method.method](
+        run.spec.method, run.spec.seed, run.spec.stream, run.spec.network, run.spec.network
+    )
+    regressors = getattr(objective, "regressors", torch.nn.ModuleDict()).double()
+    if case == "shuffled fsp":  # a teacher whose FSP matrices are looked up by what the objective drew
+        shuffled = [(getattr(objective, f"rows{i}"), getattr(objective, f"columns{i}")) for i in range(3)]
+
+    def loss_of(student: plain.Outputs, target: plain.Outputs, y: torch.Tensor) -> torch.Tensor:
+        match case:
+            case "hint":
+                return plain.hint_loss(student, target, regressors)
+            case "kd":
+                return plain.kd_loss(student, target, y, 4 - 3 * iteration / 49)
+            case "fsp":
+                return plain.fsp_loss(student, target)
+            case "shuffled fsp":
+                pairs = [
+                    (plain.fsp(*student[0][i : i + 2]), plain.fsp(*target[0][i : i + 2])[:, rows][:, :, columns])
+                    for i, (rows, columns) in enumerate(shuffled)
+                ]
+                return sum(F.mse_loss(s, t) for s, t in pairs)
+        return F.cross_entropy(student[1], y)
+
+    norms = [p for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d) for p in m.parameters()]
+    others = [p for p in [*net.parameters(), *regressors.parameters()] if not any(p is n for n in norms)]
+    groups = [{"params": norms, "weight_decay": 0.0}, {"params": others}]
+    optimizer = torch.optim.SGD(groups, 1.0, momentum=0.9, weight_decay=1e-4)
+    batches = Batches(images, run.spec)
+    losses = []
+    for iteration in range(50):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(run.spec.schedule, iteration)
+        x, y = batch(batches, iteration)
+        losses.append(plain.step(net, teacher, optimizer, x.double(), y, loss_of).item())
+    engine = pd.read_csv(run.folder / "metrics.csv")["loss"]
+    np.testing.assert_allclose(engine, losses, rtol=1e-5)
+    for name, tensor in net.state_dict().items():
+        # The plain loop runs the whole net, and moves the statistics of layers that a hint does not reach.
+        if "num_batches" not in name and not (case == "hint" and name.startswith("section3")):
+            ours = weights(run)[name].double()
+            assert (ours - tensor).norm() <= 1e-4 * tensor.norm(), name
+
+
+def test_runs_side_by_side_end_with_the_bits_of_runs_alone(project: Project) -> None:
+    """Runs of different lengths, and nets that share the teacher's part of a shuffled stage 1."""
+    project.set("rows.student.stage1_shared", False)
+    project.set("rows.student.stage1.shuffle", "channel")
+    project.train("teacher/1")
     plan = project.plan()
-    for run in (plan.net("fitnet/1"), plan.net("student/1"), plan.net("fitnet/1").start, plan.net("student/1").start):
-        data = load_packed(run.data.path)
-        net = loop.finished_net(run.start, data) if run.start else loop.initial_net(run, data)
-        teacher = loop.finished_net(run.teacher, data).eval() if run.teacher else None
-        objective = loop.OBJECTIVES[run.spec.method.method](
-            run.spec.method, run.spec.seed, run.spec.stream, run.spec.network, run.spec.network
-        )
-        norms = {
-            id(p) for n, m in net.named_modules() if ".bn" in n or n in ("stem.0", "stem.2") for p in m.parameters()
-        }
-        names = [n for n, _ in net.named_parameters()] if run.stage == 2 else []
-        last = {"hint": ("stem", "section1", "section2"), "fsp": ("stem", "section1", "section2", "section3")}
-        names = names or [n for n, _ in net.named_parameters() if n.startswith(last[run.spec.method.method])]
-        trained = [p for n, p in net.named_parameters() if n in names] + list(objective.parameters())
-        momentum = {id(p): torch.zeros_like(p) for p in trained}
-        batches = Batches(data, run.spec, torch.device("cpu"))
-        for iteration in range(run.iterations):
-            x, y = batches(iteration)
-            loss = objective(net.train(), teacher, x.contiguous(), y, progress(run.spec.schedule, iteration))
-            grads = torch.autograd.grad(loss, trained)
-            with torch.no_grad():
-                for p, g in zip(trained, grads, strict=True):
-                    decay = 0.0 if id(p) in norms else 1e-4
-                    momentum[id(p)] = 0.9 * momentum[id(p)] + g + decay * p
-                    p -= learning_rate(run.spec.schedule, iteration) * momentum[id(p)]
-        for name, tensor in net.state_dict().items():
-            torch.testing.assert_close(weights(run)[name], tensor, rtol=1e-4, atol=1e-5, msg=f"{run.id} {name}")
+    runs = [*(net.start for net in plan.rows["student"]), plan.net("fitnet/1").start, plan.net("teacher/2")]
+    assert runs[0].spec.batches == runs[1].spec.batches
+    loop.train(runs, torch.device("cpu"), 1000)
+    together = {run.id: (manifest(run)["outputs_sha256"], manifest(run)["weights_sha256"]) for run in runs}
+    assert together[runs[0].id] != together[runs[1].id]
+    for run in runs:
+        shutil.rmtree(run.folder)
+        loop.train([run], torch.device("cpu"), 1000)
+        assert manifest(run)["weights_sha256"] == together[run.id][1]
+        assert manifest(run)["outputs_sha256"]["metrics.csv"] == together[run.id][0]["metrics.csv"]
+
+
+def test_teachers_part_is_computed_once_for_nets_that_share_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.set("rows.student.stage1_shared", False)
+    project.train("teacher/1")
+    calls = []
+    targets = FspObjective.targets
+    monkeypatch.setattr(FspObjective, "targets", lambda *args: calls.append(1) or targets(*args))
+    loop.train([net.start for net in project.plan().rows["student"]], torch.device("cpu"), 1000)
+    assert len(calls) == 10  # iterations
+
+
+def test_one_that_diverges_does_not_stop_the_others(project: Project) -> None:
+    project.set("rows.student.stage1_shared", False)
+    project.train("teacher/1")
+    plan = project.plan()
+    bad, good = (net.start for net in plan.rows["student"])
+    alone = plan.net("teacher/2")
+    state = member.initial_net(bad, images_of(bad)).state_dict()
+    broken = {**state, "stem.1.weight": state["stem.1.weight"] * float("nan")}
+    with pytest.MonkeyPatch.context() as patch:
+        initial = member.initial_net
+
+        def initial_net(run: Run, images: Images) -> torch.nn.Module:
+            net = initial(run, images)
+            if run is bad:
+                net.load_state_dict(broken)
+            return net
+
+        patch.setattr(member, "initial_net", initial_net)
+        with pytest.raises(UserError, match=r"student-1-stage1.*iteration 1: the loss is nan"):
+            loop.train([bad, good, alone], torch.device("cpu"), 1000)
+    assert not (bad.folder / "manifest.json").exists()
+    together = manifest(good)["weights_sha256"]
+    assert manifest(alone)["iterations"] == 20
+    shutil.rmtree(good.folder)
+    loop.train([good], torch.device("cpu"), 1000)
+    assert manifest(good)["weights_sha256"] == together
+
+
+def test_folded_teacher_gives_what_the_teacher_gives(project: Project) -> None:
+    project.train("teacher/1")
+    run = project.plan().net("teacher/1")
+    images = images_of(run)
+    net = member.finished_net(run, images)
+    x = to_input(images.test[:32])
+    taps = ("stem", "section1", "section2", "section3.first")
+    folded = net.folded(torch.float32)
+    assert not any(p.requires_grad for p in folded.parameters())
+    net.eval()
+    torch.testing.assert_close(folded(x), net(x), rtol=1e-4, atol=1e-5)
+    for name, features in net.taps(x, taps).items():
+        torch.testing.assert_close(folded.taps(x, taps)[name], features, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("reference", ["teacher/2", "fitnet/1", "student/1"])
+def test_bfloat16_loss_is_near_float32(project: Project, monkeypatch: pytest.MonkeyPatch, reference: str) -> None:
+    """The first losses of every kind of training, on the same teacher; emulated where the processor lacks it."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    project.train("teacher/1", reference)
+    run = project.plan().net(reference)
+    for stage in [run, *([run.start] if run.start else [])]:
+        losses = {}
+        for precision in ("float32", "bfloat16"):
+            spec = stage.spec.model_copy(
+                update={"training": stage.spec.training.model_copy(update={"precision": precision})}
+            )
+            copy = replace(stage, spec=spec, folder=project.folder / precision / stage.id)
+            alone = member.Member(copy, images_of(copy), None)
+            (step,) = loop.steps_of([alone])
+            step.load()
+            step.iterate()
+            losses[precision] = step.fetch()[0][0][0]
+            assert alone.attempts[-1]["precision"] == precision
+            assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in alone.net.state_dict().values())
+        assert losses["bfloat16"] != losses["float32"]
+        assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+
+
+def test_bfloat16_is_not_emulated(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    project.set("training.precision", "bfloat16")
+    project.train("teacher/1")
+    assert manifest(project.plan().net("teacher/1"))["attempts"][0]["precision"] == "float32"
 
 
 def test_linear_layer_leaves_stage_1_as_it_entered(project: Project) -> None:
     project.train("student/1", "fitnet/1")
     plan = project.plan()
     for run in (plan.net("student/1").start, plan.net("fitnet/1").start):
-        before = loop.initial_net(run, load_packed(run.data.path)).state_dict()
+        before = member.initial_net(run, images_of(run)).state_dict()
         after = weights(run)
         assert not torch.equal(before["section1.0.conv1.weight"], after["section1.0.conv1.weight"])
         for name in ("linear.weight", "linear.bias"):
@@ -141,7 +291,7 @@ def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(project: P
     assert list(pd.read_csv(run.folder / "metrics.csv")["iteration"]) == list(range(1, 901))
 
     shutil.rmtree(run.folder)
-    loop.train(run, torch.device("cpu"), 1000)
+    loop.train([run], torch.device("cpu"), 1000)
     assert len(manifest(run)["attempts"]) == 1
     assert manifest(run)["weights_sha256"] == killed["weights_sha256"]
     assert (run.folder / "metrics.csv").read_bytes() == metrics
@@ -156,7 +306,7 @@ def test_death_while_finishing_and_removed_outputs_cost_no_iteration(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "file_sha256", die)  # after the outputs, before the manifest
+        patch.setattr(member, "file_sha256", die)  # after the outputs, before the manifest
         with pytest.raises(KeyboardInterrupt):
             project.train("teacher/1")
     assert not (run.folder / "manifest.json").exists()
@@ -171,15 +321,39 @@ def test_death_while_finishing_and_removed_outputs_cost_no_iteration(
     assert (run.folder / "metrics.csv").read_bytes() == metrics
 
 
+def test_complete_run_is_left_alone_until_an_input_or_an_output_changes(project: Project) -> None:
+    project.train("fitnet/1")
+    plan = project.plan()
+    run, teacher = plan.net("fitnet/1"), plan.net("teacher/1")
+    made = {file: file.stat().st_mtime_ns for file in run.folder.iterdir() if file.name not in ("lock", "run.yaml")}
+    first = manifest(run)
+    loop.train([run], torch.device("cpu"), 1000)
+    assert {file: file.stat().st_mtime_ns for file in made} == made
+
+    content = bytearray((run.folder / "metrics.csv").read_bytes())
+    content[-2] ^= 1
+    (run.folder / "metrics.csv").write_bytes(content)
+    loop.train([run], torch.device("cpu"), 1000)
+    assert manifest(run)["outputs_sha256"] == first["outputs_sha256"]
+    assert [attempt["from_iteration"] for attempt in manifest(run)["attempts"]] == [0, 8]
+
+    state = {name: tensor + 0.01 for name, tensor in weights(teacher).items()}
+    content = {"run": teacher.id, "sha256": checkpoint.weights_sha256(state), "state": state}
+    checkpoint.save(content, teacher.folder / "weights.pt")
+    loop.train([run], torch.device("cpu"), 1000)
+    assert [attempt["from_iteration"] for attempt in manifest(run)["attempts"]] == [0]
+    assert manifest(run)["weights_sha256"] != first["weights_sha256"]
+
+
 def test_finished_checkpoint_of_other_code_or_images_is_not_used(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     (run.folder / "manifest.json").unlink()
-    other = {**loop.provenance(), "package_sha256": "other code"}
+    other = {**member.provenance(), "package_sha256": "other code"}
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "provenance", lambda: other)
+        patch.setattr(member, "provenance", lambda: other)
         project.train("teacher/1")
     assert [attempt["from_iteration"] for attempt in manifest(run)["attempts"]] == [0]
     (run.folder / "manifest.json").unlink()
@@ -188,7 +362,7 @@ def test_finished_checkpoint_of_other_code_or_images_is_not_used(
     save_packed(PackedData(data.images, data.labels, data.classes, data.source), run.data.path)
     project.train("teacher/1")
     assert len(manifest(run)["attempts"]) == 1
-    assert manifest(run)["data_sha256"] == load_packed(run.data.path).sha256
+    assert manifest(run)["inputs_sha256"]["data"] == load_packed(run.data.path).sha256
 
 
 def test_sigterm_saves_a_checkpoint(project: Project) -> None:
@@ -234,7 +408,7 @@ def test_damaged_checkpoint_and_weights_are_named(project: Project) -> None:
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"weights.pt: .*(damaged|checksum).*snakemake"):
-        project.train("fitnet/1")
+        loop.train([project.plan().net("fitnet/1").start], torch.device("cpu"), 1000)
     other = project.plan().net("teacher/2")
     other.folder.mkdir(parents=True)
     (other.folder / "checkpoint.pt").write_bytes(b"half a checkpoint")
@@ -253,22 +427,23 @@ def test_two_processes_cannot_train_one_run(project: Project) -> None:
 
 def test_batches_are_a_function_of_the_iteration(project: Project) -> None:
     run = project.plan().net("teacher/1")
-    data = load_packed(run.data.path)
-    onwards = [Batches(data, run.spec, torch.device("cpu"))(i)[0] for i in (0, 1, 90, 91)]
-    jumping = Batches(data, run.spec, torch.device("cpu"))
+    images = images_of(run)
+    onwards = [batch(Batches(images, run.spec), i)[0] for i in (0, 1, 90, 91)]
+    jumping = Batches(images, run.spec)
     for i, expected in reversed(list(zip((0, 1, 90, 91), onwards, strict=True))):
-        assert torch.equal(jumping(i)[0], expected)
+        assert torch.equal(batch(jumping, i)[0], expected)
+    together, labels = jumping.make(jumping.draw(89, 3))
+    assert torch.equal(to_input(together[1]), onwards[2])
+    assert torch.equal(labels[2], batch(jumping, 91)[1])
 
 
 def test_every_image_is_seen_once_an_epoch_whatever_the_batch(project: Project) -> None:
     run = project.plan().net("teacher/1")
-    data = load_packed(run.data.path)
-    count = len(data.labels["train"])
-    batches = Batches(data, run.spec, torch.device("cpu"))
+    images = images_of(run)
+    count = images.count
+    batches = Batches(images, run.spec)
     size = run.spec.training.batch_size
-    order = np.concatenate(
-        [batches._images_at(np.arange(i * size, (i + 1) * size)) for i in range(2 * count // size + 1)]
-    )
+    order = np.concatenate([batches.draw(i, 1)[0, :, 0] for i in range(2 * count // size + 1)])
     assert sorted(order[:count]) == sorted(order[count : 2 * count]) == list(range(count))
     assert list(order[:count]) != list(order[count : 2 * count])
 
@@ -291,7 +466,7 @@ def test_plain_test_images_reach_the_net_unchanged(project: Project) -> None:
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     data = load_packed(run.data.path)
-    net = loop.finished_net(run, data).eval()
+    net = member.finished_net(run, images_of(run)).eval()
     x = torch.from_numpy(data.images["test"]).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad(), np.load(run.folder / "predictions.npz") as file:
         torch.testing.assert_close(torch.from_numpy(file["probabilities"]), F.softmax(net(x), 1), rtol=1e-4, atol=1e-5)

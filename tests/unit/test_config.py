@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, Project
 
-from fspkd.config import load_preset
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans
+from fspkd.presets import load_preset
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,23 @@ def test_the_readmes_preset_for_own_images_is_valid(project: Project) -> None:
     assert plan.net("student/3").iterations == 210
 
 
+@pytest.mark.parametrize(
+    ("role", "row", "message"),
+    [
+        ("teachers", "student", "that row has fsp stage 1 of its own"),
+        ("students", "fitnet", "that row has hint stage 1 of its own"),
+        ("students", "nobody", "no such entry in rows"),
+        ("shuffled_students", "teacher", "that row has no stage 1 of its own"),
+    ],
+)
+def test_a_time_comparison_of_other_rows_is_refused(project: Project, role: str, row: str, message: str) -> None:
+    project.set(f"timings.timing.{role}", row)
+    with pytest.raises(UserError, match=rf"tiny.yaml: timings.timing.{role} = '{row}': {message}"):
+        project.plan()
+
+
 def test_rows_in_a_circle_are_refused(project: Project) -> None:
+    project.set("timings", {})
     project.set("rows.teacher.start", "student/1")
     with pytest.raises(UserError, match=r"circle: teacher -> student -> teacher"):
         project.plan()

@@ -52,6 +52,7 @@ def test_pinned_data_is_the_same_from_anywhere_and_other_data_is_not(project: Pr
 def test_a_net_cannot_start_from_one_of_other_data(project: Project) -> None:
     project.set("data.others", {"name": "others", "source": "imagefolder", "path": "x"})
     project.set("rows.student.data", "others")
+    project.set("timings", {})
     with pytest.raises(UserError, match=r"student-stage1 is trained on 'others' and needs teacher-1, .* on 'digits'"):
         project.plan()
 
@@ -70,3 +71,26 @@ def test_a_stage_1_for_each_net(project: Project) -> None:
     plan = project.plan()
     assert [run.start.spec.stream for run in plan.rows["student"]] == ["student-1-stage1", "student-2-stage1"]
     assert len(plan.row_runs("student")) == 4
+
+
+@pytest.mark.parametrize("members", [1, 2, 3, 100])
+def test_jobs_hold_every_run_once_and_none_that_waits_for_another(project: Project, members: int) -> None:
+    project.set("data.others", {"name": "others", "source": "imagefolder", "path": "x"})
+    row = {"data": "others", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "long"}}
+    project.set("rows.elsewhere", row)
+    plan = project.plan()
+    jobs = plan.jobs(members)
+    assert sorted(run.id for job in jobs for run in job) == sorted(plan.runs)
+    for job in jobs:
+        assert len(job) <= members
+        assert len({run.data for run in job}) == 1
+        assert not {other for run in job for other in (run.start, run.teacher)} & set(job)
+    if members == 100:
+        assert [len(job) for job in jobs] == [2, 2, 3, 1]  # teachers, stage 1, stage 2, other data
+
+
+def test_nets_of_a_row_see_the_same_batches_in_stage_1_alone(project: Project) -> None:
+    project.set("rows.student.stage1_shared", False)
+    one, two = project.plan().rows["student"]
+    assert one.start.spec.batches == two.start.spec.batches
+    assert one.spec.batches != two.spec.batches

@@ -17,9 +17,9 @@ import pytest
 from conftest import REPOSITORY, Project
 from mlflow import MlflowClient
 
-from fspkd.config import load_preset
 from fspkd.live import SECONDS_BETWEEN_SENDINGS
 from fspkd.plan import Plan
+from fspkd.presets import load_preset
 from fspkd.tables import make_table
 from fspkd.tracking import Tracker, attempt
 

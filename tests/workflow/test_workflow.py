@@ -14,7 +14,7 @@ import pytest
 from conftest import REPOSITORY, Project
 from mlflow import MlflowClient
 
-RESULTS = ("results/tiny/table1.csv", "results/tiny/figure3.png")
+RESULTS = ("results/tiny/table1.csv", "results/tiny/figure3.png", "results/tiny/timing.csv")
 MADE = re.compile(r"^train results/\S*?runs/(\S+)-[0-9a-f]{10}: (\d+) iterations", re.MULTILINE)
 
 
@@ -66,6 +66,14 @@ def test_from_nothing_to_the_table_then_only_what_changed(workflow: Project) -> 
         assert table.loc[2, f"net{net}"] == pytest.approx(accuracy, abs=0.005)
     assert len(labels) == 450
     assert Path("results/tiny/figure3.svg").exists()
+    timing = pd.read_csv(RESULTS[2]).set_index("what")
+    normal, stage1 = (timing["value"][key] for key in timing.index[:2])
+    assert timing["value"]["three teachers, normal training"] == pytest.approx(40 * normal / 360_000, rel=1e-2)
+    students = (10 * stage1 + 16 * normal) / 360_000
+    assert timing["value"]["speed-up of Student* over three teachers, on the fly"] == pytest.approx(
+        40 * normal / 360_000 / students, rel=1e-2
+    )
+    assert timing["published"]["speed-up of Student* with saved FSP"] == 2.18
     client = MlflowClient(f"sqlite:///{workflow.folder}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("fspkd-tiny").experiment_id])
     assert {"Teacher", "Student*", "Student*, net 2", "table1", "figure3"} <= {run.info.run_name for run in runs}
@@ -86,9 +94,13 @@ def test_from_nothing_to_the_table_then_only_what_changed(workflow: Project) -> 
     assert planned(changed.stdout + changed.stderr) == [("short-1", 8)]
     assert before.items() <= checksums(workflow.folder).items()
 
-    # From nothing, with the same seed: the same bits.
+    # Nets that share a job: nothing is trained again, and from nothing they get the same bits.
+    grouped = workflow.run("snakemake", *RESULTS, "--config", "members=3")
+    assert "Nothing to be done" in grouped.stdout + grouped.stderr
     shutil.rmtree("results")
-    assert workflow.run("snakemake", RESULTS[0]).returncode == 0
+    grouped = workflow.run("snakemake", RESULTS[0], "--config", "members=3")
+    assert grouped.returncode == 0, grouped.stdout + grouped.stderr
+    assert len(re.findall(r"python scripts/train.py", grouped.stdout + grouped.stderr)) == 3
     assert before.items() <= checksums(workflow.folder).items()
 
 

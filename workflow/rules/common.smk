@@ -12,6 +12,12 @@ from fspkd.errors import UserError
 from fspkd.plan import load_plans
 
 ENVIRONMENT = "../../environment.yml"
+MEMBERS = config.get("members", 1)  # nets that a training job trains side by side
+
+if not isinstance(MEMBERS, int) or MEMBERS < 1:
+    raise WorkflowError(
+        f"--config members={MEMBERS}: must be a whole number, 1 or more: the nets that one job trains."
+    )
 
 try:
     PLANS = load_plans()
@@ -21,50 +27,24 @@ except UserError as error:
 
 wildcard_constraints:
     results="|".join(map(re.escape, PLANS)),
-    stage1_run=r"[a-z0-9_-]+-stage1-[0-9a-f]{10}",
-    stage2_run=r"(?![a-z0-9_-]+-stage1-)[a-z0-9_]+-[0-9]+-[0-9a-f]{10}",
     table="|".join(
         sorted({name for plan in PLANS.values() for name in plan.preset.tables})
     ),
     figure="|".join(
         sorted({name for plan in PLANS.values() for name in plan.preset.figures})
     ),
+    timing="|".join(
+        sorted({name for plan in PLANS.values() for name in plan.preset.timings})
+    ),
 
 
 def outputs(plan):
-    """All tables and figures of a plan."""
-    tables = expand(
-        "{results}/{table}.csv", results=plan.preset.results, table=plan.preset.tables
-    )
-    return tables + expand(
-        "{results}/{figure}.png",
-        results=plan.preset.results,
-        figure=plan.preset.figures,
-    )
-
-
-def run_of(wildcards):
-    """The run that a training rule's wildcards name."""
-    names = dict(wildcards.items())
-    return PLANS[names["results"]].runs.get(
-        names.get("stage1_run") or names.get("stage2_run")
-    )
-
-
-def training_inputs(wildcards):
-    """The packed data, and the weights that the run starts from and learns from."""
-    run = run_of(wildcards)
-    if run is None:
-        raise WorkflowError(
-            f"{wildcards}: the preset has no such run; its name ends in a hash of its settings."
-        )
-    data = str(run.data.path)
-    # Pinned content is part of the run's name; other images may have been packed anew from the same place.
-    inputs = {"data": ancient(data) if run.data.settings.sha256 else data}
-    for role in ("start", "teacher"):
-        if other := getattr(run, role):
-            inputs[role] = f"{other.folder}/weights.pt"
-    return inputs
+    """All tables, figures and time comparisons of a plan."""
+    preset = plan.preset
+    names = [f"{table}.csv" for table in preset.tables]
+    names += [f"{figure}.png" for figure in preset.figures]
+    names += [f"{timing}.csv" for timing in preset.timings]
+    return [f"{preset.results}/{name}" for name in names]
 
 
 def result_runs(wildcards):
@@ -86,3 +66,10 @@ def all_runs(runs):
     return dict.fromkeys(
         [run.start for run in runs if run.start and run.start.stage == 1] + runs
     )
+
+
+def timed_nets(wildcards):
+    """The nets in a time comparison."""
+    plan = PLANS[wildcards.results]
+    rows = plan.preset.timings[wildcards.timing].rows
+    return [net for row in rows for net in plan.rows[row]]

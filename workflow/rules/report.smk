@@ -1,8 +1,9 @@
 """
-Tables and figures.
+Tables, figures and time comparisons.
 
-Needs:  metrics, manifests and test predictions of the nets that they show; a table's published numbers
-Makes:  <results>/<table>.csv, .md, .tex and <results>/<figure>.png, .svg
+Needs:  metrics, manifests and test predictions of the nets that they show; the published numbers; for a time comparison
+        the packed data and the teachers' weights
+Makes:  <results>/<table>.csv, .md, .tex; <results>/<figure>.png, .svg; <results>/<timing>.csv
 """
 
 
@@ -28,6 +29,7 @@ rule table:
         settings=lambda wildcards: PLANS[wildcards.results]
         .preset.tables[wildcards.table]
         .model_dump_json(),
+        runs=lambda wildcards: [run.id for run in all_runs(result_runs(wildcards))],
     message:
         "write {output.csv}"
     shell:
@@ -54,7 +56,40 @@ rule figure:
         settings=lambda wildcards: PLANS[wildcards.results]
         .preset.figures[wildcards.figure]
         .model_dump_json(),
+        runs=lambda wildcards: [run.id for run in all_runs(result_runs(wildcards))],
     message:
         "draw {output.png}"
     shell:
         "python {input.script:q} {output.png:q} 2>&1 | tee -i {log:q}"
+
+
+rule timing:
+    input:
+        script=ancient("scripts/measure_timing.py"),
+        data=lambda wildcards: ancient(str(timed_nets(wildcards)[0].data.path)),
+        teachers=lambda wildcards: sorted(
+            {
+                f"{net.start.teacher.folder}/weights.pt"
+                for net in timed_nets(wildcards)
+                if net.start
+            }
+        ),
+        reference=lambda wildcards: PLANS[wildcards.results].reference(wildcards.timing),
+    output:
+        "{results}/{timing}.csv",
+    log:
+        "{results}/logs/{timing}.log",
+    conda:
+        ENVIRONMENT
+    threads: lambda wildcards: workflow.cores  # nothing else may run beside it
+    resources:
+        gpu=1,
+    params:
+        settings=lambda wildcards: PLANS[wildcards.results]
+        .preset.timings[wildcards.timing]
+        .model_dump_json(),
+        runs=lambda wildcards: [run.id for run in all_runs(timed_nets(wildcards))],
+    message:
+        "measure {output}"
+    shell:
+        "python {input.script:q} {output:q} 2>&1 | tee -i {log:q}"

@@ -1,43 +1,67 @@
 """
-Trains one net through one stage.
+Trains nets, each through one stage; a job trains up to MEMBERS of them side by side on one device.
 
-Needs:  the packed data; the weights of the net that it starts from, and of its teacher
+Needs:  the packed data; the weights of the nets that they start from, and of their teachers
 Makes:  <results>/runs/<run>/: weights.pt, metrics.csv, manifest.json, predictions.npz of a last stage
 
-The checkpoint beside them is no output of the rule, so that a job that was killed goes on where it was.
+The checkpoint beside them is no output of the rule, so that a job that was killed goes on where it was. The rules are
+made from the plan, since one job's outputs lie in folders with nothing in common. Outputs are updated, not removed: the
+script knows a complete run by its checksums, so another grouping of runs, or one that fails, costs the others nothing.
 """
 
 
-rule train_stage1:
-    input:
-        unpack(training_inputs),
-        script=ancient("scripts/train.py"),
-    output:
-        weights="{results}/runs/{stage1_run}/weights.pt",
-        metrics="{results}/runs/{stage1_run}/metrics.csv",
-        manifest="{results}/runs/{stage1_run}/manifest.json",
-    log:
-        "{results}/logs/{stage1_run}.log",
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        gpu=1,
-    params:
-        folder=lambda wildcards, output: Path(output.weights).parent,
-        iterations=lambda wildcards: run_of(wildcards).iterations,
-        method=lambda wildcards: run_of(wildcards).spec.method.method,
-    message:
-        "train {params.folder}: {params.iterations} iterations of {params.method}"
-    shell:
-        "python {input.script:q} {params.folder:q} --threads {threads} 2>&1 | tee -i {log:q}"
+def training_inputs(runs):
+    """The packed data, and the weights that runs start from and learn from."""
+    data = runs[0].data
+    needed = [other for run in runs for other in (run.start, run.teacher) if other]
+    return {
+        # Pinned content is part of a run's name; other images may have been packed anew from the same place.
+        "data": ancient(str(data.path)) if data.settings.sha256 else str(data.path),
+        "weights": list(dict.fromkeys(f"{run.folder}/weights.pt" for run in needed)),
+    }
 
 
-use rule train_stage1 as train_stage2 with:
-    output:
-        weights="{results}/runs/{stage2_run}/weights.pt",
-        metrics="{results}/runs/{stage2_run}/metrics.csv",
-        manifest="{results}/runs/{stage2_run}/manifest.json",
-        predictions="{results}/runs/{stage2_run}/predictions.npz",
-    log:
-        "{results}/logs/{stage2_run}.log",
+def training_outputs(runs):
+    """What runs leave behind."""
+    files = [
+        f"{run.folder}/{file}"
+        for run in runs
+        for file in ("weights.pt", "metrics.csv", "manifest.json")
+    ]
+    files += [f"{run.folder}/predictions.npz" for run in runs if run.stage == 2]
+    return [update(file) for file in files]
+
+
+def training_message(runs):
+    return "\n".join(
+        f"train {run.folder}: {run.iterations} iterations of {run.spec.method.method}"
+        for run in runs
+    )
+
+
+for plan in PLANS.values():
+    for runs in plan.jobs(MEMBERS):
+
+        rule:
+            name:
+                f"train__{plan.preset.name}__{runs[0].spec.stream.replace('-', '__')}"
+            input:
+                **training_inputs(runs),
+                script=ancient("scripts/train.py"),
+            output:
+                training_outputs(runs),
+            log:
+                f"{plan.preset.results}/logs/{runs[0].id}.log",
+            conda:
+                ENVIRONMENT
+            threads: 1
+            resources:
+                gpu=1,
+            params:
+                folders=lambda wildcards, output: list(
+                    dict.fromkeys(str(Path(file).parent) for file in output)
+                ),
+            message:
+                training_message(runs)
+            shell:
+                "python {input.script:q} {params.folders:q} --threads {threads} 2>&1 | tee -i {log:q}"

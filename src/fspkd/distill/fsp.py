@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fspkd.config import Fsp, Network
+from fspkd.distill.objective import Objective, float32
 from fspkd.models import CifarResNet
 from fspkd.streams import generator
 
@@ -39,8 +40,8 @@ def fsp_loss(teacher: list[Tensor], student: list[Tensor], weight: float, reduct
 
     `reduction`: the squares of a matrix are summed, as the equation is written, or averaged over its entries.
     """
-    total = sum(getattr((t - s).square(), reduction)((1, 2)).mean() for t, s in zip(teacher, student, strict=True))
-    return weight * total
+    squares = [F.mse_loss(s, t, reduction=reduction) for t, s in zip(teacher, student, strict=True)]
+    return weight * sum(squares) / (len(teacher[0]) if reduction == "sum" else 1)
 
 
 def draw_permutations(spec_seed: int, stream: str, settings: Fsp, network: Network) -> list[tuple[Tensor, Tensor]]:
@@ -70,7 +71,7 @@ def draw_permutations(spec_seed: int, stream: str, settings: Fsp, network: Netwo
     return [tuple(permutation(tap, m, side) for side, tap in enumerate(pair)) for m, pair in enumerate(pairs)]
 
 
-class FspObjective(nn.Module):
+class FspObjective(Objective):
     """Stage 1 of the FSP paper: the student's FSP matrices towards those of a frozen, perhaps shuffled, teacher."""
 
     def __init__(self, settings: Fsp, seed: int, stream: str, student: Network, teacher: Network) -> None:
@@ -82,16 +83,18 @@ class FspObjective(nn.Module):
             self.register_buffer(f"rows{number}", rows)
             self.register_buffer(f"columns{number}", columns)
 
-    def forward(self, student: nn.Module, teacher: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
-        with torch.no_grad():
-            targets = self._matrices(teacher, x)
-            if self.settings.shuffle != "none":
-                targets = [
-                    g[:, getattr(self, f"rows{i}")[:, None], getattr(self, f"columns{i}")]
-                    for i, g in enumerate(targets)
-                ]
+    def targets(self, teacher: nn.Module, x: Tensor) -> list[Tensor]:
+        """The teacher's FSP matrices, not shuffled: students with other permutations can share them."""
+        return self._matrices(teacher, x)
+
+    def forward(self, student: nn.Module, targets: list[Tensor], x: Tensor, y: Tensor, progress: Tensor) -> Tensor:
+        if self.settings.shuffle != "none":
+            targets = [
+                g[:, getattr(self, f"rows{i}")[:, None], getattr(self, f"columns{i}")] for i, g in enumerate(targets)
+            ]
         return fsp_loss(targets, self._matrices(student, x), self.settings.weight, self.settings.reduction)
 
     def _matrices(self, net: nn.Module, x: Tensor) -> list[Tensor]:
-        taps = net.taps(x, self.student_taps)
-        return [fsp_matrix(taps[a], taps[b]) for a, b in self.pairs]
+        taps = {name: float32(features) for name, features in net.taps(x, self.student_taps).items()}
+        with torch.autocast(x.device.type, enabled=False):
+            return [fsp_matrix(taps[a], taps[b]) for a, b in self.pairs]

@@ -1,9 +1,10 @@
 """Hints [Romero et al., "FitNets", ICLR 2015, eq. 3]."""
 
-import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fspkd.config import Hint, Network
+from fspkd.distill.objective import Objective, float32
 from fspkd.models import CifarResNet
 from fspkd.streams import torch_generator
 
@@ -13,10 +14,11 @@ def hint_loss(hint: Tensor, guided: Tensor, reduction: str) -> Tensor:
 
     `reduction`: an image's squares are summed, as the equation is written, or averaged over its entries.
     """
-    return 0.5 * getattr((hint - guided).square().flatten(1), reduction)(1).mean()
+    squares = F.mse_loss(float32(guided), float32(hint), reduction=reduction)
+    return 0.5 * (squares / len(hint) if reduction == "sum" else squares)
 
 
-class HintObjective(nn.Module):
+class HintObjective(Objective):
     """The student's guided layers, through regressors, towards the hint layers of a frozen teacher.
 
     Student and teacher have the same spatial sizes at their sections' ends, so a regressor is a 1x1 convolution
@@ -35,11 +37,13 @@ class HintObjective(nn.Module):
             nn.init.zeros_(conv.bias)
             self.regressors[tap] = nn.Sequential(conv, nn.ReLU())
 
-    def forward(self, student: nn.Module, teacher: nn.Module, x: Tensor, y: Tensor, progress: float) -> Tensor:
-        with torch.no_grad():
-            hints = teacher.taps(x, self.student_taps)
+    def targets(self, teacher: nn.Module, x: Tensor) -> dict[str, Tensor]:
+        """The teacher's hint layers (B, C, H, W) by tap."""
+        return teacher.taps(x, self.student_taps)
+
+    def forward(self, student: nn.Module, targets: dict[str, Tensor], x: Tensor, y: Tensor, progress: Tensor) -> Tensor:
         guided = student.taps(x, self.student_taps)
         return sum(
-            hint_loss(hints[tap], self.regressors[tap](guided[tap]), self.settings.reduction)
+            hint_loss(targets[tap], self.regressors[tap](guided[tap]), self.settings.reduction)
             for tap in self.student_taps
         )

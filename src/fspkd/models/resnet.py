@@ -1,10 +1,22 @@
 """CIFAR residual nets of 6n+2 layers [He et al. 2016, section 4.2], as the FSP paper uses them."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fspkd.config import Network
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """nn.BatchNorm2d without its count of batches, which nothing reads and which costs each step a kernel a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
+        )
 
 
 class ResidualModule(nn.Module):
@@ -16,16 +28,16 @@ class ResidualModule(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels_out)
+        self.bn1 = BatchNorm(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.bn2 = BatchNorm(channels_out)
         self.stride = stride
         self.new_channels = channels_out - channels_in
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
         if self.stride > 1:
-            x = x[:, :, :: self.stride, :: self.stride]
+            x = F.avg_pool2d(x, 1, self.stride)  # every stride-th pixel, and its gradient keeps the layout
         if self.new_channels:
             x = F.pad(x, (0, 0, 0, 0, 0, self.new_channels))
         return F.relu(y + x, inplace=True)
@@ -46,9 +58,9 @@ class CifarResNet(nn.Module):
         modules = (network.depth - 2) // 6
         width = network.width
         self.stem = nn.Sequential(
-            nn.BatchNorm2d(channels_in),
+            BatchNorm(channels_in),
             nn.Conv2d(channels_in, width, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(width),
+            BatchNorm(width),
             nn.ReLU(inplace=True),
         )
         self.section1 = self._section(modules, width, width, 1)
@@ -82,6 +94,19 @@ class CifarResNet(nn.Module):
             if stage in names:
                 found[stage] = x
         return found
+
+    def folded(self, precision: torch.dtype) -> "CifarResNet":
+        """A frozen copy for evaluation, its batch norms folded into the convolutions before them, which get `precision`.
+
+        The one on the input stays: a convolution pads with zeros after it, not before.
+        """
+        net = copy.deepcopy(self).eval().requires_grad_(False)
+        net.stem[1], net.stem[2] = fuse_conv_bn_eval(net.stem[1], net.stem[2]).to(precision), nn.Identity()
+        for module in net.modules():
+            if isinstance(module, ResidualModule):
+                module.conv1, module.bn1 = fuse_conv_bn_eval(module.conv1, module.bn1).to(precision), nn.Identity()
+                module.conv2, module.bn2 = fuse_conv_bn_eval(module.conv2, module.bn2).to(precision), nn.Identity()
+        return net.requires_grad_(False)
 
     @classmethod
     def stages_to(cls, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,43 +4,63 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fspkd.augment import crop_and_flip, pad_images, to_input
+from fspkd.augment import crop_and_flip, pad_images
 from fspkd.data import PackedData
 from fspkd.plan import RunSpec
 from fspkd.streams import generator
 
 
+class Images:
+    """A packed data set on a device: the training images padded by `pad` pixels, and the test images."""
+
+    def __init__(self, data: PackedData, pad: int, device: torch.device) -> None:
+        self.device = device
+        self.sha256 = data.sha256
+        self.classes = len(data.classes)
+        self.train = pad_images(torch.from_numpy(data.images["train"]), pad).to(device)
+        self.train_labels = torch.from_numpy(data.labels["train"]).to(device)
+        self.test = torch.from_numpy(data.images["test"]).to(device)
+        self.test_labels = torch.from_numpy(data.labels["test"]).to(device)
+        self.count, *size, self.channels = data.images["train"].shape
+        self.size = tuple(size)
+
+
 class Batches:
-    """The training images on a device; call with an iteration (from 0) for its images (B, C, H, W) and labels (B,).
+    """The batches of a run.
 
     Images come in the order of one random permutation after another, with no break between them: every batch is
-    full, and every image is seen equally often.
+    full, and every image is seen equally often. What is random is drawn on the host, a row of numbers an image, for
+    as many iterations at once as the caller likes; the device makes the images of it.
     """
 
-    def __init__(self, data: PackedData, spec: RunSpec, device: torch.device) -> None:
-        self.spec = spec
-        self.count, *size, _ = data.images["train"].shape
-        self.size = tuple(size)
-        self.images = pad_images(torch.from_numpy(data.images["train"]), spec.augment.pad).to(device)
-        self.labels = torch.from_numpy(data.labels["train"]).to(device)
-        self.device = device
+    def __init__(self, images: Images, spec: RunSpec) -> None:
+        self.images, self.spec = images, spec
         self.epochs: dict[int, np.ndarray] = {}
 
-    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        batch, augment = self.spec.training.batch_size, self.spec.augment
-        positions = np.arange(iteration * batch, (iteration + 1) * batch)
-        index = torch.from_numpy(self._images_at(positions)).to(self.device)
-        draw = generator(self.spec.seed, self.spec.stream, "augment", iteration)
-        offsets = torch.from_numpy(draw.integers(0, 2 * augment.pad, (batch, 2), endpoint=True)).to(self.device)
-        flips = torch.from_numpy(draw.random(batch) < (0.5 if augment.flip else 0.0)).to(self.device)
-        return to_input(crop_and_flip(self.images, index, offsets, flips, self.size)), self.labels[index]
+    def draw(self, first: int, count: int) -> Tensor:
+        """The batches of iterations first, first + 1, ... (from 0): (count, B, 4) int64: image, top, left, flip."""
+        size, augment = self.spec.training.batch_size, self.spec.augment
+        drawn = np.empty((count, size, 4), np.int64)
+        drawn[..., 0] = self._images_at(np.arange(first * size, (first + count) * size)).reshape(count, size)
+        for row, iteration in zip(drawn, range(first, first + count), strict=True):
+            draw = generator(self.spec.seed, self.spec.batches, "augment", iteration)
+            row[:, 1:3] = draw.integers(0, 2 * augment.pad, (size, 2), endpoint=True)
+            row[:, 3] = draw.random(size) < (0.5 if augment.flip else 0.0)
+        return torch.from_numpy(drawn)
+
+    def make(self, drawn_KB4: Tensor) -> tuple[Tensor, Tensor]:
+        """The images (K, B, H, W, C) uint8 and labels (K, B) of drawn batches, which lie on the images' device."""
+        index, top, left, flip = drawn_KB4.flatten(0, 1).unbind(1)
+        images = crop_and_flip(self.images.train, index, torch.stack([top, left], 1), flip.bool(), self.images.size)
+        return images.unflatten(0, drawn_KB4.shape[:2]), self.images.train_labels[drawn_KB4[..., 0]]
 
     def _images_at(self, positions: np.ndarray) -> np.ndarray:
-        needed = range(positions[0] // self.count, positions[-1] // self.count + 1)
+        count = self.images.count
+        needed = range(positions[0] // count, positions[-1] // count + 1)
         self.epochs = {
             e: self.epochs[e]
             if e in self.epochs
-            else generator(self.spec.seed, self.spec.stream, "order", e).permutation(self.count)
+            else generator(self.spec.seed, self.spec.batches, "order", e).permutation(count)
             for e in needed
         }
-        return np.concatenate([self.epochs[e] for e in needed])[positions - needed[0] * self.count]
+        return np.concatenate([self.epochs[e] for e in needed])[positions - needed[0] * count]

@@ -43,11 +43,24 @@ def weights_sha256(state: dict[str, Tensor]) -> str:
     return total.hexdigest()
 
 
+def load_checksum(folder: Path, run_id: str) -> str:
+    """The checksum that the final weights of a finished run carry."""
+    return _load_weights_file(folder, run_id)["sha256"]
+
+
 def load_weights(folder: Path, run_id: str) -> dict[str, Tensor]:
     """The final weights of a finished run, checked against the checksum that they carry."""
-    path = folder / "weights.pt"
-    advice = f"Delete it and train that net again: snakemake {path}"
-    content = load(path, run_id, advice)
+    content = _load_weights_file(folder, run_id)
     if weights_sha256(content["state"]) != content["sha256"]:
-        raise UserError(f"{path}: the weights do not match their checksum. {advice}")
+        path = folder / "weights.pt"
+        raise UserError(f"{path}: the weights do not match their checksum. {_advice(path)}")
     return content["state"]
+
+
+def _load_weights_file(folder: Path, run_id: str) -> dict[str, Any]:
+    path = folder / "weights.pt"
+    return load(path, run_id, _advice(path))
+
+
+def _advice(path: Path) -> str:
+    return f"Delete it and train that net again: snakemake {path}"

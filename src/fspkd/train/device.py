@@ -1,5 +1,7 @@
 """The device that a process trains on."""
 
+import os
+
 import torch
 
 from fspkd.errors import UserError
@@ -8,14 +10,44 @@ from fspkd.errors import UserError
 def choose(name: str | None, threads: int) -> torch.device:
     """Set torch up for a device, by default the GPU where there is one; raises UserError where it is not there.
 
-    float32 means float32: no TF32, and cuDNN's deterministic algorithms, so that a seed gives the same bits again.
+    float32 means float32: no TF32, and deterministic algorithms, so that a seed gives the same bits again.
     """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the same bits also on several streams
     torch.set_num_threads(threads)
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device = {name!r}: cannot be used here: {str(error).splitlines()[0]}.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device = {name!r}: must be cpu, cuda or cuda:N.")
+    if device.index is not None and device.type == "cuda":
+        torch.cuda.set_device(device)
+    torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     return device
+
+
+def usable_precision(asked: str, device: torch.device) -> torch.dtype:
+    """The precision that a preset asks for, or float32, and a line that says so, where it would be emulated."""
+    if asked == "float32":
+        return torch.float32
+    if device.type == "cuda":
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_bfloat16 = torch.cpu._is_avx512_bf16_supported()
+    if not has_bfloat16:
+        print("the preset asks for bfloat16, which this processor lacks: it computes in float32", flush=True)
+    return torch.bfloat16 if has_bfloat16 else torch.float32
+
+
+def new_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """A stream of its own for work that runs beside other work; None on a CPU."""
+    return torch.cuda.Stream(device) if device.type == "cuda" else None
+
+
+def description(device: torch.device) -> dict[str, object]:
+    """What computes: the GPU's name or "cpu", and the number of CPU threads."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {"device": name, "threads": torch.get_num_threads()}

@@ -9,11 +9,15 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    def __init__(self, name: str, done: int, total: int) -> None:
+    def __init__(self, name: str, done: int, total: int, line: int = 0) -> None:
         self.name, self.total, self.first = name, total, done
         self.started = self.last_line = time.monotonic()
         terminal = sys.stderr.isatty()
-        self.bar = tqdm(total=total, initial=done, desc=name, unit="it", dynamic_ncols=True) if terminal else None
+        self.bar = (
+            tqdm(total=total, initial=done, desc=name, unit="it", dynamic_ncols=True, position=line)
+            if terminal
+            else None
+        )
 
     def update(self, done: int, loss: float, test_accuracy: float | None) -> None:
         """Show where the run is, after `done` iterations."""

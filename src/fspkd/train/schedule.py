@@ -11,6 +11,11 @@ def learning_rate(schedule: tuple[Phase, ...], iteration: int) -> float:
     return next(phase.rate for phase in schedule if iteration < phase.until)
 
 
+def next_milestone(schedule: tuple[Phase, ...], iteration: int) -> int:
+    """The iteration at which the rate changes next, or the last phase's end."""
+    return next(phase.until for phase in schedule if iteration < phase.until)
+
+
 def progress(schedule: tuple[Phase, ...], iteration: int) -> float:
     """How far the stage is: 0 at its first iteration, 1 at its last."""
     last = schedule[-1].until - 1

@@ -1,0 +1,131 @@
+"""The plain loop: how public distillation code trains, at its best. The oracle and the baseline of the engine.
+
+Eager, float32, NCHW, torchvision transforms in a DataLoader, stock modules and optimiser, an optimiser step at a time,
+FSP matrices by torch.bmm. It shares no code with the library, which never imports it.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+Outputs = tuple[list[Tensor], Tensor]
+
+
+class Block(nn.Module):
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.grows = channels_out > channels_in
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, 2 if self.grows else 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if self.grows:
+            x = torch.cat([x[:, :, ::2, ::2], torch.zeros_like(x[:, :, ::2, ::2])], 1)
+        return F.relu(out + x)
+
+
+class ResNet(nn.Module):
+    """A CIFAR ResNet whose parameters bear the library's names; gives the four feature maps and the logits."""
+
+    def __init__(self, depth: int, width: int, channels: int = 3, classes: int = 10) -> None:
+        super().__init__()
+        n = (depth - 2) // 6
+        self.stem = nn.Sequential(
+            nn.BatchNorm2d(channels), nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.section1 = nn.Sequential(*(Block(width, width) for _ in range(n)))
+        self.section2 = nn.Sequential(Block(width, 2 * width), *(Block(2 * width, 2 * width) for _ in range(n - 1)))
+        self.section3 = nn.Sequential(Block(2 * width, 4 * width), *(Block(4 * width, 4 * width) for _ in range(n - 1)))
+        self.linear = nn.Linear(4 * width, classes)
+
+    def forward(self, x: Tensor) -> Outputs:
+        features = [self.stem(x)]
+        for section in (self.section1, self.section2, self.section3):
+            features.append(section(features[-1]))
+        return features, self.linear(features[-1].mean((2, 3)))
+
+
+def fsp(first: Tensor, second: Tensor) -> Tensor:
+    """FSP matrices (B, M, N) of feature maps (B, M, H, W) and (B, N, h, w)."""
+    if first.shape[2] > second.shape[2]:
+        first = F.max_pool2d(first, first.shape[2] // second.shape[2])
+    return torch.bmm(first.flatten(2), second.flatten(2).transpose(1, 2)) / second[0, 0].numel()
+
+
+def fsp_by_broadcasting(first: Tensor, second: Tensor) -> Tensor:
+    """The same in the way of much-cited public code, by way of all products (B, M, N, h w)."""
+    if first.shape[2] > second.shape[2]:
+        first = F.max_pool2d(first, first.shape[2] // second.shape[2])
+    return (first.flatten(2).unsqueeze(2) * second.flatten(2).unsqueeze(1)).mean(-1)
+
+
+def fsp_loss(student: Outputs, teacher: Outputs, matrix: Callable = fsp) -> Tensor:
+    """Equation (2) of the FSP paper, squares averaged over a matrix."""
+    return sum(
+        F.mse_loss(matrix(s1, s2), matrix(t1, t2))
+        for s1, s2, t1, t2 in zip(student[0], student[0][1:], teacher[0], teacher[0][1:], strict=False)
+    )
+
+
+def hint_loss(student: Outputs, teacher: Outputs, regressors: nn.ModuleDict) -> Tensor:
+    """Equation (3) of FitNets, at the ends of the sections that have a regressor."""
+    pairs = [(int(name[-1]), regressor) for name, regressor in regressors.items()]
+    return sum(0.5 * F.mse_loss(r(student[0][i]), teacher[0][i], reduction="sum") for i, r in pairs) / len(student[1])
+
+
+def kd_loss(student: Outputs, teacher: Outputs, y: Tensor, weight: float, temperature: float = 3.0) -> Tensor:
+    """Equation (2) of FitNets."""
+    soft = F.softmax(teacher[1] / temperature, 1)
+    log = F.log_softmax(student[1] / temperature, 1)
+    return F.cross_entropy(student[1], y) - weight * (soft * log).sum(1).mean()
+
+
+def step(
+    net: ResNet, teacher: ResNet | None, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, loss_of: Callable
+) -> Tensor:
+    """One iteration; `loss_of` is called with the outputs of student and teacher, and the labels."""
+    with torch.no_grad():
+        targets = teacher(x) if teacher is not None else None
+    loss = loss_of(net(x), targets, y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+class _Pictures(Dataset):
+    def __init__(self, images_NHWC: np.ndarray, labels_N: np.ndarray, transform: Callable) -> None:
+        self.images, self.labels, self.transform = images_NHWC, labels_N, transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(transforms.functional.to_pil_image(self.images[index])), int(self.labels[index])
+
+
+def batches(
+    images_NHWC: np.ndarray, labels_N: np.ndarray, size: int, device: torch.device, workers: int = 2
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches without end: a random crop of the padded image."""
+    transform = transforms.Compose([transforms.RandomCrop(images_NHWC.shape[1], padding=4), transforms.ToTensor()])
+    loader = DataLoader(
+        _Pictures(images_NHWC, labels_N, transform),
+        size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device.type == "cuda",
+    )
+    while True:
+        for x, y in loader:
+            yield x.to(device, non_blocking=True), y.to(device, non_blocking=True)

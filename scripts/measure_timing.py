@@ -1,0 +1,30 @@
+#!/usr/bin/env python
+"""Measure the paper's time comparison as CSV: python scripts/measure_timing.py results/quickstart/timing.csv"""
+
+import argparse
+from pathlib import Path
+
+from fspkd.errors import run_command
+from fspkd.files import write_atomically
+from fspkd.plan import plan_for
+from fspkd.tracking import Tracker, attempt
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path, help="the CSV file")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; by default the GPU where there is one")
+    args = parser.parse_args()
+    plan = plan_for(args.output.parent)
+
+    from fspkd.timing import measure_timing
+    from fspkd.train import device
+
+    frame = measure_timing(plan, args.output.stem, device.choose(args.device, threads=1))
+    write_atomically(args.output, frame.to_csv(index=False, float_format="%.4g").encode())
+    print(frame.to_string(index=False, float_format="%.4g", na_rep=""), flush=True)
+    attempt(lambda: Tracker(plan).send_timing(args.output.stem, args.output))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,84 @@
+"""The time comparison of the FSP paper, section 4.1, measured on the machine at hand."""
+
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from fspkd.augment import to_input
+from fspkd.data import load_packed
+from fspkd.plan import Plan, Run
+from fspkd.train.batches import Images
+from fspkd.train.device import description, new_stream
+from fspkd.train.loop import steps_of
+from fspkd.train.member import Member
+
+WARM_UP, LEAST, SECONDS = 2, 5, 3.0  # blocks before the measurement, and in it; seconds that it lasts at least
+
+
+def measure_timing(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
+    """Seconds per 100 iterations, hours and speed-ups, with the published values under the same names.
+
+    Columns: what, value, published, unit, device. Test passes, checkpoints and start-up are not in it. "Saved" is a
+    stage 1 that is given the teacher's matrices at no cost; "shared" one in which the nets of a row have them computed
+    once for all.
+    """
+    settings = plan.preset.timings[name]
+    teachers, students, shuffled = (plan.rows[row] for row in settings.rows)
+    images = Images(load_packed(teachers[0].data.path), teachers[0].spec.augment.pad, device)
+    stage1 = students[0].start
+    normal = _seconds_per_100([teachers[0]], images)
+    on_the_fly = _seconds_per_100([stage1], images)
+    saved = _seconds_per_100([stage1], images, saved=True)
+    together = list(dict.fromkeys(run.start for run in shuffled))
+    shared = _seconds_per_100(together, images) / len(together)
+
+    def hours(nets: list[Run], per_100: float) -> float:
+        first = sum(run.iterations for run in dict.fromkeys(run.start for run in nets) if run and run.stage == 1)
+        return (first * per_100 + sum(run.iterations for run in nets) * normal) / 100 / 3600
+
+    plain = hours(teachers, 0)
+    rows = [
+        ("normal training", normal, "s per 100 iterations"),
+        ("stage 1, teacher FSP computed on the fly", on_the_fly, "s per 100 iterations"),
+        ("stage 1, teacher FSP saved beforehand", saved, "s per 100 iterations"),
+        (f"stage 1, teacher FSP shared by {len(together)} nets, a net", shared, "s per 100 iterations"),
+        ("three teachers, normal training", plain, "hours"),
+        ("three students, stage 1 once on the fly and stage 2 each", hours(students, on_the_fly), "hours"),
+        ("speed-up of Student* over three teachers, on the fly", plain / hours(students, on_the_fly), "times"),
+        ("speed-up of Student* with saved FSP", plain / hours(students, saved), "times"),
+        ("speed-up of Student*† with saved FSP", plain / hours(shuffled, saved), "times"),
+        ("speed-up of Student*† with shared FSP", plain / hours(shuffled, shared), "times"),
+    ]
+    frame = pd.DataFrame(rows, columns=["what", "value", "unit"])
+    published = pd.read_csv(plan.reference(name)).set_index("what")["value"]
+    frame.insert(2, "published", frame["what"].map(published))
+    frame["device"] = description(device)["device"]
+    return frame
+
+
+def _seconds_per_100(runs: list[Run], images: Images, saved: bool = False) -> float:
+    """The median over launches; the runs' own folders are left alone."""
+    with tempfile.TemporaryDirectory() as temporary:
+        copies = [replace(run, folder=Path(temporary) / run.id) for run in runs]
+        members = [Member(copy, images, new_stream(images.device)) for copy in copies]
+        (step,) = steps_of(members)
+        if saved:
+            with members[0].autocast(), torch.no_grad():
+                batch = step.batches.make(step.drawn[:1].to(images.device))[0][0]
+                given = members[0].objective.targets(members[0].teacher, to_input(batch))
+            members[0].objective.targets = lambda *_: given
+        times = []
+        begin = time.perf_counter()
+        while len(times) < WARM_UP + LEAST or time.perf_counter() - begin < SECONDS:
+            start = time.perf_counter()
+            for _ in range(step.load()):
+                step.iterate()
+            step.prepare()
+            step.fetch()
+            times.append((time.perf_counter() - start) / step.loaded)
+        return 100 * statistics.median(times[WARM_UP:])

@@ -1,0 +1,48 @@
+"""Work that is queued on a device: a CUDA graph, since launching many small kernels costs more than running them."""
+
+import gc
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+WARM_UP = 3  # calls before the capture, in which cuDNN and the allocator settle
+
+
+class Captured:
+    """A function that takes nothing, gives nothing and works in place on tensors that stay where they are.
+
+    On a GPU its first call captures it, and this and all later calls replay the graph on `stream`, without waiting.
+    Warming up changes nothing: the tensors that `changes` lists get back what they held. On a CPU it is just called.
+    """
+
+    def __init__(
+        self, function: Callable[[], None], changes: Callable[[], list[Tensor]], stream: torch.cuda.Stream | None
+    ) -> None:
+        self.function, self.changes, self.stream = function, changes, stream
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self) -> None:
+        if self.stream is None:
+            self.function()
+            return
+        if self.graph is None:
+            self._capture()
+        with torch.cuda.stream(self.stream):
+            self.graph.replay()
+
+    def _capture(self) -> None:
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            with torch.no_grad():
+                held = [tensor.clone() for tensor in self.changes()]
+            for _ in range(WARM_UP):
+                self.function()
+            with torch.no_grad():
+                for tensor, value in zip(self.changes(), held, strict=True):
+                    tensor.copy_(value)
+        torch.cuda.synchronize()
+        gc.collect()  # graphs that nobody holds any more must not be freed during the capture
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, stream=self.stream):
+            self.function()

@@ -1,0 +1,117 @@
+"""Iterations on the device: batch, forward, backward and optimiser, without a word from the host."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from fspkd.augment import to_input
+from fspkd.train.batches import Batches
+from fspkd.train.capture import Captured
+from fspkd.train.schedule import learning_rate, progress
+
+if TYPE_CHECKING:
+    from fspkd.train.member import Member
+
+BLOCK = {"cuda": 200, "cpu": 1}  # iterations that a device is given at once
+
+
+class Step:
+    """The iterations of members that see the same batches and the same teacher, whose part is computed once for all.
+
+    Members that share a step have equal schedules and are at the same iteration; on a GPU they are parallel branches. A
+    block of inputs is put on the device at once, and an iteration finds its own by a counter that lives there too. So on
+    a GPU every iteration is the same CUDA graph; a block is queued in one go and its measurements are fetched in one go.
+    """
+
+    def __init__(self, members: list["Member"], stream: torch.cuda.Stream | None) -> None:
+        self.members, self.stream = members, stream
+        first = members[0]
+        images, self.spec, self.device = first.images, first.spec, first.images.device
+        self.batches = Batches(images, self.spec)
+        block, size = BLOCK[self.device.type], self.spec.training.batch_size
+        self.images = torch.zeros(block, size, *images.size, images.channels, dtype=torch.uint8, device=self.device)
+        self.labels = torch.zeros(block, size, dtype=torch.int64, device=self.device)
+        self.progress = torch.zeros(block, device=self.device)
+        self.measured = torch.zeros(block, len(members), 2, device=self.device)
+        self.position = torch.zeros(1, dtype=torch.int64, device=self.device)  # in the block
+        self.rate = torch.zeros((), device=self.device)
+        for member in members:
+            for group in member.optimizer.param_groups:
+                group["lr"] = self.rate
+        self.iterate = Captured(self._iteration, self._changed, stream)
+        self.loaded = 0
+        self._draw(first.done)
+        if stream:
+            stream.wait_stream(torch.cuda.current_stream())
+
+    def load(self) -> int:
+        """Put on the device what the next iterations need, up to the members' next stop, or a block; their number.
+
+        The caller then calls `iterate` as often.
+        """
+        with torch.cuda.stream(self.stream) if self.stream else nullcontext():
+            count = self.loaded = len(self.drawn)
+            images, labels = self.batches.make(self.drawn.to(self.device, non_blocking=True))
+            self.images[:count].copy_(images)
+            self.labels[:count].copy_(labels)
+            self.progress[:count].copy_(self.drawn_progress, non_blocking=True)
+            self.rate.fill_(learning_rate(self.spec.schedule, self.first))
+            self.position.zero_()
+        return count
+
+    def prepare(self) -> None:
+        """Draw the random numbers of the next load, while the device is at this one."""
+        if self.first + self.loaded < self.spec.schedule[-1].until:
+            self._draw(self.first + self.loaded)
+
+    def fetch(self) -> list[list[tuple[float, float]]]:
+        """Wait for the iterations: for each member, the loss and the norm of the gradient of each of them."""
+        with torch.cuda.stream(self.stream) if self.stream else nullcontext():
+            return self.measured[: self.loaded].transpose(0, 1).tolist()
+
+    def _draw(self, first: int) -> None:
+        self.first = first
+        count = min(BLOCK[self.device.type], self.members[0].next_stop(first) - first)
+        self.drawn = self.batches.draw(first, count)
+        self.drawn_progress = torch.tensor([progress(self.spec.schedule, i) for i in range(first, first + count)])
+        if self.stream:
+            self.drawn, self.drawn_progress = self.drawn.pin_memory(), self.drawn_progress.pin_memory()
+
+    def _iteration(self) -> None:
+        x = to_input(self.images.index_select(0, self.position).squeeze(0))
+        y = self.labels.index_select(0, self.position).squeeze(0)
+        part = self.progress.index_select(0, self.position).squeeze(0)
+        first = self.members[0]
+        with first.autocast(), torch.no_grad():
+            targets = first.objective.targets(first.teacher, x)
+        measured = []
+        with self._branches() as branches:
+            for member, branch in zip(self.members, branches, strict=True):
+                with branch:
+                    with member.autocast():
+                        loss = member.objective(member.net, targets, x, y, part)
+                    member.optimizer.zero_grad()
+                    loss.backward()
+                    measured += [loss.detach(), nn.utils.get_total_norm([p.grad for p in member.trained])]
+                    member.optimizer.step()
+        self.measured.index_copy_(0, self.position, torch.stack(measured).view(1, -1, 2))
+        self.position.add_(1)
+
+    @contextmanager
+    def _branches(self) -> Iterator[list]:
+        """A context for each member, in which what it queues runs beside the others; joined at the end."""
+        if self.stream is None:
+            yield [nullcontext() for _ in self.members]
+            return
+        streams = [self.stream, *(member.stream for member in self.members[1:])]
+        for stream in streams[1:]:
+            stream.wait_stream(self.stream)
+        yield [torch.cuda.stream(stream) for stream in streams]
+        for stream in streams[1:]:
+            self.stream.wait_stream(stream)
+
+    def _changed(self) -> list[Tensor]:
+        return [self.position, self.measured, *(tensor for member in self.members for tensor in member.state())]

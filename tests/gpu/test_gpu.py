@@ -1,0 +1,94 @@
+"""The engine on a GPU: captured equals eager, together equals alone, resumed equals uninterrupted."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import Project
+
+from fspkd.plan import Run
+from fspkd.train import device, loop
+from fspkd.train.capture import Captured
+from fspkd.train.member import Member
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.fixture(autouse=True)
+def gpu(project: Project) -> torch.device:
+    project.set("schedules.long", [{"until": 300, "rate": 0.05}, {"until": 450, "rate": 0.005}])
+    project.set("schedules.first", [{"until": 250, "rate": 1e-3}, {"until": 300, "rate": 1e-4}])
+    project.set("training.evaluate_every", 90)
+    project.set("rows.student.stage1_shared", False)
+    project.set("rows.student.stage1.shuffle", "channel")
+    return device.choose("cuda", 1)
+
+
+def outcome(run: Run) -> tuple[str, bytes]:
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    return manifest["weights_sha256"], (run.folder / "metrics.csv").read_bytes()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_captured_equals_eager(project: Project, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    project.set("training.precision", precision)
+    references = ("teacher/2", "fitnet/1", "student/1")
+    project.train(*references, device="cuda")
+    runs = [run for run in project.plan().runs.values() if run.folder.exists()]
+    captured = {run.id: outcome(run) for run in runs}
+    shutil.rmtree("results")
+
+    def eager(self: Captured) -> None:
+        with torch.cuda.stream(self.stream):
+            self.function()
+
+    monkeypatch.setattr(Captured, "__call__", eager)
+    project.train(*references, device="cuda")
+    assert {run.id: outcome(run) for run in runs} == captured
+
+
+def test_together_equals_alone(project: Project, gpu: torch.device) -> None:
+    project.train("teacher/1", device="cuda")
+    plan = project.plan()
+    runs = [*(net.start for net in plan.rows["student"]), plan.net("fitnet/1").start, plan.net("teacher/2")]
+    loop.train(runs, gpu, 1000)
+    together = [outcome(run) for run in runs]
+    for run, expected in zip(runs, together, strict=True):
+        shutil.rmtree(run.folder)
+        loop.train([run], gpu, 1000)
+        assert outcome(run) == expected
+
+
+def test_resumed_equals_uninterrupted(project: Project, gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = project.plan().net("teacher/1")
+    loop.train([run], gpu, 1000)
+    expected = outcome(run)
+    shutil.rmtree(run.folder)
+    record = Member.record
+
+    def die_later(self: Member, values: list) -> object:
+        if self.done >= 270:
+            raise KeyboardInterrupt
+        return record(self, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Member, "record", die_later)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train([run], gpu, 0)
+    loop.train([run], gpu, 1000)
+    attempts = json.loads((run.folder / "manifest.json").read_text())["attempts"]
+    assert [attempt["from_iteration"] for attempt in attempts] == [0, 270]
+    assert outcome(run) == expected
+
+
+def test_gpu_and_cpu_agree(project: Project) -> None:
+    run = project.plan().net("teacher/1")
+    losses = {}
+    for where in ("cuda", "cpu"):
+        project.train("teacher/1", device=where)
+        losses[where] = pd.read_csv(run.folder / "metrics.csv")["loss"][:10]
+        shutil.rmtree("results")
+    np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=1e-4)
