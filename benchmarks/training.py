@@ -195,7 +195,11 @@ def work(connection: Connection, way: str, case: str, members: int, threads: int
     go(BLOCK[on.type])
     connection.send(on.type)
     while True:
-        go(connection.recv())
+        try:
+            iterations = connection.recv()
+        except EOFError:  # the parent needs it no more
+            return
+        go(iterations)
         host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         on_device = torch.cuda.max_memory_reserved() / 2**20 if on.type == "cuda" else 0.0
         connection.send((host, on_device))
@@ -228,8 +232,9 @@ class Way:
         return time.perf_counter() - start
 
     def close(self) -> None:
+        for pipe in self.pipes:
+            pipe.close()
         for process in self.processes:
-            process.terminate()
             process.join()
 
 

@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 import torch
 from torch import Tensor, nn
 
+from fspkd.config import Optimizer
 from fspkd.data import read_sha256
 from fspkd.distill import OBJECTIVES
 from fspkd.errors import UserError
@@ -24,6 +25,7 @@ from fspkd.train.capture import Captured
 from fspkd.train.device import description, usable_precision
 from fspkd.train.metrics import MetricsFile
 from fspkd.train.schedule import learning_rate, next_milestone
+from fspkd.train.sgd import Sgd
 
 
 def initial_net(run: Run, images: Images) -> CifarResNet:
@@ -58,14 +60,14 @@ def is_complete(run: Run) -> bool:
     return outputs == manifest["outputs_sha256"] and inputs == manifest["inputs_sha256"]
 
 
-def parameter_groups(net: nn.Module, trained: list[nn.Parameter], decay_batchnorm: bool) -> list[dict]:
-    """Optimiser groups of the trained parameters; without `decay_batchnorm`, batch norm's in one without decay."""
+def decay_groups(net: nn.Module, trained: list[nn.Parameter], settings: Optimizer) -> list[tuple[list, float]]:
+    """The trained parameters with their weight decay; without `decay_batchnorm`, batch norm's apart and with none."""
+    if settings.decay_batchnorm:
+        return [(trained, settings.weight_decay)]
     norms = {id(p) for m in net.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
-    if decay_batchnorm:
-        return [{"params": trained}]
     return [
-        {"params": [p for p in trained if id(p) not in norms]},
-        {"params": [p for p in trained if id(p) in norms], "weight_decay": 0.0},
+        ([p for p in trained if id(p) not in norms], settings.weight_decay),
+        ([p for p in trained if id(p) in norms], 0.0),
     ]
 
 
@@ -97,16 +99,12 @@ class Member:
         self.objective = objective.to(images.device)
         taps = objective.student_taps
         student_parameters = net.parameters_to(taps) if taps else list(net.parameters())
-        self.trained = [*student_parameters, *objective.parameters()]
         training = self.spec.training
-        self.optimizer = torch.optim.SGD(
-            parameter_groups(net, self.trained, training.decay_batchnorm),
-            momentum=training.momentum,
-            weight_decay=training.weight_decay,
-            fused=True,
+        self.optimizer = Sgd(
+            decay_groups(net, [*student_parameters, *objective.parameters()], training),
+            training.momentum,
+            rate=torch.zeros((), device=images.device),
         )
-        for parameter in self.trained:  # else made at the first step, which a captured iteration must not differ in
-            self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self.logits = torch.zeros(len(images.test), images.classes, device=images.device)  # of the last test
         self.testing = Captured(self._predict, lambda: [self.logits], stream)
         self.tested_at: int | None = None
@@ -130,7 +128,7 @@ class Member:
     def state(self) -> list[Tensor]:
         """Every tensor that an iteration changes."""
         buffers = [*self.net.buffers(), *self.objective.buffers()]
-        return [*self.trained, *self._momentum(), *buffers]
+        return [*self.optimizer.parameters, *self.optimizer.momentum, *buffers]
 
     def next_stop(self, iteration: int) -> int:
         """The next iteration after which the host has something to do: a new rate, a test, the end."""
@@ -193,15 +191,12 @@ class Member:
             "iteration": self.done,
             "net": self.net.state_dict(),
             "objective": self.objective.state_dict(),
-            "momentum": self._momentum(),
+            "momentum": self.optimizer.momentum,
             "metrics_bytes": self.metrics.sync(),
             "seconds": self.seconds,
             "attempts": self.attempts,
         }
         checkpoint.save(content, self.checkpoint_path)
-
-    def _momentum(self) -> list[Tensor]:
-        return [self.optimizer.state[parameter]["momentum_buffer"] for parameter in self.trained]
 
     def _resume(self, package_sha256: str) -> int:
         """Go to the checkpoint, if there is one of use; the size of the metrics file as it was then."""
@@ -219,7 +214,7 @@ class Member:
             print(f"{self.run.id}: the code has changed since its checkpoint; the manifest tells", flush=True)
         self.net.load_state_dict(saved["net"])
         self.objective.load_state_dict(saved["objective"])
-        for buffer, value in zip(self._momentum(), saved["momentum"], strict=True):
+        for buffer, value in zip(self.optimizer.momentum, saved["momentum"], strict=True):
             buffer.copy_(value)
         self.done, self.seconds = saved["iteration"], saved["seconds"]
         self.attempts = saved["attempts"]

@@ -37,10 +37,6 @@ class Step:
         self.progress = torch.zeros(block, device=self.device)
         self.measured = torch.zeros(block, len(members), 2, device=self.device)
         self.position = torch.zeros(1, dtype=torch.int64, device=self.device)  # in the block
-        self.rate = torch.zeros((), device=self.device)
-        for member in members:
-            for group in member.optimizer.param_groups:
-                group["lr"] = self.rate
         self.iterate = Captured(self._iteration, self._changed, stream)
         self.loaded = 0
         self._draw(first.done)
@@ -58,7 +54,8 @@ class Step:
             self.images[:count].copy_(images)
             self.labels[:count].copy_(labels)
             self.progress[:count].copy_(self.drawn_progress, non_blocking=True)
-            self.rate.fill_(learning_rate(self.spec.schedule, self.first))
+            for member in self.members:
+                member.optimizer.rate.fill_(learning_rate(self.spec.schedule, self.first))
             self.position.zero_()
         return count
 
@@ -95,7 +92,7 @@ class Step:
                         loss = member.objective(member.net, targets, x, y, part)
                     member.optimizer.zero_grad()
                     loss.backward()
-                    measured += [loss.detach(), nn.utils.get_total_norm([p.grad for p in member.trained])]
+                    measured += [loss.detach(), nn.utils.get_total_norm([p.grad for p in member.optimizer.parameters])]
                     member.optimizer.step()
         self.measured.index_copy_(0, self.position, torch.stack(measured).view(1, -1, 2))
         self.position.add_(1)
