@@ -300,7 +300,15 @@ def _measure(ways: dict[str, Way], case: str, members: int, settings: argparse.N
 def draw(frame: pd.DataFrame, path: Path, title: str) -> None:
     sns.set_theme(context="paper", style="whitegrid", palette="colorblind")
     grid = sns.catplot(
-        frame, kind="bar", x="case", y="images_per_second", hue="way", col="members", height=3.2, aspect=1.3
+        frame,
+        kind="bar",
+        x="case",
+        y="images_per_second",
+        hue="way",
+        hue_order=WAYS,
+        col="members",
+        height=3.2,
+        aspect=1.3,
     )
     grid.set_axis_labels("", "images per second")
     grid.figure.suptitle(title, y=1.03)

@@ -1,6 +1,5 @@
 """The time comparison of the FSP paper, section 4.1, measured on the machine at hand."""
 
-import statistics
 import tempfile
 import time
 from dataclasses import replace
@@ -16,8 +15,9 @@ from fspkd.train.batches import Images
 from fspkd.train.device import description, new_stream
 from fspkd.train.loop import steps_of
 from fspkd.train.member import Member
+from fspkd.train.step import Step
 
-WARM_UP, LEAST, SECONDS = 2, 5, 3.0  # blocks before the measurement, and in it; seconds that it lasts at least
+WARM_UP, LEAST, SECONDS = 2, 11, 10.0  # blocks before the measurement, and in it; seconds that it lasts at least
 
 
 def measure_timing(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
@@ -30,12 +30,15 @@ def measure_timing(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
     settings = plan.preset.timings[name]
     teachers, students, shuffled = (plan.rows[row] for row in settings.rows)
     images = Images(load_packed(teachers[0].data.path), teachers[0].spec.augment.pad, device)
-    stage1 = students[0].start
-    normal = _seconds_per_100([teachers[0]], images)
-    on_the_fly = _seconds_per_100([stage1], images)
-    saved = _seconds_per_100([stage1], images, saved=True)
-    together = list(dict.fromkeys(run.start for run in shuffled))
-    shared = _seconds_per_100(together, images) / len(together)
+    stage1, all_stage1 = students[0].start, list(dict.fromkeys(run.start for run in shuffled))
+    with tempfile.TemporaryDirectory() as temporary:
+        steps = [
+            _new_step([teachers[0]], images, Path(temporary) / "normal"),
+            _new_step([stage1], images, Path(temporary) / "on the fly"),
+            _with_saved_targets(_new_step([stage1], images, Path(temporary) / "saved")),
+            _new_step(all_stage1, images, Path(temporary) / "shared"),
+        ]
+        normal, on_the_fly, saved, shared = _seconds_per_100(steps)
 
     def hours(nets: list[Run], per_100: float) -> float:
         first = sum(run.iterations for run in dict.fromkeys(run.start for run in nets) if run and run.stage == 1)
@@ -46,7 +49,7 @@ def measure_timing(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
         ("normal training", normal, "s per 100 iterations"),
         ("stage 1, teacher FSP computed on the fly", on_the_fly, "s per 100 iterations"),
         ("stage 1, teacher FSP saved beforehand", saved, "s per 100 iterations"),
-        (f"stage 1, teacher FSP shared by {len(together)} nets, a net", shared, "s per 100 iterations"),
+        (f"stage 1, teacher FSP shared by {len(all_stage1)} nets, a net", shared, "s per 100 iterations"),
         ("three teachers, normal training", plain, "hours"),
         ("three students, stage 1 once on the fly and stage 2 each", hours(students, on_the_fly), "hours"),
         ("speed-up of Student* over three teachers, on the fly", plain / hours(students, on_the_fly), "times"),
@@ -61,24 +64,35 @@ def measure_timing(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
     return frame
 
 
-def _seconds_per_100(runs: list[Run], images: Images, saved: bool = False) -> float:
-    """The median over launches; the runs' own folders are left alone."""
-    with tempfile.TemporaryDirectory() as temporary:
-        copies = [replace(run, folder=Path(temporary) / run.id) for run in runs]
-        members = [Member(copy, images, new_stream(images.device)) for copy in copies]
-        (step,) = steps_of(members)
-        if saved:
-            with members[0].autocast(), torch.no_grad():
-                batch = step.batches.make(step.drawn[:1].to(images.device))[0][0]
-                given = members[0].objective.targets(members[0].teacher, to_input(batch))
-            members[0].objective.targets = lambda *_: given
-        times = []
-        begin = time.perf_counter()
-        while len(times) < WARM_UP + LEAST or time.perf_counter() - begin < SECONDS:
+def _new_step(runs: list[Run], images: Images, folder: Path) -> Step:
+    """A step that trains copies of runs from their starts, and leaves the runs' own folders alone."""
+    copies = [replace(run, folder=folder / run.id) for run in runs]
+    (step,) = steps_of([Member(copy, images, new_stream(images.device)) for copy in copies])
+    return step
+
+
+def _with_saved_targets(step: Step) -> Step:
+    (member,) = step.members
+    with member.autocast(), torch.no_grad():
+        batch = step.batches.make(step.drawn[:1].to(step.device))[0][0]
+        given = member.objective.targets(member.teacher, to_input(batch))
+    member.objective.targets = lambda *_: given
+    return step
+
+
+def _seconds_per_100(steps: list[Step]) -> list[float]:
+    """For each step, its seconds per 100 iterations of one member.
+
+    Steps take turns, and a step's fastest block counts: whatever else the machine does can only make a block slower.
+    """
+    times: list[list[float]] = [[] for _ in steps]
+    begin = time.perf_counter()
+    while len(times[0]) < WARM_UP + LEAST or time.perf_counter() - begin < SECONDS:
+        for step, taken in zip(steps, times, strict=True):
             start = time.perf_counter()
             for _ in range(step.load()):
                 step.iterate()
             step.prepare()
             step.fetch()
-            times.append((time.perf_counter() - start) / step.loaded)
-        return 100 * statistics.median(times[WARM_UP:])
+            taken.append((time.perf_counter() - start) / step.loaded / len(step.members))
+    return [100 * min(taken[WARM_UP:]) for taken in times]

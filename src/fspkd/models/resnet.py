@@ -40,7 +40,7 @@ class ResidualModule(nn.Module):
             x = F.avg_pool2d(x, 1, self.stride)  # every stride-th pixel, and its gradient keeps the layout
         if self.new_channels:
             x = F.pad(x, (0, 0, 0, 0, 0, self.new_channels))
-        return F.relu(y + x, inplace=True)
+        return F.relu(y.add_(x), inplace=True)
 
 
 class CifarResNet(nn.Module):

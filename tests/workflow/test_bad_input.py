@@ -1,0 +1,124 @@
+"""Bad input, given to the commands that users type: one paragraph that names it, exit status 1, nothing half-written."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Project
+from PIL import Image
+
+from fspkd.train import checkpoint
+
+Damage = Callable[[Project], None]
+
+
+def fails(project: Project, *command: str) -> str:
+    """What a command that must fail says, its lines joined."""
+    result = project.run("python", *command)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    errors = re.findall(r"^error: .*(?:\n.+)*", result.stderr, re.MULTILINE)
+    assert len(errors) == 1
+    return " ".join(errors[0].split())
+
+
+def own_images(project: Project) -> Path:
+    """Point the preset at a folder of images; the first of a class."""
+    for split in ("train", "test"):
+        for name in ("ant", "bee"):
+            folder = project.folder / "images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(3):
+                pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    project.set("data.images", {"name": "mine", "source": "imagefolder", "path": "images"})
+    return project.folder / "images" / "train" / "ant" / "0.png"
+
+
+def class_that_only_test_has(project: Project) -> None:
+    image = own_images(project)
+    other = project.folder / "images" / "test" / "cow"
+    other.mkdir()
+    (other / "0.png").write_bytes(image.read_bytes())
+
+
+def truncated_image(project: Project) -> None:
+    image = own_images(project)
+    image.write_bytes(image.read_bytes()[:-100])
+
+
+def mixed_sizes(project: Project) -> None:
+    Image.fromarray(np.zeros((9, 7, 3), np.uint8)).save(own_images(project))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (class_that_only_test_has, r"path = .images.: class folder .cow. is in test/ only"),
+        (truncated_image, r"train/ant/0.png: not a whole image"),
+        (mixed_sizes, r"images of mixed size: .*8x8.*7x9|images of mixed size: .*7x9.*8x8"),
+    ],
+)
+def test_bad_images(workflow: Project, damage: Damage, message: str) -> None:
+    damage(workflow)
+    target = workflow.plan().data["images"].path
+    assert re.search(message, fails(workflow, "scripts/pack_data.py", str(target)))
+    assert not target.exists()
+
+
+def corrupted_packed_file(project: Project) -> None:
+    path = project.plan().data["images"].path
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def checkpoint_of_another_run(project: Project) -> None:
+    run = project.plan().net("teacher/1")
+    checkpoint.save({"run": "teacher-2-0000000000", "iteration": 3}, run.folder / "checkpoint.pt")
+
+
+def loss_that_becomes_nan(project: Project) -> None:
+    project.set("schedules.long", [{"until": 20, "rate": 1e30}])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (corrupted_packed_file, r"error: data/digits-\w+.npz: this packed data set is damaged. Delete it"),
+        (
+            checkpoint_of_another_run,
+            r"checkpoint.pt: belongs to another run: .*'teacher-2-0000000000'.* Delete the folder",
+        ),
+        (
+            loss_that_becomes_nan,
+            r"run teacher-1-\w+: iteration \d+: the .* is (nan|inf).* at a learning rate of 1e\+30",
+        ),
+    ],
+)
+def test_bad_trainings(workflow: Project, damage: Damage, message: str) -> None:
+    damage(workflow)
+    run = workflow.plan().net("teacher/1")
+    assert re.search(message, fails(workflow, "scripts/train.py", str(run.folder)))
+    assert not (run.folder / "weights.pt").exists()
+    assert not (run.folder / "manifest.json").exists()
+
+
+def test_bad_commands(workflow: Project) -> None:
+    assert "'no-such-run': preset 'tiny' has no such run" in fails(
+        workflow, "scripts/train.py", "results/tiny/runs/no-such-run"
+    )
+    assert "are runs of several presets" in fails(workflow, "scripts/train.py", "results/a/runs/x", "results/b/runs/y")
+    run = workflow.plan().net("teacher/1")
+    assert "--device = 'toaster'" in fails(workflow, "scripts/train.py", str(run.folder), "--device", "toaster")
+    result = workflow.run("snakemake", "-n", "--config", "members=0")
+    assert result.returncode == 1
+    assert "--config members=0: must be a whole number, 1 or more" in result.stdout + result.stderr
+
+
+def test_schedule_that_goes_backwards(workflow: Project) -> None:
+    workflow.set("schedules.long", [{"until": 20, "rate": 0.1}, {"until": 10, "rate": 0.01}])
+    message = fails(workflow, "scripts/train.py", "results/tiny/runs/teacher-1-0000000000")
+    assert "config/tiny.yaml: schedules.long: goes backwards: 'until' must rise, and is [20, 10]" in message
