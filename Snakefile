@@ -19,6 +19,13 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/report.smk"
 
 
+localrules:
+    all,
+    pack_data,
+    table,
+    figure,
+
+
 rule all:
     default_target: True
     input:
