@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -182,16 +183,17 @@ def ceiling_way(case: str, runs: list[Run], on: torch.device) -> Go:
 # --- measuring --------------------------------------------------------------------------------------------
 
 
-def work(connection: Connection, way: str, case: str, members: int, threads: int) -> None:
+def work(connection: Connection, way: str, case: str, members: int, threads: int, folder: str) -> None:
     """A process that runs as many iterations as it is told to, and says how much memory that took (MiB)."""
     on = device.choose(None, threads)
+    runs = [replace(run, folder=Path(folder) / run.id) for run in runs_of(case, members)]
     make = {
         "plain": plain_way,
         "broadcasting": partial(plain_way, matrix=plain.fsp_by_broadcasting),
         "engine": engine_way,
         "ceiling": ceiling_way,
     }
-    go = make[way](case, runs_of(case, members), on)
+    go = make[way](case, runs, on)
     go(BLOCK[on.type])
     connection.send(on.type)
     while True:
@@ -217,7 +219,7 @@ class Way:
             ours, theirs = context.Pipe()
             # Processes of one way train the same nets, each in a folder of its own.
             arguments = (theirs, way, case, members, cores if alone else 1, f"{way}{number}")
-            process = context.Process(target=_work_in, args=arguments)
+            process = context.Process(target=work, args=arguments)
             process.start()
             theirs.close()  # so that the death of the process is seen
             self.pipes.append(ours)
@@ -236,22 +238,6 @@ class Way:
             pipe.close()
         for process in self.processes:
             process.join()
-
-
-def _work_in(connection: Connection, way: str, case: str, members: int, threads: int, name: str) -> None:
-    top = Path.cwd()
-    own = top / name
-    own.mkdir(exist_ok=True)
-    for shared in ("config", "data"):
-        if not (own / shared).exists():
-            (own / shared).symlink_to(top / shared)
-    os.chdir(own)
-    for run in (top / "results/bench/runs").glob("*/weights.pt"):
-        target = own / run.relative_to(top)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            target.symlink_to(run)
-    work(connection, way, case, members, threads)
 
 
 def measure(case: str, members: int, settings: argparse.Namespace) -> list[dict]:

@@ -11,10 +11,12 @@ import pytest
 import torch
 import yaml
 
-from fspkd.data import save_packed
-from fspkd.plan import DataSet, Plan
+from fspkd.data import load_packed, save_packed
+from fspkd.plan import DataSet, Plan, Run
 from fspkd.presets import load_preset
 from fspkd.sources import read_source
+from fspkd.tables import read_manifest
+from fspkd.train.batches import Images
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -119,6 +121,11 @@ class Project:
         for reference in references:
             make(plan.net(reference))
 
+    def checksums(self) -> dict[str, str]:
+        """The weights' checksums of all finished runs."""
+        runs = [run for run in self.plan().runs.values() if (run.folder / "manifest.json").exists()]
+        return {run.id: read_manifest(run)["weights_sha256"] for run in runs}
+
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
         """Run a command of the environment in the project's folder."""
         paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -129,6 +136,10 @@ class Project:
             capture_output=True,
             text=True,
         )
+
+
+def images_of(run: Run) -> Images:
+    return Images(load_packed(run.data.path), run.spec.augment.pad, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

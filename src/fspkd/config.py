@@ -43,7 +43,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-def suggest(name: str, names: Any) -> str:
+def _suggest(name: str, names: Any) -> str:
     """'; did you mean ...' for a close match among names, else what there is."""
     close = difflib.get_close_matches(str(name), [str(n) for n in names], 1)
     return f"; did you mean {close[0]!r}?" if close else f"; there is: {', '.join(map(str, names)) or 'nothing'}"
@@ -253,7 +253,7 @@ class Preset(Settings):
         def known(kind: str, name: str, where: str) -> None:
             names = getattr(self, kind)
             if name not in names:
-                problems.append(f"{where} = {name!r}: no such entry in {kind}{suggest(name, names)}")
+                problems.append(f"{where} = {name!r}: no such entry in {kind}{_suggest(name, names)}")
 
         def net(reference: str, where: str) -> None:
             row, index = reference.split("/")

@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from fspkd.plan import Plan, Run, digest
 from fspkd.provenance import provenance
+from fspkd.tables import read_manifest
 
 if TYPE_CHECKING:
     import mlflow.entities
@@ -109,7 +110,7 @@ class Tracker:
 
     def send_data(self, run: Run) -> None:
         """Send what is known of the data set that a finished run was trained on."""
-        data, manifest = run.data, json.loads((run.folder / "manifest.json").read_text())
+        data, manifest = run.data, read_manifest(run)
         tracked = self._open(data.id, f"data set {data.settings.name}", {"kind": "data"})
         self._send_parameters(tracked, {"name": data.settings.name, "sha256": manifest["inputs_sha256"]["data"]})
         self.client.set_terminated(tracked)

@@ -1,6 +1,5 @@
 """The engine on a GPU: captured equals eager, together equals alone, resumed equals uninterrupted."""
 
-import json
 import shutil
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from conftest import Project
 
 from fspkd.plan import Run
+from fspkd.tables import read_manifest
 from fspkd.train import device, loop
 from fspkd.train.capture import Captured
 from fspkd.train.member import Member
@@ -28,8 +28,7 @@ def gpu(project: Project) -> torch.device:
 
 
 def outcome(run: Run) -> tuple[str, bytes]:
-    manifest = json.loads((run.folder / "manifest.json").read_text())
-    return manifest["weights_sha256"], (run.folder / "metrics.csv").read_bytes()
+    return read_manifest(run)["weights_sha256"], (run.folder / "metrics.csv").read_bytes()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -79,8 +78,7 @@ def test_resumed_equals_uninterrupted(project: Project, gpu: torch.device, monke
         with pytest.raises(KeyboardInterrupt):
             loop.train([run], gpu, 0)
     loop.train([run], gpu, 1000)
-    attempts = json.loads((run.folder / "manifest.json").read_text())["attempts"]
-    assert [attempt["from_iteration"] for attempt in attempts] == [0, 270]
+    assert [attempt["from_iteration"] for attempt in read_manifest(run)["attempts"]] == [0, 270]
     assert outcome(run) == expected
 
 

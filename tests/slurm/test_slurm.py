@@ -1,6 +1,5 @@
 """The workflow on a real SLURM: one node, accounting, two pretended GPUs, started and stopped here."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,14 +11,13 @@ import pandas as pd
 import pytest
 from conftest import REPOSITORY, Project
 
+from fspkd.tables import read_manifest
+
 CLUSTER = Path(__file__).with_name("cluster.sh")
 
-pytestmark = [
-    pytest.mark.skipif(
-        shutil.which("slurmctld") is None or os.geteuid() != 0, reason="needs SLURM's daemons, and root to run them"
-    ),
-    pytest.mark.xdist_group("slurm"),
-]
+pytestmark = pytest.mark.skipif(
+    shutil.which("slurmctld") is None or os.geteuid() != 0, reason="needs SLURM's daemons, and root to run them"
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +32,6 @@ def cluster() -> Iterator[None]:
     yield
     subprocess.run([CLUSTER, "stop"], env=environment, check=True)
     shutil.rmtree(folder)
-
-
-def checksums() -> dict[str, str]:
-    return {
-        file.parent.name: json.loads(file.read_text())["weights_sha256"]
-        for file in Path("results/tiny/runs").glob("*/manifest.json")
-    }
 
 
 def accounted() -> pd.DataFrame:
@@ -58,11 +49,11 @@ def test_table_is_made_on_gpu_nodes_with_the_bits_of_a_local_run(cluster: None, 
     jobs = accounted()
     assert list(jobs["State"]) == ["COMPLETED"] * 3  # teachers, stage 1, stage 2; the rest ran where snakemake did
     assert jobs["AllocTRES"].str.contains("gres/gpu=1").all()
-    on_cluster, content = checksums(), Path(table).read_bytes()
-    manifest = json.loads(next(Path("results/tiny/runs").glob("teacher-1-*/manifest.json")).read_text())
+    on_cluster, content = workflow.checksums(), Path(table).read_bytes()
+    manifest = read_manifest(workflow.plan().net("teacher/1"))
     assert manifest["attempts"][0]["job_id"] in set(jobs["JobID"])
     shutil.rmtree("results")
     assert workflow.run("snakemake", table).returncode == 0
-    assert checksums() == on_cluster
+    assert workflow.checksums() == on_cluster
     assert Path(table).read_bytes() == content
     assert (REPOSITORY / "slurm" / "config.yaml").exists()

@@ -1,6 +1,5 @@
 """The workflow as users run it: snakemake on the rules, scripts and profile of this repository."""
 
-import json
 import os
 import re
 import shutil
@@ -21,13 +20,6 @@ MADE = re.compile(r"^train results/\S*?runs/(\S+)-[0-9a-f]{10}: (\d+) iterations
 def planned(text: str) -> list[tuple[str, int]]:
     """The trainings that snakemake announces: streams and iterations."""
     return [(stream, int(iterations)) for stream, iterations in re.findall(MADE, re.sub(r"Job \d+: ", "", text))]
-
-
-def checksums(folder: Path) -> dict[str, str]:
-    return {
-        file.parent.name: json.loads(file.read_text())["weights_sha256"]
-        for file in folder.glob("results/tiny/runs/*/manifest.json")
-    }
 
 
 def test_paper_preset_plans_the_published_iterations(project: Project) -> None:
@@ -77,7 +69,7 @@ def test_from_nothing_to_the_table_then_only_what_changed(workflow: Project) -> 
     client = MlflowClient(f"sqlite:///{workflow.folder}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("fspkd-tiny").experiment_id])
     assert {"Teacher", "Student*", "Student*, net 2", "table1", "figure3"} <= {run.info.run_name for run in runs}
-    before = checksums(workflow.folder)
+    before = workflow.checksums()
     assert len(before) == 7  # two teachers, and the stage 1 and the nets of two rows
 
     again = workflow.run("snakemake", *RESULTS)
@@ -92,7 +84,7 @@ def test_from_nothing_to_the_table_then_only_what_changed(workflow: Project) -> 
     changed = workflow.run("snakemake", *RESULTS)
     assert changed.returncode == 0, changed.stdout + changed.stderr
     assert planned(changed.stdout + changed.stderr) == [("short-1", 8)]
-    assert before.items() <= checksums(workflow.folder).items()
+    assert before.items() <= workflow.checksums().items()
 
     # Nets that share a job: nothing is trained again, and from nothing they get the same bits.
     grouped = workflow.run("snakemake", *RESULTS, "--config", "members=3")
@@ -101,7 +93,7 @@ def test_from_nothing_to_the_table_then_only_what_changed(workflow: Project) -> 
     grouped = workflow.run("snakemake", RESULTS[0], "--config", "members=3")
     assert grouped.returncode == 0, grouped.stdout + grouped.stderr
     assert len(re.findall(r"python scripts/train.py", grouped.stdout + grouped.stderr)) == 3
-    assert before.items() <= checksums(workflow.folder).items()
+    assert before.items() <= workflow.checksums().items()
 
 
 @pytest.mark.parametrize(
@@ -135,7 +127,7 @@ def test_a_missing_data_folder_is_told_and_nothing_is_trained(workflow: Project)
 def test_a_full_disk_loses_nothing(workflow: Project) -> None:
     workflow.train("teacher/1")
     run = workflow.plan().net("teacher/1")
-    expected = checksums(workflow.folder)
+    expected = workflow.checksums()
     shutil.rmtree(run.folder)
     run.folder.mkdir()
     command = ("python", "scripts/train.py", str(run.folder), "--checkpoint-seconds", "0")
@@ -149,6 +141,6 @@ def test_a_full_disk_loses_nothing(workflow: Project) -> None:
         assert left <= {"run.yaml", "lock", "metrics.partial.csv", "checkpoint.pt"}
         subprocess.run(["mount", "-o", "remount,size=10m", run.folder], check=True)
         assert workflow.run(*command).returncode == 0
-        assert checksums(workflow.folder) == expected
+        assert workflow.checksums() == expected
     finally:
         subprocess.run(["umount", run.folder], check=True)

@@ -1,0 +1,63 @@
+"""Batches: a function of the iteration, and what torchvision makes of the same numbers."""
+
+import numpy as np
+import torch
+from conftest import Project, images_of
+from torch.nn import functional as F
+
+from fspkd.augment import crop_and_flip, pad_images, to_input
+from fspkd.data import load_packed
+from fspkd.train import member
+from fspkd.train.batches import Batches
+
+
+def batch(batches: Batches, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
+    images, labels = batches.make(batches.draw(iteration, 1))
+    return to_input(images[0]), labels[0]
+
+
+def test_batches_are_a_function_of_the_iteration(project: Project) -> None:
+    run = project.plan().net("teacher/1")
+    images = images_of(run)
+    onwards = [batch(Batches(images, run.spec), i)[0] for i in (0, 1, 90, 91)]
+    jumping = Batches(images, run.spec)
+    for i, expected in reversed(list(zip((0, 1, 90, 91), onwards, strict=True))):
+        assert torch.equal(batch(jumping, i)[0], expected)
+    together, labels = jumping.make(jumping.draw(89, 3))
+    assert torch.equal(to_input(together[1]), onwards[2])
+    assert torch.equal(labels[2], batch(jumping, 91)[1])
+
+
+def test_every_image_is_seen_once_an_epoch_whatever_the_batch(project: Project) -> None:
+    run = project.plan().net("teacher/1")
+    images = images_of(run)
+    count = images.count
+    batches = Batches(images, run.spec)
+    size = run.spec.training.batch_size
+    order = np.concatenate([batches.draw(i, 1)[0, :, 0] for i in range(2 * count // size + 1)])
+    assert sorted(order[:count]) == sorted(order[count : 2 * count]) == list(range(count))
+    assert list(order[:count]) != list(order[count : 2 * count])
+
+
+def test_crop_and_flip_equal_torchvision_on_the_same_offsets() -> None:
+    from torchvision.transforms import functional as vision
+
+    images = torch.randint(0, 256, (20, 32, 32, 3), dtype=torch.uint8)
+    index, offsets, flips = torch.randint(0, 20, (50,)), torch.randint(0, 9, (50, 2)), torch.rand(50) < 0.5
+    ours = to_input(crop_and_flip(pad_images(images, 4), index, offsets, flips, (32, 32)))
+    for i in range(50):
+        image = vision.pad(images[index[i]].permute(2, 0, 1), 4)
+        image = vision.crop(image, *offsets[i].tolist(), 32, 32)
+        image = vision.hflip(image) if flips[i] else image
+        assert torch.equal(ours[i], vision.convert_image_dtype(image, torch.float32))
+
+
+def test_plain_test_images_reach_the_net_unchanged(project: Project) -> None:
+    """Predictions equal those of the finished net on the packed test images, divided by 255 and nothing else."""
+    project.train("teacher/1")
+    run = project.plan().net("teacher/1")
+    data = load_packed(run.data.path)
+    net = member.finished_net(run, images_of(run)).eval()
+    x = torch.from_numpy(data.images["test"]).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad(), np.load(run.folder / "predictions.npz") as file:
+        torch.testing.assert_close(torch.from_numpy(file["probabilities"]), F.softmax(net(x), 1), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,169 @@
+"""What is on disk: resumable at any moment, and nothing taken for what it is not."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+from conftest import REPOSITORY, Project
+
+from fspkd.data import PackedData, load_packed, save_packed
+from fspkd.errors import UserError
+from fspkd.tables import read_manifest
+from fspkd.train import checkpoint, loop, member
+
+
+def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(project: Project) -> None:
+    """SIGKILL five times; the stage of hints, whose regressors and momentum must come back too."""
+    project.set("schedules.first", [{"until": 700, "rate": 1e-4}, {"until": 900, "rate": 1e-5}])
+    project.train("teacher/1")
+    run = project.plan().net("fitnet/1").start
+    command = [sys.executable, REPOSITORY / "scripts" / "train.py", run.folder, "--checkpoint-seconds", "0.05"]
+    growing = run.folder / "metrics.partial.csv"
+    draw = random.Random(0)
+    for _ in range(5):
+        size = growing.stat().st_size if growing.exists() else 0
+        process = subprocess.Popen(command, start_new_session=True)
+        while process.poll() is None and (not growing.exists() or growing.stat().st_size <= size):
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.4))
+        assert process.poll() is None, "the training ended before it could be killed"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (run.folder / "manifest.json").exists()
+    subprocess.run(command, check=True)
+    killed = read_manifest(run)
+    starts = [attempt["from_iteration"] for attempt in killed["attempts"]]
+    assert starts == sorted(starts)
+    assert 0 < starts[-1] < 900
+    metrics = (run.folder / "metrics.csv").read_bytes()
+    assert list(pd.read_csv(run.folder / "metrics.csv")["iteration"]) == list(range(1, 901))
+
+    shutil.rmtree(run.folder)
+    loop.train([run], torch.device("cpu"), 1000)
+    assert len(read_manifest(run)["attempts"]) == 1
+    assert read_manifest(run)["weights_sha256"] == killed["weights_sha256"]
+    assert (run.folder / "metrics.csv").read_bytes() == metrics
+
+
+def test_death_while_finishing_and_removed_outputs_cost_no_iteration(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = project.plan().net("teacher/1")
+
+    def die(path: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(member, "file_sha256", die)  # after the outputs, before the manifest
+        with pytest.raises(KeyboardInterrupt):
+            project.train("teacher/1")
+    assert not (run.folder / "manifest.json").exists()
+    project.train("teacher/1")
+    first = read_manifest(run)
+    metrics = (run.folder / "metrics.csv").read_bytes()
+    for file in ("manifest.json", "weights.pt", "metrics.csv", "predictions.npz"):
+        (run.folder / file).unlink()
+    project.train("teacher/1")
+    assert [attempt["from_iteration"] for attempt in read_manifest(run)["attempts"]] == [0, 20, 20]
+    assert read_manifest(run)["outputs_sha256"] == first["outputs_sha256"]
+    assert (run.folder / "metrics.csv").read_bytes() == metrics
+
+
+def test_complete_run_is_left_alone_until_an_input_or_an_output_changes(project: Project) -> None:
+    project.train("fitnet/1")
+    plan = project.plan()
+    run, teacher = plan.net("fitnet/1"), plan.net("teacher/1")
+    made = {file: file.stat().st_mtime_ns for file in run.folder.iterdir() if file.name not in ("lock", "run.yaml")}
+    first = read_manifest(run)
+    loop.train([run], torch.device("cpu"), 1000)
+    assert {file: file.stat().st_mtime_ns for file in made} == made
+
+    content = bytearray((run.folder / "metrics.csv").read_bytes())
+    content[-2] ^= 1
+    (run.folder / "metrics.csv").write_bytes(content)
+    loop.train([run], torch.device("cpu"), 1000)
+    assert read_manifest(run)["outputs_sha256"] == first["outputs_sha256"]
+    assert [attempt["from_iteration"] for attempt in read_manifest(run)["attempts"]] == [0, 8]
+
+    state = {name: tensor + 0.01 for name, tensor in checkpoint.load_weights(teacher.folder, teacher.id).items()}
+    content = {"run": teacher.id, "sha256": checkpoint.weights_sha256(state), "state": state}
+    checkpoint.save(content, teacher.folder / "weights.pt")
+    loop.train([run], torch.device("cpu"), 1000)
+    assert [attempt["from_iteration"] for attempt in read_manifest(run)["attempts"]] == [0]
+    assert read_manifest(run)["weights_sha256"] != first["weights_sha256"]
+
+
+def test_finished_checkpoint_of_other_code_or_images_is_not_used(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.train("teacher/1")
+    run = project.plan().net("teacher/1")
+    (run.folder / "manifest.json").unlink()
+    other = {**member.provenance(), "package_sha256": "other code"}
+    with monkeypatch.context() as patch:
+        patch.setattr(member, "provenance", lambda: other)
+        project.train("teacher/1")
+    assert [attempt["from_iteration"] for attempt in read_manifest(run)["attempts"]] == [0]
+    (run.folder / "manifest.json").unlink()
+    data = load_packed(run.data.path)
+    data.images["train"][0] ^= 1
+    save_packed(PackedData(data.images, data.labels, data.classes, data.source), run.data.path)
+    project.train("teacher/1")
+    assert len(read_manifest(run)["attempts"]) == 1
+    assert read_manifest(run)["inputs_sha256"]["data"] == load_packed(run.data.path).sha256
+
+
+def test_sigterm_saves_a_checkpoint(project: Project) -> None:
+    project.set("schedules.long", [{"until": 5000, "rate": 0.01}])
+    run = project.plan().net("teacher/1")
+    command = [sys.executable, REPOSITORY / "scripts" / "train.py", run.folder, "--checkpoint-seconds", "1000"]
+    process = subprocess.Popen(command)
+    growing = run.folder / "metrics.partial.csv"
+    while not growing.exists() or growing.read_bytes().count(b"\n") < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 128 + signal.SIGTERM
+    saved = checkpoint.load(run.folder / "checkpoint.pt", run.id, "")
+    assert saved["iteration"] == growing.read_bytes().count(b"\n") - 1
+
+
+def test_checkpoint_of_another_run_is_refused(project: Project) -> None:
+    run = project.plan().net("teacher/1")
+    checkpoint.save({"run": "teacher-2-0000000000", "iteration": 3}, run.folder / "checkpoint.pt")
+    with pytest.raises(
+        UserError, match=r"checkpoint.pt: belongs to another run: .*teacher-2-0000000000.*Delete the folder"
+    ):
+        project.train("teacher/1")
+
+
+def test_damaged_checkpoint_and_weights_are_named(project: Project) -> None:
+    project.train("teacher/1")
+    run = project.plan().net("teacher/1")
+    path = run.folder / "weights.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"weights.pt: .*(damaged|checksum).*snakemake"):
+        loop.train([project.plan().net("fitnet/1").start], torch.device("cpu"), 1000)
+    other = project.plan().net("teacher/2")
+    other.folder.mkdir(parents=True)
+    (other.folder / "checkpoint.pt").write_bytes(b"half a checkpoint")
+    with pytest.raises(UserError, match=r"checkpoint.pt: this file is damaged"):
+        project.train("teacher/2")
+
+
+def test_two_processes_cannot_train_one_run(project: Project) -> None:
+    from filelock import FileLock
+
+    run = project.plan().net("teacher/1")
+    run.folder.mkdir(parents=True)
+    with FileLock(run.folder / "lock"), pytest.raises(UserError, match="another process is training this run"):
+        project.train("teacher/1")
