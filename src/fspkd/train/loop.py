@@ -25,9 +25,8 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float) 
 
     A folder holds run.yaml, metrics.csv, weights.pt, predictions.npz for a last stage and, written at the very end,
     manifest.json. A run is complete, and left as it is, where its manifest names the inputs and outputs that are
-    there. The checkpoint stays, so that a job that dies on its last
-    yards, or whose outputs Snakemake removes, has only to write them again. On SIGTERM and SIGINT it saves
-    checkpoints and exits with 128 plus the signal's number.
+    there. The checkpoint stays, so that a job that dies on its last yards, or whose outputs are removed, has only to
+    write them again. On SIGTERM and SIGINT it saves checkpoints and exits with 128 plus the signal's number.
 
     A run's weights are the same bits whatever trains beside it. Raises UserError for inputs that are missing, damaged
     or another run's; and for a loss or a gradient that is not finite, after the other runs have come to their ends.
