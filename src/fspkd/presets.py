@@ -21,7 +21,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> dict:
+def read_yaml(path: Path) -> dict:
+    """The mapping in a YAML file; raises UserError where there is none."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except OSError as error:
@@ -31,7 +32,7 @@ def _read_yaml(path: Path) -> dict:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not valid YAML: {error}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: a preset is a mapping of keys to values, and this holds {type(content).__name__}.")
+        raise UserError(f"{path}: must be a mapping of keys to values, and holds {type(content).__name__}.")
     return content
 
 
@@ -44,7 +45,7 @@ def _merge(base: Any, over: Any) -> Any:
     return {**base, **{key: _merge(base[key], value) if key in base else value for key, value in over.items()}}
 
 
-def _explain(error: ValidationError, chain: list[tuple[Path, dict]], merged: dict) -> str:
+def explain(error: ValidationError, chain: list[tuple[Path, dict]], merged: dict) -> str:
     """One paragraph for pydantic's findings: file, key, value, and what to do."""
     findings = []
     for item in error.errors():
@@ -85,7 +86,7 @@ def load_preset(path: Path) -> Preset:
     while base is not None:
         if base in [file for file, _ in chain]:
             raise UserError(f"{path}: extends: {base} extends itself, by way of the presets that it extends.")
-        content = _read_yaml(base)
+        content = read_yaml(base)
         chain.append((base, content))
         base = base.with_name(f"{content.pop('extends')}.yaml") if "extends" in content else None
     merged: dict = {}
@@ -95,4 +96,4 @@ def load_preset(path: Path) -> Preset:
     try:
         return Preset.model_validate(merged)
     except ValidationError as error:
-        raise UserError(_explain(error, chain, merged)) from None
+        raise UserError(explain(error, chain, merged)) from None

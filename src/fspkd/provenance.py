@@ -37,4 +37,5 @@ def provenance() -> dict[str, object]:
         "versions": {"python": platform.python_version(), **{name: version(name) for name in RECORDED}},
         "host": socket.gethostname(),
         "job_id": os.environ.get("SLURM_JOB_ID"),
+        "gpu": os.environ.get("SLURM_STEP_GPUS"),  # its number on the node
     }

@@ -221,7 +221,7 @@ class Tracker:
     def _send_facts(self, tracked: str, facts: dict[str, object]) -> None:
         from mlflow.entities import RunTag
 
-        names = ("git_commit", "host", "job_id", "device", "weights_sha256", "package_sha256")
+        names = ("git_commit", "host", "job_id", "gpu", "device", "weights_sha256", "package_sha256")
         tags = [RunTag(name, str(facts[name])) for name in names if facts.get(name) is not None]
         self.client.log_batch(tracked, tags=tags)
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY, Project
+from filelock import FileLock
 
 from fspkd.data import PackedData, load_packed, save_packed
 from fspkd.errors import UserError
@@ -160,10 +161,17 @@ def test_damaged_checkpoint_and_weights_are_named(project: Project) -> None:
         project.train("teacher/2")
 
 
-def test_two_processes_cannot_train_one_run(project: Project) -> None:
-    from filelock import FileLock
-
+def test_a_run_that_another_process_trains_is_waited_for(project: Project) -> None:
     run = project.plan().net("teacher/1")
     run.folder.mkdir(parents=True)
-    with FileLock(run.folder / "lock"), pytest.raises(UserError, match="another process is training this run"):
-        project.train("teacher/1")
+    command = [sys.executable, REPOSITORY / "scripts" / "train.py", run.folder]
+    with FileLock(run.folder / "lock"):
+        second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert "waiting for its end" in second.stdout.readline()
+        stopped = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert "waiting for its end" in stopped.stdout.readline()
+        stopped.terminate()
+        assert stopped.wait(60) == 128 + signal.SIGTERM
+        assert second.poll() is None
+    assert second.wait(60) == 0
+    assert project.checksums().keys() == {run.id}

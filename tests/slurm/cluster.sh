@@ -40,9 +40,8 @@ stop() {
 not_running() { ! running "$1"; }
 
 configure() {
-    local cpus memory
-    cpus=4  # more than there are, so that jobs without a GPU never wait for those with one
-    memory=$(($(awk '/MemTotal/ {print $2}' /proc/meminfo) / 1024 - 1024))
+    # More CPUs and memory than there are: jobs wait for a GPU and for nothing else.
+    local cpus=4 memory=64000
     for gpu in 0 1; do
         [ -e "$folder/gpu$gpu" ] || mknod "$folder/gpu$gpu" c 1 3  # as /dev/null
     done
@@ -78,6 +77,7 @@ SlurmdLogFile=$folder/log/slurmd.log
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool
 AuthType=auth/munge
+AuthInfo=cred_expire=20
 MpiDefault=none
 ProctrackType=proctrack/cgroup
 TaskPlugin=task/none
@@ -98,6 +98,7 @@ GresTypes=gpu
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=$host
 AccountingStorageTRES=gres/gpu
+AccountingStorageEnforce=associations
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=5
 DefMemPerCPU=1000

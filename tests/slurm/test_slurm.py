@@ -1,59 +1,293 @@
-"""The workflow on a real SLURM: one node, accounting, two pretended GPUs, started and stopped here."""
+"""The workflow on a real SLURM, started and stopped here, through what a cluster does to jobs."""
 
 import os
+import re
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import REPOSITORY, Project
+import torch
+import yaml
+from conftest import Project
+from mlflow import MlflowClient
 
 from fspkd.tables import read_manifest
+from fspkd.train.member import is_complete
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
+TABLE = "results/tiny/table1.csv"
+ITERATIONS = 2_000
+PATIENCE = 240  # seconds for anything that a test waits for
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("slurmctld") is None or os.geteuid() != 0, reason="needs SLURM's daemons, and root to run them"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        shutil.which("slurmctld") is None or os.geteuid() != 0, reason="needs SLURM's daemons, and root to run them"
+    ),
+    pytest.mark.xdist_group("slurm"),  # one cluster to a machine
+]
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster() -> Iterator[Path]:
+    """The folder of a running cluster."""
     folder = Path(tempfile.mkdtemp(prefix="fspkd-slurm-"))
     folder.chmod(0o755)  # MariaDB runs as another user
     environment = {**os.environ, "SLURM_TEST_FOLDER": str(folder)}
-    started = subprocess.run([CLUSTER, "start"], env=environment, capture_output=True, text=True)
-    if started.returncode:
-        subprocess.run([CLUSTER, "stop"], env=environment)
-        pytest.skip(f"SLURM does not start on this machine: {started.stdout}{started.stderr}")
-    yield
-    subprocess.run([CLUSTER, "stop"], env=environment, check=True)
-    shutil.rmtree(folder)
+    try:
+        subprocess.run([CLUSTER, "start"], env=environment, check=True)
+        yield folder
+    finally:
+        subprocess.run([CLUSTER, "stop"], env=environment, check=True)
+        shutil.rmtree(folder)
 
 
-def accounted() -> pd.DataFrame:
-    """The jobs of the cluster: their state, resources and times."""
-    command = ["sacct", "--allocations", "--parsable2", "--format=JobID,State,AllocTRES,Start,End"]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    return pd.DataFrame([line.split("|") for line in lines[1:]], columns=lines[0].split("|"))
-
-
-def test_table_is_made_on_gpu_nodes_with_the_bits_of_a_local_run(cluster: None, workflow: Project) -> None:
+@pytest.fixture
+def on_cluster(cluster: Path, workflow: Project) -> Project:
     (workflow.folder / "slurm").symlink_to("profiles/slurm")
-    table = "results/tiny/table1.csv"
-    result = workflow.run("snakemake", "--profile", "slurm", table)
-    assert result.returncode == 0, result.stdout + result.stderr
-    jobs = accounted()
-    assert list(jobs["State"]) == ["COMPLETED"] * 3  # teachers, stage 1, stage 2; the rest ran where snakemake did
-    assert jobs["AllocTRES"].str.contains("gres/gpu=1").all()
-    on_cluster, content = workflow.checksums(), Path(table).read_bytes()
-    manifest = read_manifest(workflow.plan().net("teacher/1"))
-    assert manifest["attempts"][0]["job_id"] in set(jobs["JobID"])
-    shutil.rmtree("results")
-    assert workflow.run("snakemake", table).returncode == 0
-    assert workflow.checksums() == on_cluster
-    assert Path(table).read_bytes() == content
-    assert (REPOSITORY / "slurm" / "config.yaml").exists()
+    set_site(workflow)
+    return workflow
+
+
+def slurm(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain until {what}"
+        time.sleep(0.2)
+
+
+def accounted(since: float) -> pd.DataFrame:
+    """The jobs that were submitted since then, in order: state, resources and times."""
+    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
+    fields = "JobID,State,AllocTRES,Timelimit,Submit,Start,End"
+    lines = slurm("sacct", "--allocations", "--parsable2", f"--starttime={start}", f"--format={fields}").splitlines()
+    jobs = pd.DataFrame([line.split("|") for line in lines[1:]], columns=lines[0].split("|"))
+    return jobs[jobs["Submit"] >= start]
+
+
+def one_long_net(project: Project) -> None:
+    """Reduce the preset to a table of one net, trained for a minute or so."""
+    project.set("rows", {"teacher": {**project.content["rows"]["teacher"], "nets": 1}})
+    project.set("schedules.long", [{"until": ITERATIONS, "rate": 0.1}])
+    project.set("training.evaluate_every", 1000)
+    project.set("tables.table1.rows", {"Teacher": "teacher"})
+    project.set("figures", ...)
+    project.set("timings", ...)
+
+
+def set_site(project: Project, **settings: object) -> None:
+    """What the site asks for; checkpoints come often, so that tests need not take long."""
+    (project.folder / "slurm" / "site.yaml").write_text(yaml.safe_dump({"checkpoint_seconds": 3, **settings}))
+
+
+class Snakemake:
+    """A running `snakemake --profile slurm` for the table, and what it has said."""
+
+    def __init__(self, project: Project) -> None:
+        self.project, self.since = project, time.time()
+        self.output = project.folder / "snakemake.log"
+        self.process: subprocess.Popen | None = None
+        self.start()
+
+    def start(self) -> None:
+        paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                ["snakemake", "--profile", "slurm", TABLE],
+                cwd=self.project.folder,
+                env={**os.environ, "PATH": paths},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def until_checkpoint(self) -> None:
+        """Wait until the net has a checkpoint, and a job trains on."""
+        path = self.project.plan().net("teacher/1").folder / "checkpoint.pt"
+
+        def there() -> bool:
+            assert self.process.poll() is None, self.said()
+            return path.exists()
+
+        wait_until(there, "there is a checkpoint")
+
+    def job(self) -> str:
+        """The number of the job that trains."""
+        return slurm("squeue", "--noheader", "--states=running", "--format=%i").split()[-1]
+
+    def end(self) -> int:
+        try:
+            return self.process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"snakemake does not end:\n{self.said()}")
+        finally:
+            self.process.kill()
+
+
+Reference = tuple[dict[str, str], bytes]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, packed_digits: Path) -> Reference:
+    """The long net's checksum and metrics, as a local run makes them."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        (folder / "data").mkdir()
+        shutil.copy(packed_digits, folder / "data")
+        torch.set_num_threads(1)
+        project = Project(folder)
+        one_long_net(project)
+        project.train("teacher/1")
+        return project.checksums(), (project.plan().net("teacher/1").folder / "metrics.csv").read_bytes()
+
+
+@contextmanager
+def disturbed(project: Project, reference: Reference) -> Iterator[Snakemake]:
+    """Train one long net; the caller disturbs it after its first checkpoint, and then the table must be as ever."""
+    one_long_net(project)
+    snakemake = Snakemake(project)
+    try:
+        snakemake.until_checkpoint()
+        yield snakemake
+        assert snakemake.end() == 0, snakemake.said()
+    finally:
+        snakemake.process.kill()
+        subprocess.run(["scancel", "--user=root"], check=True)
+    wait_until(lambda: not processes_in(project.folder), "no process is left", 30)
+    assert_sound(project, reference)
+
+
+def processes_in(folder: Path) -> list[str]:
+    """The processes that work in a folder, by their command lines."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").resolve() == folder.resolve() and int(process.name) != os.getpid():
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
+
+
+def assert_sound(project: Project, reference: Reference) -> None:
+    """What is left is whole, has each iteration once, is what an undisturbed local run makes, and MLflow has it too."""
+    run = project.plan().net("teacher/1")
+    assert is_complete(run)
+    assert not list(Path("results").rglob("*.tmp"))
+    metrics = pd.read_csv(run.folder / "metrics.csv")
+    assert list(metrics["iteration"]) == list(range(1, run.iterations + 1))
+
+    client = MlflowClient(f"sqlite:///{Path('mlflow.db').absolute()}")
+    experiment = client.get_experiment_by_name("fspkd-tiny").experiment_id
+    tracked = client.search_runs([experiment], "tags.kind = 'net'")
+    assert len(tracked) == 1
+    points = client.get_metric_history(tracked[0].info.run_id, "loss")
+    assert sorted(point.step for point in points) == list(metrics["iteration"])
+
+    assert project.checksums() == reference[0]
+    assert (run.folder / "metrics.csv").read_bytes() == reference[1]
+
+
+def attempts(project: Project) -> list[dict]:
+    """The attempts at the long net."""
+    return read_manifest(project.plan().net("teacher/1"))["attempts"]
+
+
+def training_process(project: Project) -> int:
+    """The number of the process that trains."""
+    pattern = f"^[^ ]*python scripts/train.py {project.plan().net('teacher/1').folder}"
+    return int(slurm("pgrep", "--newest", "--full", pattern))
+
+
+def test_scancel(on_cluster: Project, undisturbed: Reference) -> None:
+    with disturbed(on_cluster, undisturbed) as snakemake:
+        slurm("scancel", snakemake.job())
+    assert [attempt["from_iteration"] > 0 for attempt in attempts(on_cluster)] == [False, True]
+
+
+def test_preemption(on_cluster: Project, undisturbed: Reference) -> None:
+    set_site(on_cluster, slurm_partition="preemptible")
+    with disturbed(on_cluster, undisturbed) as snakemake:
+        job = snakemake.job()
+        other = slurm("sbatch", "--parsable", "--partition=normal", "--gpus=2", "--wrap=sleep 3").strip()
+        wait_until(lambda: "COMPLETED" in slurm("sacct", "-Xnj", other, "--format=State"), "the other job is done")
+    first, second = attempts(on_cluster)
+    assert second["from_iteration"] > 0
+    assert first["job_id"] == second["job_id"] == job  # queued again by SLURM, not by snakemake
+
+
+def test_time_limit(on_cluster: Project, undisturbed: Reference) -> None:
+    """The first attempt gets a minute, the second two."""
+    set_site(on_cluster, runtime=4)
+    with disturbed(on_cluster, undisturbed) as snakemake:
+        job = snakemake.job()
+        os.kill(training_process(on_cluster), signal.SIGSTOP)
+        wait_until(lambda: "TIMEOUT" in slurm("sacct", "-Xnj", job, "--format=State"), "the time is up")
+    assert attempts(on_cluster)[1]["from_iteration"] > 0
+    limits = accounted(snakemake.since)["Timelimit"]
+    assert list(limits) == ["00:01:00", "00:02:00"]
+
+
+def test_sigkill_of_the_training(on_cluster: Project, undisturbed: Reference) -> None:
+    with disturbed(on_cluster, undisturbed):
+        os.kill(training_process(on_cluster), signal.SIGKILL)
+    assert attempts(on_cluster)[1]["from_iteration"] > 0
+
+
+def test_controller_is_away_for_a_while(on_cluster: Project, undisturbed: Reference) -> None:
+    with disturbed(on_cluster, undisturbed):
+        slurm("scontrol", "shutdown", "slurmctld")
+        time.sleep(20)
+        slurm("slurmctld")
+    assert len(attempts(on_cluster)) == 1
+
+
+def test_node_is_drained_and_resumed(on_cluster: Project, undisturbed: Reference) -> None:
+    """The running job goes on; the next one is seen to wait."""
+    node = ["scontrol", "update", f"nodename={os.uname().nodename.split('.')[0]}"]
+    with disturbed(on_cluster, undisturbed) as snakemake:
+        slurm(*node, "state=drain", "reason=test")
+        slurm("scancel", snakemake.job())
+        wait_until(lambda: re.search(r"SLURM: wait \(.*DRAINED", snakemake.said()), "the wait is told")
+        slurm(*node, "state=resume")
+    assert attempts(on_cluster)[1]["from_iteration"] > 0
+
+
+def test_snakemake_is_killed_and_started_again(on_cluster: Project, undisturbed: Reference) -> None:
+    """The first one's job lives on; the second one's waits for it and finds the net trained."""
+    with disturbed(on_cluster, undisturbed) as snakemake:
+        snakemake.process.kill()
+        snakemake.process.wait()
+        assert on_cluster.run("snakemake", "--unlock").returncode == 0
+        snakemake.start()
+    assert len(attempts(on_cluster)) == 1
+    assert list(accounted(snakemake.since)["State"]) == ["COMPLETED", "COMPLETED"]
+
+
+def test_results_are_read_only_for_a_while(on_cluster: Project, undisturbed: Reference) -> None:
+    results = str(on_cluster.folder / "results")
+    Path(results).mkdir()
+    with disturbed(on_cluster, undisturbed) as snakemake:
+        try:
+            slurm("mount", "--bind", results, results)
+            slurm("mount", "-o", "remount,ro,bind", results)
+            assert snakemake.end() == 1
+        finally:
+            slurm("umount", results)
+        assert "Read-only file system. Make the folder writable and run the same command again" in snakemake.said()
+        snakemake.start()
+    assert attempts(on_cluster)[1]["from_iteration"] > 0

@@ -82,7 +82,7 @@ def test_file_that_is_no_yaml_or_no_mapping_or_missing(project: Project) -> None
     with pytest.raises(UserError, match=r"tiny.yaml: is not valid YAML"):
         project.plan()
     project.preset_path.write_text("- 1\n")
-    with pytest.raises(UserError, match=r"tiny.yaml: a preset is a mapping"):
+    with pytest.raises(UserError, match=r"tiny.yaml: must be a mapping"):
         project.plan()
     with pytest.raises(UserError, match=r"none.yaml: cannot be read"):
         load_preset(Path("none.yaml"))

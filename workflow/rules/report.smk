@@ -81,9 +81,9 @@ rule timing:
         "{results}/logs/{timing}.log",
     conda:
         ENVIRONMENT
-    threads: lambda wildcards: workflow.cores  # nothing else may run beside it
+    threads: lambda wildcards: workflow.cores if workflow.local_exec else 1  # here, nothing else may run beside it
     resources:
-        gpu=1,
+        **SITE.resources(),
     params:
         settings=lambda wildcards: PLANS[wildcards.results]
         .preset.timings[wildcards.timing]

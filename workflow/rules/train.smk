@@ -52,11 +52,13 @@ for plan in PLANS.values():
                 training_outputs(runs),
             log:
                 f"{plan.preset.results}/logs/{runs[0].id}.log",
+            benchmark:
+                f"{plan.preset.results}/logs/{runs[0].id}.tsv"
             conda:
                 ENVIRONMENT
             threads: 1
             resources:
-                gpu=1,
+                **SITE.resources(),
             params:
                 folders=lambda wildcards, output: list(
                     dict.fromkeys(str(Path(file).parent) for file in output)
@@ -64,4 +66,5 @@ for plan in PLANS.values():
             message:
                 training_message(runs)
             shell:
-                "python {input.script:q} {params.folders:q} --threads {threads} 2>&1 | tee -i {log:q}"
+                "python {input.script:q} {params.folders:q} --threads {threads} --checkpoint-seconds {SITE.checkpoint_seconds} 2>&1"
+                " | tee -i {log:q}"

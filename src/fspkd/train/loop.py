@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 import yaml
@@ -25,14 +25,17 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float) 
 
     A folder holds run.yaml, metrics.csv, weights.pt, predictions.npz for a last stage and, written at the very end,
     manifest.json. A run is complete, and left as it is, where its manifest names the inputs and outputs that are
-    there. The checkpoint stays, so that a job that dies on its last yards, or whose outputs are removed, has only to
-    write them again. On SIGTERM and SIGINT it saves checkpoints and exits with 128 plus the signal's number.
+    there; one that another process is training is waited for. The checkpoint stays, so that a job that dies on its
+    last yards, or whose outputs are removed, has only to write them again. On SIGTERM and SIGINT it saves checkpoints
+    and exits with 128 plus the signal's number.
 
     A run's weights are the same bits whatever trains beside it. Raises UserError for inputs that are missing, damaged
     or another run's; and for a loss or a gradient that is not finite, after the other runs have come to their ends.
     """
     with ExitStack() as locks, _stop_signals() as stopped:
-        unfinished = [run for run in runs if _claim(run, locks)]
+        # In order, so that two processes never wait for each other.
+        claimed = {run.id: _claim(run, locks, stopped) for run in sorted(runs, key=lambda run: run.id)}
+        unfinished = [run for run in runs if claimed[run.id]]
         if not unfinished:
             return
         data = unfinished[0].data
@@ -45,14 +48,11 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float) 
         Loop(members, checkpoint_seconds, stopped).to_the_end()
 
 
-def _claim(run: Run, locks: ExitStack) -> bool:
-    """Lock a run's folder and say what the run is; whether it is still to be trained."""
+def _claim(run: Run, locks: ExitStack, stopped: list[int]) -> bool:
+    """Lock a run's folder, as soon as no other process trains that run, and say whether it is still to be trained."""
     specification = yaml.safe_dump(run.spec.model_dump(mode="json"), sort_keys=False)
     write_atomically(run.folder / "run.yaml", specification.encode())
-    try:
-        locks.enter_context(FileLock(run.folder / "lock").acquire(blocking=False))
-    except Timeout:
-        raise UserError(f"{run.folder}: another process is training this run. Wait for it, or end it first.") from None
+    locks.callback(_lock(run, stopped).release)
     if is_complete(run):
         print(f"{run.folder}: complete, nothing to do", flush=True)
         return False
@@ -60,6 +60,21 @@ def _claim(run: Run, locks: ExitStack) -> bool:
     for left_over in run.folder.glob(".*.tmp"):  # by a process that was killed while it wrote
         left_over.unlink()
     return True
+
+
+def _lock(run: Run, stopped: list[int]) -> FileLock:
+    """The lock of a run's folder, acquired. Another process may hold it: a cluster's job that outlived its snakemake."""
+    lock = FileLock(run.folder / "lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"{run.folder}: another process is training this run: waiting for its end", flush=True)
+    while not lock.is_locked:
+        if stopped:
+            raise SystemExit(128 + stopped[0])
+        with suppress(Timeout):
+            lock.acquire(timeout=1)
+    return lock
 
 
 @contextmanager

@@ -1,0 +1,51 @@
+"""
+What is particular to SLURM: what a site asks of jobs, and what is told about the queue.
+
+SITE.resources() are the resources of a rule that needs a GPU; elsewhere than on SLURM only the number of GPUs counts.
+"""
+
+import threading
+
+from fspkd.slurm import check_site, load_site, watch_queue
+
+try:
+    SITE = load_site()
+except UserError as error:
+    raise WorkflowError(str(error))
+
+
+def mend_executor():
+    """
+    Correct two habits of the SLURM executor, version 2.8.
+
+    It asks for the states of its jobs ever more seldom while none ends, in the end every three minutes; so it would
+    learn of the end of an hour's job minutes late. Here it asks every --seconds-between-status-checks. And it waits for
+    ever for a cancelled job, since sacct adds who cancelled it: "CANCELLED by 1000".
+    """
+    import snakemake_executor_plugin_slurm as plugin
+
+    query = plugin.query_job_status
+    seconds = workflow.remote_execution_settings.seconds_between_status_checks
+
+    async def first_words(command, logger):
+        states, duration = await query(command, logger)
+        if states is not None:
+            states = {job: state.split()[0] for job, state in states.items()}
+        return states, duration
+
+    plugin.query_job_status = first_words
+    plugin.Executor.next_seconds_between_status_checks = property(
+        lambda self: seconds, lambda self, longer: None
+    )
+
+
+onstart:
+    if workflow.executor_plugin.name == "slurm":
+        try:
+            check_site(SITE)
+        except UserError as error:
+            raise WorkflowError(str(error))
+        mend_executor()
+        threading.Thread(
+            target=watch_queue, args=[logger.info], daemon=True
+        ).start()
