@@ -3,8 +3,13 @@
 import copy
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -171,3 +176,31 @@ def workflow(project: Project) -> Project:
         source, target = REPOSITORY / name, project.folder / name
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     return project
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A tracking server with a store of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store = tmp_path / "server"
+    store.mkdir()
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{store}/mlflow.db",
+        "--artifacts-destination",
+        str(store / "artifacts"),
+    ]
+    process = subprocess.Popen(command, start_new_session=True, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=1).read()
+            break
+        except OSError:
+            time.sleep(0.2)
+    yield address
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -10,8 +10,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 
+import mlflow.entities
 import pandas as pd
 import pytest
 import torch
@@ -94,8 +96,8 @@ def set_site(project: Project, **settings: object) -> None:
 class Snakemake:
     """A running `snakemake --profile slurm` for the table, and what it has said."""
 
-    def __init__(self, project: Project) -> None:
-        self.project, self.since = project, time.time()
+    def __init__(self, project: Project, **environment: str) -> None:
+        self.project, self.environment, self.since = project, environment, time.time()
         self.output = project.folder / "snakemake.log"
         self.process: subprocess.Popen | None = None
         self.start()
@@ -106,7 +108,7 @@ class Snakemake:
             self.process = subprocess.Popen(
                 ["snakemake", "--profile", "slurm", TABLE],
                 cwd=self.project.folder,
-                env={**os.environ, "PATH": paths},
+                env={**os.environ, "PATH": paths, **self.environment},
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -191,15 +193,23 @@ def assert_sound(project: Project, reference: Reference) -> None:
     metrics = pd.read_csv(run.folder / "metrics.csv")
     assert list(metrics["iteration"]) == list(range(1, run.iterations + 1))
 
-    client = MlflowClient(f"sqlite:///{Path('mlflow.db').absolute()}")
-    experiment = client.get_experiment_by_name("fspkd-tiny").experiment_id
-    tracked = client.search_runs([experiment], "tags.kind = 'net'")
-    assert len(tracked) == 1
-    points = client.get_metric_history(tracked[0].info.run_id, "loss")
-    assert sorted(point.step for point in points) == list(metrics["iteration"])
-
+    assert_tracked_once(project, f"sqlite:///{Path('mlflow.db').absolute()}")
     assert project.checksums() == reference[0]
     assert (run.folder / "metrics.csv").read_bytes() == reference[1]
+
+
+def tracked_nets(address: str) -> list[mlflow.entities.Run]:
+    client = MlflowClient(address)
+    experiment = client.get_experiment_by_name("fspkd-tiny")
+    return client.search_runs([experiment.experiment_id], "tags.kind = 'net'") if experiment else []
+
+
+def assert_tracked_once(project: Project, address: str) -> None:
+    """MLflow has one run for the long net, with each iteration once."""
+    (tracked,) = tracked_nets(address)
+    points = MlflowClient(address).get_metric_history(tracked.info.run_id, "loss")
+    iterations = project.plan().net("teacher/1").iterations
+    assert sorted(point.step for point in points) == list(range(1, iterations + 1))
 
 
 def attempts(project: Project) -> list[dict]:
@@ -223,6 +233,7 @@ def test_preemption(on_cluster: Project, undisturbed: Reference) -> None:
     set_site(on_cluster, slurm_partition="preemptible")
     with disturbed(on_cluster, undisturbed) as snakemake:
         job = snakemake.job()
+        os.kill(training_process(on_cluster), signal.SIGSTOP)  # so that it is not done before it is preempted
         other = slurm("sbatch", "--parsable", "--partition=normal", "--gpus=2", "--wrap=sleep 3").strip()
         wait_until(lambda: "COMPLETED" in slurm("sacct", "-Xnj", other, "--format=State"), "the other job is done")
     first, second = attempts(on_cluster)
@@ -235,7 +246,7 @@ def test_time_limit(on_cluster: Project, undisturbed: Reference) -> None:
     set_site(on_cluster, runtime=4)
     with disturbed(on_cluster, undisturbed) as snakemake:
         job = snakemake.job()
-        os.kill(training_process(on_cluster), signal.SIGSTOP)
+        os.kill(training_process(on_cluster), signal.SIGSTOP)  # so that it is not done in time
         wait_until(lambda: "TIMEOUT" in slurm("sacct", "-Xnj", job, "--format=State"), "the time is up")
     assert attempts(on_cluster)[1]["from_iteration"] > 0
     limits = accounted(snakemake.since)["Timelimit"]
@@ -262,7 +273,7 @@ def test_node_is_drained_and_resumed(on_cluster: Project, undisturbed: Reference
     with disturbed(on_cluster, undisturbed) as snakemake:
         slurm(*node, "state=drain", "reason=test")
         slurm("scancel", snakemake.job())
-        wait_until(lambda: re.search(r"SLURM: wait \(.*DRAINED", snakemake.said()), "the wait is told")
+        wait_until(lambda: re.search(r"SLURM: .*wait \(.*DRAINED", snakemake.said()), "the wait is told")
         slurm(*node, "state=resume")
     assert attempts(on_cluster)[1]["from_iteration"] > 0
 
@@ -288,6 +299,94 @@ def test_results_are_read_only_for_a_while(on_cluster: Project, undisturbed: Ref
             assert snakemake.end() == 1
         finally:
             slurm("umount", results)
-        assert "Read-only file system. Make the folder writable and run the same command again" in snakemake.said()
+        told = (
+            "checkpoint.pt: cannot be written: Read-only file system. Make the folder writable and run the same command"
+        )
+        assert told in " ".join(snakemake.said().split())
         snakemake.start()
     assert attempts(on_cluster)[1]["from_iteration"] > 0
+
+
+def test_where_it_runs_changes_nothing(on_cluster: Project) -> None:
+    """The whole preset, a net to a job."""
+    since = time.time()
+    (on_cluster.folder / "slurm" / "site.yaml").unlink()
+    command = ["snakemake", "--profile", "slurm", TABLE, "--config", "members=1"]
+    result = on_cluster.run(*command)
+    assert result.returncode == 0, result.stdout + result.stderr
+    jobs = accounted(since).set_index("JobID")
+    assert (jobs["State"] == "COMPLETED").all()
+    assert jobs["AllocTRES"].str.contains("gres/gpu=1").all()
+    runs = on_cluster.plan().runs.values()
+    assert len(jobs) == len(runs)  # the rest ran where snakemake did
+
+    used = {read_manifest(run)["attempts"][0]["job_id"]: read_manifest(run)["attempts"][0]["gpu"] for run in runs}
+    assert used.keys() == set(jobs.index)
+    together = [
+        (a, b)
+        for a, b in combinations(jobs.index, 2)
+        if jobs.loc[a, "Start"] < jobs.loc[b, "End"] and jobs.loc[b, "Start"] < jobs.loc[a, "End"]
+    ]
+    assert together
+    assert all({used[a], used[b]} == {"0", "1"} for a, b in together)
+
+    on_the_cluster, content = on_cluster.checksums(), Path(TABLE).read_bytes()
+    shutil.rmtree("results")
+    assert on_cluster.run("snakemake", TABLE).returncode == 0
+    assert on_cluster.checksums() == on_the_cluster
+    assert Path(TABLE).read_bytes() == content
+
+
+def test_requeued_job_goes_on_in_its_tracked_run(on_cluster: Project, server: str) -> None:
+    """The tracking server hears of the net from the node, before and after."""
+    one_long_net(on_cluster)
+    snakemake = Snakemake(on_cluster, MLFLOW_TRACKING_URI=server)
+    snakemake.until_checkpoint()
+    job = snakemake.job()
+    os.kill(training_process(on_cluster), signal.SIGSTOP)
+    wait_until(lambda: tracked_nets(server), "the server has heard of the net")
+    (before,) = tracked_nets(server)
+    assert before.data.tags["job_id"] == job
+    assert before.data.tags["gpu"] in ("0", "1")
+    assert before.data.tags["host"] == os.uname().nodename
+    assert before.data.metrics["loss"]
+    slurm("scontrol", "requeue", job)
+    assert snakemake.end() == 0, snakemake.said()
+    assert attempts(on_cluster)[1]["job_id"] == job
+    assert_tracked_once(on_cluster, server)
+    assert tracked_nets(server)[0].info.run_id == before.info.run_id
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"slurm_account": "nobody"}, "Invalid account or account/partition combination"),
+        ({"slurm_partition": "fast"}, "Invalid partition name"),
+        ({"gpu_model": "h100"}, "Requested node configuration is not available"),
+        ({"slurm_acount": "research"}, "slurm_acount = 'research': unknown key"),
+    ],
+)
+def test_what_slurm_would_refuse_is_told_before_anything_runs(
+    on_cluster: Project, settings: dict[str, str], told: str
+) -> None:
+    set_site(on_cluster, **settings)
+    started = time.time()
+    result = on_cluster.run("snakemake", "--profile", "slurm", TABLE)
+    assert result.returncode == 1
+    assert time.time() - started < 60
+    said = " ".join((result.stdout + result.stderr).split())
+    assert f"slurm/site.yaml: {told}" in said or ("slurm/site.yaml: SLURM would not take" in said and told in said)
+    assert "Traceback" not in said
+    assert accounted(started).empty
+    assert not Path("results").exists()
+
+
+def test_full_queue_is_told(on_cluster: Project) -> None:
+    blocker = slurm("sbatch", "--parsable", "--gpus=2", "--wrap=sleep 600").strip()
+    one_long_net(on_cluster)
+    snakemake = Snakemake(on_cluster)
+    try:
+        wait_until(lambda: re.search(r"SLURM: .*wait \(Resources\): \d+", snakemake.said()), "it is told", 60)
+    finally:
+        snakemake.process.kill()
+        slurm("scancel", blocker, *slurm("squeue", "--noheader", "--format=%i").split())

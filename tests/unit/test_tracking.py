@@ -2,14 +2,10 @@
 
 import json
 import multiprocessing
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pandas as pd
@@ -42,34 +38,6 @@ def points(client: MlflowClient, run: object, key: str) -> list[tuple[int, float
 def expected(folder: Path, key: str) -> list[tuple[int, float]]:
     frame = pd.read_csv(folder / "metrics.csv").dropna(subset=key)
     return list(zip(frame["iteration"], frame[key], strict=True))
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> str:
-    """A tracking server with a store of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    store = tmp_path / "server"
-    store.mkdir()
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{store}/mlflow.db",
-        "--artifacts-destination",
-        str(store / "artifacts"),
-    ]
-    process = subprocess.Popen(command, start_new_session=True, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})
-    address = f"http://127.0.0.1:{port}"
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(f"{address}/health", timeout=1).read()
-            break
-        except OSError:
-            time.sleep(0.2)
-    yield address
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def test_eight_processes_on_a_fresh_store(project: Project) -> None:

@@ -25,17 +25,17 @@ except UserError as error:
     raise WorkflowError(str(error))
 
 
+def names(kind):
+    """A pattern for the names of all tables, figures or timings, which matches nothing where there are none."""
+    found = {name for plan in PLANS.values() for name in getattr(plan.preset, kind)}
+    return "|".join(sorted(found)) or "(?!)"
+
+
 wildcard_constraints:
     results="|".join(map(re.escape, PLANS)),
-    table="|".join(
-        sorted({name for plan in PLANS.values() for name in plan.preset.tables})
-    ),
-    figure="|".join(
-        sorted({name for plan in PLANS.values() for name in plan.preset.figures})
-    ),
-    timing="|".join(
-        sorted({name for plan in PLANS.values() for name in plan.preset.timings})
-    ),
+    table=names("tables"),
+    figure=names("figures"),
+    timing=names("timings"),
 
 
 def outputs(plan):

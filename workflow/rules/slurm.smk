@@ -16,11 +16,12 @@ except UserError as error:
 
 def mend_executor():
     """
-    Correct two habits of the SLURM executor, version 2.8.
+    Correct three habits of the SLURM executor, version 2.8.
 
     It asks for the states of its jobs ever more seldom while none ends, in the end every three minutes; so it would
-    learn of the end of an hour's job minutes late. Here it asks every --seconds-between-status-checks. And it waits for
-    ever for a cancelled job, since sacct adds who cancelled it: "CANCELLED by 1000".
+    learn of the end of an hour's job minutes late. Here it asks every --seconds-between-status-checks. It waits for
+    ever for a cancelled job, since sacct adds who cancelled it: "CANCELLED by 1000". And its search for an account
+    fails with a message on options of sacct; without one SLURM takes the user's default.
     """
     import snakemake_executor_plugin_slurm as plugin
 
@@ -34,6 +35,7 @@ def mend_executor():
         return states, duration
 
     plugin.query_job_status = first_words
+    plugin.get_account = lambda logger: None
     plugin.Executor.next_seconds_between_status_checks = property(
         lambda self: seconds, lambda self, longer: None
     )
