@@ -18,10 +18,10 @@ def mend_executor():
     """
     Correct three habits of the SLURM executor, version 2.8.
 
-    It asks for the states of its jobs ever more seldom while none ends, in the end every three minutes; so it would
-    learn of the end of an hour's job minutes late. Here it asks every --seconds-between-status-checks. It waits for
-    ever for a cancelled job, since sacct adds who cancelled it: "CANCELLED by 1000". And its search for an account
-    fails with a message on options of sacct; without one SLURM takes the user's default.
+    It looks for ended jobs 40 s after its start and ever more seldom while none ends, in the end every three minutes; so
+    it would learn of the end of an hour's job minutes late. Here it looks every --seconds-between-status-checks. It
+    waits for ever for a cancelled job, since sacct adds who cancelled it: "CANCELLED by 1000". And its search for an
+    account fails with a message on options of sacct; without one SLURM takes the user's default.
     """
     import snakemake_executor_plugin_slurm as plugin
 
@@ -36,9 +36,13 @@ def mend_executor():
 
     plugin.query_job_status = first_words
     plugin.get_account = lambda logger: None
+    plugin.common_settings.init_seconds_before_status_checks = seconds
     plugin.Executor.next_seconds_between_status_checks = property(
         lambda self: seconds, lambda self, longer: None
     )
+
+
+mend_executor()  # the executor starts after the rules are read, and before onstart
 
 
 onstart:
@@ -47,7 +51,6 @@ onstart:
             check_site(SITE)
         except UserError as error:
             raise WorkflowError(str(error))
-        mend_executor()
         threading.Thread(
             target=watch_queue, args=[logger.info], daemon=True
         ).start()
