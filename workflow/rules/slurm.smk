@@ -26,7 +26,6 @@ def mend_executor():
     import snakemake_executor_plugin_slurm as plugin
 
     query = plugin.query_job_status
-    seconds = workflow.remote_execution_settings.seconds_between_status_checks
 
     async def first_words(command, logger):
         states, duration = await query(command, logger)
@@ -36,9 +35,10 @@ def mend_executor():
 
     plugin.query_job_status = first_words
     plugin.get_account = lambda logger: None
-    plugin.common_settings.init_seconds_before_status_checks = seconds
+    plugin.common_settings.init_seconds_before_status_checks = 0
     plugin.Executor.next_seconds_between_status_checks = property(
-        lambda self: seconds, lambda self, longer: None
+        lambda self: self.workflow.remote_execution_settings.seconds_between_status_checks,
+        lambda self, longer: None,
     )
 
 
