@@ -15,7 +15,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from fspkd.config import PositiveInt, PositiveReal, Settings
+from fspkd.config import PositiveInt, Settings
 from fspkd.errors import UserError
 from fspkd.presets import explain, read_yaml
 
@@ -30,8 +30,6 @@ Text = Annotated[str, Field(min_length=1)]
 class Site(Settings):
     """What jobs ask of a site besides one GPU, by the names that Snakemake's SLURM executor knows."""
 
-    checkpoint_seconds: PositiveReal = 30  # what a job that is killed may lose
-
     slurm_account: Text | None = None
     slurm_partition: Text | None = None
     gpu_model: Text | None = None  # as in the GRES of `sinfo -o %G`
@@ -40,10 +38,11 @@ class Site(Settings):
     slurm_extra: Text | None = None  # more options of sbatch
     runtime: Annotated[int, Field(ge=ATTEMPTS)] = 240  # minutes, of the last attempt
     mem_mb: PositiveInt = 8000
+    checkpoint_seconds: PositiveInt = 30  # what a job that is killed may lose
 
     def resources(self) -> dict[str, object]:
         """The resources of a rule whose jobs need a GPU; every attempt asks for another quarter of the time."""
-        given = self.model_dump(exclude_none=True, exclude={"checkpoint_seconds"})
+        given = self.model_dump(exclude_none=True)
         return {**given, "gpu": 1, "runtime": lambda wildcards, attempt: self.runtime * attempt // ATTEMPTS}
 
     def options(self) -> list[str]:

@@ -66,5 +66,5 @@ for plan in PLANS.values():
             message:
                 training_message(runs)
             shell:
-                "python {input.script:q} {params.folders:q} --threads {threads} --checkpoint-seconds {SITE.checkpoint_seconds} 2>&1"
+                "python {input.script:q} {params.folders:q} --threads {threads} --checkpoint-seconds {resources.checkpoint_seconds} 2>&1"
                 " | tee -i {log:q}"
