@@ -15,7 +15,9 @@ PositiveReal = Annotated[Real, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 
 
-def _matching(pattern: str, description: str) -> AfterValidator:
+def matching(pattern: str, description: str) -> AfterValidator:
+    """A validator of texts that a pattern matches whole."""
+
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
             raise ValueError(f"must be {description}, and is {text!r}")
@@ -31,12 +33,12 @@ def _not_empty(values: tuple) -> tuple:
 
 
 Identifier = Annotated[
-    str, _matching(r"[a-z0-9]+(_[a-z0-9]+)*", "lower-case letters and digits, with single underscores between")
+    str, matching(r"[a-z0-9]+(_[a-z0-9]+)*", "lower-case letters and digits, with single underscores between")
 ]
-NetReference = Annotated[str, _matching(r"[a-z0-9_]+/[1-9][0-9]*", "row/number, such as teacher/1")]
-Start = Annotated[str, _matching(r"scratch|[a-z0-9_]+/[1-9][0-9]*", "scratch or row/number, such as teacher/1")]
-ResultsFolder = Annotated[str, _matching(r"results(/[a-z0-9_-]+)?", "results or a folder in it, such as results/mine")]
-Sha256 = Annotated[str, _matching(r"[0-9a-f]{64}", "64 hexadecimal digits")]
+NetReference = Annotated[str, matching(r"[a-z0-9_]+/[1-9][0-9]*", "row/number, such as teacher/1")]
+Start = Annotated[str, matching(r"scratch|[a-z0-9_]+/[1-9][0-9]*", "scratch or row/number, such as teacher/1")]
+ResultsFolder = Annotated[str, matching(r"results(/[a-z0-9_-]+)?", "results or a folder in it, such as results/mine")]
+Sha256 = Annotated[str, matching(r"[0-9a-f]{64}", "64 hexadecimal digits")]
 
 
 class Settings(BaseModel):

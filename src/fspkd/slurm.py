@@ -13,18 +13,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
-from fspkd.config import PositiveInt, Settings
+from fspkd.config import PositiveInt, Settings, matching
 from fspkd.errors import UserError
 from fspkd.presets import explain, read_yaml
 
 SITE = Path("slurm/site.yaml")
 ATTEMPTS = 4  # the first and the three retries of profiles/slurm
-SECONDS_BETWEEN_LOOKS = 15
+SECONDS_BETWEEN_LOOKS = 20
 SECONDS_BETWEEN_REMINDERS = 600
 
+
+def _split(options: str) -> str:
+    try:
+        shlex.split(options)
+    except ValueError as error:
+        raise ValueError(f"must be options as a shell reads them: {error}") from None
+    return options
+
+
 Text = Annotated[str, Field(min_length=1)]
+Extra = Annotated[Text, AfterValidator(_split)]
+GpuModel = Annotated[
+    str, matching(r"[A-Za-z0-9_.]+", "letters, digits, _ and . (for another, give its nodes' feature as constraint)")
+]
 
 
 class Site(Settings):
@@ -32,10 +45,11 @@ class Site(Settings):
 
     slurm_account: Text | None = None
     slurm_partition: Text | None = None
-    gpu_model: Text | None = None  # as in the GRES of `sinfo -o %G`
+    gpu_model: GpuModel | None = None  # as in the GRES of `sinfo -o %G`
     constraint: Text | None = None
     qos: Text | None = None
-    slurm_extra: Text | None = None  # more options of sbatch
+    cpus_per_task: PositiveInt | None = None
+    slurm_extra: Extra | None = None  # more options of sbatch
     runtime: Annotated[int, Field(ge=ATTEMPTS)] = 240  # minutes, of the last attempt
     mem_mb: PositiveInt = 8000
     checkpoint_seconds: PositiveInt = 30  # what a job that is killed may lose
@@ -55,6 +69,7 @@ class Site(Settings):
             "--gpus": f"{self.gpu_model}:1" if self.gpu_model else "1",
             "--time": str(self.runtime),
             "--mem": str(self.mem_mb),
+            "--cpus-per-task": str(self.cpus_per_task or 1),
         }
         given = [f"{option}={value}" for option, value in named.items() if value]
         return [*given, *shlex.split(self.slurm_extra or "")]
@@ -71,8 +86,11 @@ def load_site(path: Path = SITE) -> Site:
         raise UserError(explain(error, [(path, content)], content)) from None
 
 
-def check_site(site: Site) -> None:
-    """Ask SLURM whether it would take a job; raises UserError with its answer where it would not."""
+def check_site(site: Site, warn: Callable[[str], None]) -> None:
+    """Ask SLURM whether it would take a job; raises UserError with its answer where it would not.
+
+    It says the same of a GPU that does not exist and of one whose nodes are all away for now; the latter is a warning.
+    """
     command = ["sbatch", "--test-only", *site.options(), "--wrap=true"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True)
@@ -80,12 +98,48 @@ def check_site(site: Site) -> None:
         raise UserError(
             "sbatch: no such command. Start snakemake --profile slurm on a login node of a SLURM cluster."
         ) from None
-    if answer.returncode:
-        reason = " ".join(answer.stderr.replace("sbatch: ", "").split()) or "no reason given"
+    reason = " ".join(answer.stderr.replace("sbatch: ", "").split())
+    asked = f"{SITE}: SLURM was asked for a training job with {shlex.join(command[2:-1])}"
+    if answer.returncode and "nable to contact" in reason:
+        raise UserError(f"SLURM does not answer: {reason}. Try again later; sinfo tells when it is back.")
+    if answer.returncode and "node configuration is not available" in reason and _has_gpu(site):
+        warn(f"{asked}, and has no node for it now: {reason}. The jobs will wait.")
+    elif answer.returncode:
         raise UserError(
-            f"{SITE}: SLURM would not take a training job: {reason}. It was asked with: {shlex.join(command[2:-1])}. "
-            f"Set account, partition, GPU model and the like in that file; docs/slurm.md has examples."
+            f"{asked}, and would not take it: {reason}. Set account, partition, GPU model and the like in that file; "
+            f"docs/slurm.md has examples."
         )
+    limit = _minutes(_sinfo("%l", site)[0])
+    if limit is not None and site.runtime > limit:
+        raise UserError(
+            f"{SITE}: runtime = {site.runtime}: the partition allows {limit} minutes, so a job that asks for more would "
+            f"wait for ever. Set runtime: {limit} in that file; what a job has not done by then, its next attempt goes on with."
+        )
+
+
+def _sinfo(field: str, site: Site) -> list[str]:
+    """A field of each line of sinfo on the site's partition, or on the default one."""
+    lines = subprocess.run(
+        ["sinfo", "--noheader", f"--format=%P {field}"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    rows = [line.split(maxsplit=1) for line in lines]
+    partitions = site.slurm_partition.split(",") if site.slurm_partition else [n for n, _ in rows if n.endswith("*")]
+    return [value for name, value in rows if name in partitions or name.rstrip("*") in partitions] or [""]
+
+
+def _has_gpu(site: Site) -> bool:
+    """Whether any node of the partition, be it up or not, has such a GPU."""
+    return any(f"gpu:{site.gpu_model or ''}" in gres for gres in _sinfo("%G", site))
+
+
+def _minutes(limit: str) -> int | None:
+    """The minutes in a time as sinfo writes it, [days-][hours:]minutes:seconds; None where there is no limit."""
+    days, _, clock = limit.rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdigit() for part in parts):
+        return None
+    hours, minutes, _ = [0, 0, 0, *map(int, parts)][-3:]
+    return 1440 * int(days or 0) + 60 * hours + minutes
 
 
 def watch_queue(tell: Callable[[str], None]) -> None:

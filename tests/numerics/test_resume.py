@@ -175,3 +175,10 @@ def test_a_run_that_another_process_trains_is_waited_for(project: Project) -> No
         assert second.poll() is None
     assert second.wait(60) == 0
     assert project.checksums().keys() == {run.id}
+
+
+def test_training_goes_on_where_nobody_reads_what_it_says(project: Project) -> None:
+    run = project.plan().net("teacher/1")
+    command = f"{sys.executable} {REPOSITORY}/scripts/train.py {run.folder} 2>&1 | true"
+    assert subprocess.run(["bash", "-o", "pipefail", "-c", command]).returncode == 0
+    assert project.checksums().keys() == {run.id}

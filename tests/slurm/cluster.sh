@@ -10,6 +10,7 @@ trap 'echo "$0: failed in line $LINENO: $BASH_COMMAND" >&2' ERR
 folder=${SLURM_TEST_FOLDER:-/tmp/fspkd-slurm}
 host=$(hostname -s)
 socket=$folder/mysql/socket
+links=(slurm.conf gres.conf cgroup.conf slurmdbd.conf)
 export MYSQL_UNIX_PORT=$socket  # else slurmdbd insists on the system's MariaDB
 
 wait_for() {  # seconds, command...
@@ -34,6 +35,9 @@ stop() {
             kill "$(cat "$folder/run/$daemon.pid")"
             wait_for 30 not_running "$daemon"
         fi
+    done
+    for file in "${links[@]}"; do
+        [ ! -L "/etc/slurm/$file" ] || rm "/etc/slurm/$file"
     done
 }
 
@@ -105,16 +109,21 @@ DefMemPerCPU=1000
 NodeName=$host CPUs=$cpus RealMemory=$memory Gres=gpu:pretended:2
 PartitionName=normal Nodes=$host Default=YES MaxTime=1-00:00:00 DefaultTime=10 PriorityTier=10
 PartitionName=preemptible Nodes=$host MaxTime=1-00:00:00 DefaultTime=10 PriorityTier=1 PreemptMode=REQUEUE GraceTime=5
+PartitionName=cancelling Nodes=$host MaxTime=1-00:00:00 DefaultTime=10 PriorityTier=1 PreemptMode=CANCEL GraceTime=5
 END
     mkdir -p /etc/slurm
-    for file in slurm.conf gres.conf cgroup.conf slurmdbd.conf; do
+    for file in "${links[@]}"; do
+        if [ -e "/etc/slurm/$file" ] && [ ! -L "/etc/slurm/$file" ]; then
+            echo "/etc/slurm/$file: this machine belongs to a cluster, which is left alone" >&2
+            exit 1
+        fi
         ln -sfn "$folder/$file" "/etc/slurm/$file"
     done
 }
 
 start() {
     mkdir -p "$folder"/{run,log,state,spool,mysql} /run/munge
-    if ! running munged; then
+    if ! munge -n >/dev/null 2>&1; then
         [ -s /etc/munge/munge.key ] || head -c 1024 /dev/urandom >/etc/munge/munge.key
         chown -R munge:munge /etc/munge /run/munge /var/log/munge /var/lib/munge
         chmod 400 /etc/munge/munge.key

@@ -13,6 +13,7 @@ rule pack_data:
         "data/{data_set}.npz",
     log:
         "results/logs/pack_data-{data_set}.log",
+    retries: 0  # runs where snakemake does
     conda:
         ENVIRONMENT
     message:

@@ -23,6 +23,7 @@ rule table:
         latex="{results}/{table}.tex",
     log:
         "{results}/logs/{table}.log",
+    retries: 0  # runs where snakemake does
     conda:
         ENVIRONMENT
     params:
@@ -50,6 +51,7 @@ rule figure:
         svg="{results}/{figure}.svg",
     log:
         "{results}/logs/{figure}.log",
+    retries: 0  # runs where snakemake does
     conda:
         ENVIRONMENT
     params:

@@ -5,8 +5,11 @@ SITE.resources() are the resources of a rule that needs a GPU; elsewhere than on
 """
 
 import threading
+from collections import defaultdict
 
 from fspkd.slurm import check_site, load_site, watch_queue
+
+LOOKS_UNTIL_LOST = 3
 
 try:
     SITE = load_site()
@@ -16,24 +19,33 @@ except UserError as error:
 
 def mend_executor():
     """
-    Correct three habits of the SLURM executor, version 2.8.
+    Correct some habits of the SLURM executor, version 2.8.
 
     It looks for ended jobs 40 s after its start and ever more seldom while none ends, in the end every three minutes; so
     it would learn of the end of an hour's job minutes late. Here it looks every --seconds-between-status-checks. It
-    waits for ever for a cancelled job, since sacct adds who cancelled it: "CANCELLED by 1000". And its search for an
-    account fails with a message on options of sacct; without one SLURM takes the user's default.
+    waits for ever for a cancelled job, since sacct adds who cancelled it ("CANCELLED by 1000"); for a preempted job or
+    one of a failed node where SLURM does not queue it again; and for all jobs once sacct has not answered. Its search
+    for an account fails with a message on options of sacct; without one SLURM takes the user's default.
     """
     import snakemake_executor_plugin_slurm as plugin
 
     query = plugin.query_job_status
+    looks = defaultdict(int)  # in which a job was seen in a state that SLURM may leave
 
-    async def first_words(command, logger):
+    async def settled(command, logger):
         states, duration = await query(command, logger)
-        if states is not None:
-            states = {job: state.split()[0] for job, state in states.items()}
+        if states is None:
+            return {}, 0.0  # a job of which nothing is known is looked for again
+        for job, state in states.items():
+            states[job] = state.split()[0]
+            looks[job] = (
+                looks[job] + 1 if states[job] in ("PREEMPTED", "NODE_FAIL") else 0
+            )
+            if looks[job] > LOOKS_UNTIL_LOST:
+                states[job] = "CANCELLED"
         return states, duration
 
-    plugin.query_job_status = first_words
+    plugin.query_job_status = settled
     plugin.get_account = lambda logger: None
     plugin.common_settings.init_seconds_before_status_checks = 0
     plugin.Executor.next_seconds_between_status_checks = property(
@@ -48,7 +60,7 @@ mend_executor()  # the executor starts after the rules are read, and before onst
 onstart:
     if workflow.executor_plugin.name == "slurm":
         try:
-            check_site(SITE)
+            check_site(SITE, logger.warning)
         except UserError as error:
             raise WorkflowError(str(error))
         threading.Thread(

@@ -1,10 +1,14 @@
 """The device that a process trains on."""
 
 import os
+from pathlib import Path
 
 import torch
 
 from fspkd.errors import UserError
+from fspkd.train.progress import tell
+
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def choose(name: str | None, threads: int) -> torch.device:
@@ -14,11 +18,13 @@ def choose(name: str | None, threads: int) -> torch.device:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the same bits also on several streams
     torch.set_num_threads(threads)
+    # A GPU that SLURM gave this job is not left idle for want of a driver that PyTorch can use.
+    wanted = torch.cuda.is_available() or ("SLURM_JOB_GPUS" in os.environ and NVIDIA_DRIVER.exists())
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(name or ("cuda" if wanted else "cpu"))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device = {name!r}: cannot be used here: {str(error).splitlines()[0]}.") from None
+        raise UserError(f"--device = {name or 'cuda'!r}: cannot be used here: {str(error).splitlines()[0]}.") from None
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"--device = {name!r}: must be cpu, cuda or cuda:N.")
     if device.index is not None and device.type == "cuda":
@@ -38,7 +44,7 @@ def usable_precision(asked: str, device: torch.device) -> torch.dtype:
     else:
         has_bfloat16 = torch.cpu._is_avx512_bf16_supported()
     if not has_bfloat16:
-        print("the preset asks for bfloat16, which this processor lacks: it computes in float32", flush=True)
+        tell("the preset asks for bfloat16, which this processor lacks: it computes in float32")
     return torch.bfloat16 if has_bfloat16 else torch.float32
 
 

@@ -16,8 +16,10 @@ from fspkd.plan import Run
 from fspkd.train.batches import Images
 from fspkd.train.device import new_stream
 from fspkd.train.member import Member, is_complete
-from fspkd.train.progress import Progress
+from fspkd.train.progress import Progress, tell
 from fspkd.train.step import Step
+
+SECONDS_BETWEEN_TRIES = 2.0
 
 
 def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float) -> None:
@@ -50,11 +52,11 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float) 
 
 def _claim(run: Run, locks: ExitStack, stopped: list[int]) -> bool:
     """Lock a run's folder, as soon as no other process trains that run, and say whether it is still to be trained."""
+    locks.callback(_lock(run, stopped).release)
     specification = yaml.safe_dump(run.spec.model_dump(mode="json"), sort_keys=False)
     write_atomically(run.folder / "run.yaml", specification.encode())
-    locks.callback(_lock(run, stopped).release)
     if is_complete(run):
-        print(f"{run.folder}: complete, nothing to do", flush=True)
+        tell(f"{run.folder}: complete, nothing to do")
         return False
     (run.folder / "manifest.json").unlink(missing_ok=True)  # of other inputs, or of outputs that are gone
     for left_over in run.folder.glob(".*.tmp"):  # by a process that was killed while it wrote
@@ -63,17 +65,27 @@ def _claim(run: Run, locks: ExitStack, stopped: list[int]) -> bool:
 
 
 def _lock(run: Run, stopped: list[int]) -> FileLock:
-    """The lock of a run's folder, acquired. Another process may hold it: a cluster's job that outlived its snakemake."""
-    lock = FileLock(run.folder / "lock")
+    """The lock of a run's folder, acquired. Another process may hold it: a cluster's job that outlived its snakemake.
+
+    Raises UserError where the folder cannot be locked; a marker file instead would outlive a process that is killed.
+    """
+    lock = FileLock(run.folder / "lock", fallback_to_soft=False)
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        print(f"{run.folder}: another process is training this run: waiting for its end", flush=True)
-    while not lock.is_locked:
-        if stopped:
-            raise SystemExit(128 + stopped[0])
+        run.folder.mkdir(parents=True, exist_ok=True)
         with suppress(Timeout):
-            lock.acquire(timeout=1)
+            lock.acquire(blocking=False)
+        if not lock.is_locked:
+            tell(f"{run.folder}: another process is training this run: waiting for its end")
+        while not lock.is_locked:
+            if stopped:
+                raise SystemExit(128 + stopped[0])
+            with suppress(Timeout):
+                lock.acquire(timeout=SECONDS_BETWEEN_TRIES, poll_interval=SECONDS_BETWEEN_TRIES)
+    except (OSError, NotImplementedError) as error:
+        raise UserError(
+            f"{run.folder}: cannot be locked: {error}. Results must lie on a file system whose locks (flock) work on all "
+            f"nodes, and in a folder that can be written; then run the same command again."
+        ) from None
     return lock
 
 
@@ -124,7 +136,7 @@ class Loop:
                     saved = time.monotonic()
                 if stop:
                     for member in self.members:
-                        print(f"{member.run.id}: signal {stop}, saved at iteration {member.done}", flush=True)
+                        tell(f"{member.run.id}: signal {stop}, saved at iteration {member.done}")
                     raise SystemExit(128 + stop)
                 self._retire()
         finally:
@@ -149,7 +161,7 @@ class Loop:
                     loss, accuracy = member.record(values)
                     self.shows[member].update(member.done, loss, accuracy)
                 except UserError as failure:
-                    print(f"{failure} The other runs of this job go on.", flush=True)
+                    tell(f"{failure} The other runs of this job go on.")
                     self.failures.append(str(failure))
                     failed.append(member)
         for member in failed:

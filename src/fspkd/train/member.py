@@ -24,6 +24,7 @@ from fspkd.train.batches import Images
 from fspkd.train.capture import Captured
 from fspkd.train.device import description, usable_precision
 from fspkd.train.metrics import MetricsFile
+from fspkd.train.progress import tell
 from fspkd.train.schedule import learning_rate, next_milestone
 from fspkd.train.sgd import Sgd
 
@@ -205,20 +206,20 @@ class Member:
         advice = f"Delete the folder {self.run.folder} to train that net from its start."
         saved = checkpoint.load(self.checkpoint_path, self.run.id, advice)
         if saved["inputs_sha256"] != self.inputs_sha256:
-            print(f"{self.run.id}: its checkpoint was made from other images or weights, so it starts anew", flush=True)
+            tell(f"{self.run.id}: its checkpoint was made from other images or weights, so it starts anew")
             return 0
         if saved["attempts"][-1]["package_sha256"] != package_sha256:
             if saved["iteration"] == self.run.iterations:
-                print(f"{self.run.id}: the code has changed since it was trained, so it starts anew", flush=True)
+                tell(f"{self.run.id}: the code has changed since it was trained, so it starts anew")
                 return 0
-            print(f"{self.run.id}: the code has changed since its checkpoint; the manifest tells", flush=True)
+            tell(f"{self.run.id}: the code has changed since its checkpoint; the manifest tells")
         self.net.load_state_dict(saved["net"])
         self.objective.load_state_dict(saved["objective"])
         for buffer, value in zip(self.optimizer.momentum, saved["momentum"], strict=True):
             buffer.copy_(value)
         self.done, self.seconds = saved["iteration"], saved["seconds"]
         self.attempts = saved["attempts"]
-        print(f"{self.run.id}: goes on from its checkpoint at iteration {self.done}", flush=True)
+        tell(f"{self.run.id}: goes on from its checkpoint at iteration {self.done}")
         return saved["metrics_bytes"]
 
     def finish(self) -> None:

@@ -1,11 +1,21 @@
 """Progress of a run: a bar on a terminal, a line now and then in a log file."""
 
+import os
 import sys
 import time
+from pathlib import Path
 
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 30.0
+
+
+def tell(text: str) -> None:
+    """Print a line at once. Training goes on where nobody reads it: a cluster may end what writes the log first."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
 
 
 class Progress:
@@ -29,9 +39,7 @@ class Progress:
             self.last_line = time.monotonic()
             speed = (done - self.first) / (self.last_line - self.started)
             left = (self.total - done) / speed if speed else float("nan")
-            print(
-                f"{self.name}: {done}/{self.total} iterations, {state}, {speed:.3g} it/s, {left:.0f} s left", flush=True
-            )
+            tell(f"{self.name}: {done}/{self.total} iterations, {state}, {speed:.3g} it/s, {left:.0f} s left")
 
     def close(self) -> None:
         if self.bar is not None:
