@@ -36,7 +36,7 @@ def overheads(log: Path) -> pd.DataFrame:
         line = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
         start, end = map(datetime.fromisoformat, line.split("|"))
         run = Path(scripts[job])
-        script = pd.read_csv(run.parent.parent / "logs" / f"{run.name}.tsv", sep="\t")["s"].iloc[-1]
+        script = pd.read_csv(run.parents[2] / "logs" / f"{run.name}.tsv", sep="\t")["s"].iloc[-1]
         whole = (noticed[job] - begun[job]).total_seconds()
         queued, ran = (start - begun[job]).total_seconds(), (end - start).total_seconds()
         rows.append((run.name, queued, ran, script, whole, whole - script))

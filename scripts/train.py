@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train a run, or several side by side: python scripts/train.py results/quickstart/runs/teacher-1-0123456789
+"""Train a run, or several side by side: python scripts/train.py results/quickstart/runs/teachers/teacher-1-0123456789
 
 Goes on from checkpoints where there are any. The runs of a table: snakemake -n results/quickstart/table1.csv
 """
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--checkpoint-seconds", type=float, default=30, help="between checkpoints (default: 30)")
     args = parser.parse_args()
-    results = {folder.parent.parent for folder in args.folders}
+    results = {folder.parents[2] for folder in args.folders}
     if len(results) > 1:
         raise UserError(f"{', '.join(map(str, args.folders))}: are runs of several presets. Train them one by one.")
     plan = plan_for(results.pop())  # before torch, so that a mistake is told at once

@@ -164,8 +164,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed_digits: Path
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     torch.set_num_threads(1)
-    (tmp_path / "data").mkdir()
-    shutil.copy(packed_digits, tmp_path / "data")
+    (tmp_path / "data" / "digits").mkdir(parents=True)
+    shutil.copy(packed_digits, tmp_path / "data" / "digits")
     return Project(tmp_path)
 
 

@@ -48,6 +48,17 @@ def draw_figure(plan: Plan, name: str) -> plt.Figure:
     return drawing
 
 
+def curves(plan: Plan, name: str) -> pd.DataFrame:
+    """The numbers behind a figure where the nets were tested: an iteration a row, two columns a curve."""
+    columns = {}
+    for label, reference in plan.preset.figures[name].curves.items():
+        tested = read_curve(plan.net(reference).folder / "metrics.csv").dropna(subset="test_accuracy")
+        tested = tested.set_index("iteration")
+        columns[f"{label}: training loss"] = tested["smoothed_loss"]
+        columns[f"{label}: test accuracy"] = tested["test_accuracy"]
+    return pd.DataFrame(columns).sort_index().reset_index()
+
+
 def write_figure(drawing: plt.Figure, png: Path) -> None:
     """Write a figure as PNG, and beside it as SVG; the same data gives the same bytes."""
     plt.rcParams["svg.hashsalt"] = "fspkd"

@@ -58,7 +58,7 @@ def _send(folders: list[Path], tracker: "Tracker | None", training: bool) -> "Tr
 
     def send() -> None:
         nonlocal tracker
-        tracker = tracker or Tracker(plan_for(folders[0].parent.parent))
+        tracker = tracker or Tracker(plan_for(folders[0].parents[2]))
         for folder in folders:
             tracker.send_run(tracker.plan.run(folder.name), training)
 

@@ -16,6 +16,7 @@ from fspkd.errors import UserError
 from fspkd.presets import load_preset
 
 CONFIG = Path("config")
+PHASES = ("teachers", "stage1", "students")
 LOCATION_VARIABLE = "FSPKD_DATA_{name}"
 
 
@@ -40,7 +41,8 @@ class DataSet:
 
     @property
     def path(self) -> Path:
-        return Path("data") / f"{self.id}.npz"
+        name, hash_of_it = self.id.rsplit("-", 1)
+        return Path("data") / name / f"{hash_of_it}.npz"
 
 
 class RunSpec(Settings):
@@ -83,6 +85,16 @@ class Run:
     @property
     def iterations(self) -> int:
         return self.spec.schedule[-1].until
+
+    @property
+    def phase(self) -> str:
+        """One of PHASES: training that learns from no other net, a first stage, or what learns from either."""
+        return self.folder.parent.name
+
+    @property
+    def results(self) -> Path:
+        """The folder of results of its preset."""
+        return self.folder.parents[2]
 
     @property
     def depth(self) -> int:
@@ -133,6 +145,10 @@ class Plan:
             for layer in layers.values()
             for first in range(0, len(layer), members)
         ]
+
+    def phase(self, name: str) -> list[Run]:
+        """The runs of a phase."""
+        return [run for run in self.runs.values() if run.phase == name]
 
     def reference(self, name: str) -> Path:
         """The file with the published numbers of a table or a time comparison."""
@@ -192,7 +208,8 @@ class Plan:
         )
         # The names of the teacher and the schedule are the preset's; what they stand for is in the other keys.
         identity = spec.model_dump(mode="json", exclude={"method": {"teacher", "schedule"}})
-        folder = Path(preset.results) / "runs" / f"{stream}-{digest(identity)}"
+        phase = "stage1" if stage == 1 else "students" if teacher or (start and start.stage == 1) else "teachers"
+        folder = Path(preset.results) / "runs" / phase / f"{stream}-{digest(identity)}"
         run = Run(spec, folder, row_name, number, stage, data, start, teacher)
         return self.runs.setdefault(run.id, run)
 

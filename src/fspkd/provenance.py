@@ -5,10 +5,20 @@ import os
 import platform
 import socket
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
+# What decides the outcome of every training; the rest reads, checks, saves, shows or draws.
+ENGINE = (
+    "augment.py",
+    "distill/objective.py",
+    "evaluate.py",
+    "models/*.py",
+    "streams.py",
+    *(f"train/{name}.py" for name in ("batches", "capture", "device", "member", "schedule", "sgd", "step")),
+)
 RECORDED = ("numpy", "torch", "torchvision", "scikit-learn", "pillow")
 
 
@@ -21,19 +31,24 @@ def git_commit() -> str | None:
         return None
 
 
-def package_sha256() -> str:
-    """A checksum of the package's own source files."""
+def code_sha256(method: str) -> dict[str, str]:
+    """Checksums of the code that decides what a training gives: the engine's, and that of the method's loss."""
+    return {"engine": _files_sha256(ENGINE), "method": _files_sha256([f"distill/{method}.py"])}
+
+
+def _files_sha256(names: Iterable[str]) -> str:
     total = hashlib.sha256()
-    for file in sorted(PACKAGE.rglob("*.py")):
-        total.update(f"{file.relative_to(PACKAGE)}\n".encode() + file.read_bytes())
+    for name in names:
+        for file in sorted(PACKAGE.glob(name)):
+            total.update(f"{file.relative_to(PACKAGE)}\n".encode() + file.read_bytes())
     return total.hexdigest()
 
 
-def provenance() -> dict[str, object]:
-    """The code and the machine of the process that asks."""
+def provenance(method: str) -> dict[str, object]:
+    """The code and the machine of the process that asks, which trains by a method."""
     return {
         "git_commit": git_commit(),
-        "package_sha256": package_sha256(),
+        "code_sha256": code_sha256(method),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in RECORDED}},
         "host": socket.gethostname(),
         "job_id": os.environ.get("SLURM_JOB_ID"),

@@ -62,19 +62,26 @@ def read_reference(path: Path) -> pd.DataFrame:
 
 def different_code(plan: Plan, name: str) -> str | None:
     """A warning where the nets of a table were not all trained by the same code, or None."""
-    versions: dict[str, list[str]] = {}
+    versions: dict[str, dict[str, list[str]]] = {}  # of the engine and of each loss
     for row in plan.preset.tables[name].rows.values():
         for run in plan.row_runs(row):
             for attempt in read_manifest(run)["attempts"]:
-                versions.setdefault(attempt["package_sha256"][:10], []).append(run.id)
-    if len(versions) == 1:
+                code, method = attempt["code_sha256"], run.spec.method.method
+                for part, version in (("engine", code["engine"]), (method, code["method"])):
+                    versions.setdefault(part, {}).setdefault(version[:10], []).append(run.id)
+    parts = [
+        f"{part} {version}: {', '.join(dict.fromkeys(runs))}"
+        for part, found in versions.items()
+        if len(found) > 1
+        for version, runs in found.items()
+    ]
+    if not parts:
         return None
-    parts = "; ".join(f"{code}: {', '.join(dict.fromkeys(runs))}" for code, runs in versions.items())
-    return f"warning: these nets were trained by different versions of the code ({parts})"
+    return f"warning: these nets were trained by different versions of the code ({'; '.join(parts)})"
 
 
 def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
-    """Write a table as CSV, and beside it as Markdown and LaTeX with cells 'ours (published)'."""
+    """Write a table as CSV, and beside it as Markdown and LaTeX with cells 'ours (published)', and ours alone as JSON."""
     write_atomically(csv, frame.to_csv(index=False, float_format="%.2f").encode())
     shown = pd.DataFrame({"": frame["row"]})
     for column in (c for c in frame.columns[1:] if not c.endswith(PUBLISHED)):
@@ -85,6 +92,10 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
         )
         heading = column.replace("net", "net ") if column.startswith("net") else column
         shown[heading] = [f"{ours} ({theirs})" for ours, theirs in pairs]
+    numbers = frame.set_index("row").filter(regex="^(net|average|ensemble)(?!.*_published)").round(2)
+    write_atomically(
+        csv.with_suffix(".json"), (numbers.to_json(orient="index", force_ascii=False, indent=1) + "\n").encode()
+    )
     note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}; in brackets the published value)."
     markdown = f"{note}\n\n{shown.to_markdown(index=False)}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())

@@ -92,7 +92,9 @@ class Tracker:
             if self.client.get_run(tracked).info.status == "FINISHED":
                 return
             self._send_parameters(tracked, run.spec.model_dump(mode="json"))
-            self._send_facts(tracked, {**manifest, **manifest["attempts"][-1]} if manifest else provenance())
+            self._send_facts(
+                tracked, {**manifest, **manifest["attempts"][-1]} if manifest else provenance(run.spec.method.method)
+            )
             self._send_points(tracked, read_complete_rows(metrics))
             if manifest:
                 for file in ("run.yaml", "manifest.json", "metrics.csv"):
@@ -221,7 +223,7 @@ class Tracker:
     def _send_facts(self, tracked: str, facts: dict[str, object]) -> None:
         from mlflow.entities import RunTag
 
-        names = ("git_commit", "host", "job_id", "gpu", "device", "weights_sha256", "package_sha256")
+        names = ("git_commit", "host", "job_id", "gpu", "device", "weights_sha256")
         tags = [RunTag(name, str(facts[name])) for name in names if facts.get(name) is not None]
         self.client.log_batch(tracked, tags=tags)
 

@@ -107,9 +107,9 @@ def test_finished_checkpoint_of_other_code_or_images_is_not_used(
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     (run.folder / "manifest.json").unlink()
-    other = {**member.provenance(), "package_sha256": "other code"}
+    other = {**member.provenance("cross_entropy"), "code_sha256": {"engine": "other", "method": "code"}}
     with monkeypatch.context() as patch:
-        patch.setattr(member, "provenance", lambda: other)
+        patch.setattr(member, "provenance", lambda method: other)
         project.train("teacher/1")
     assert [attempt["from_iteration"] for attempt in read_manifest(run)["attempts"]] == [0]
     (run.folder / "manifest.json").unlink()

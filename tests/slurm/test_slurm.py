@@ -150,8 +150,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, packed_digits: Path) -
     folder = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        (folder / "data").mkdir()
-        shutil.copy(packed_digits, folder / "data")
+        (folder / "data" / "digits").mkdir(parents=True)
+        shutil.copy(packed_digits, folder / "data" / "digits")
         torch.set_num_threads(1)
         project = Project(folder)
         one_long_net(project)

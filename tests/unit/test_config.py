@@ -166,7 +166,7 @@ def test_two_presets_that_write_to_one_folder_are_refused(project: Project) -> N
 def test_command_reports_one_paragraph_without_a_traceback(project: Project) -> None:
     project.set("seed", -1)
     shutil.copytree(REPOSITORY / "scripts", project.folder / "scripts")
-    command = [sys.executable, "scripts/train.py", "results/tiny/runs/teacher-1-0000000000"]
+    command = [sys.executable, "scripts/train.py", "results/tiny/runs/teachers/teacher-1-0000000000"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.startswith("error: config/tiny.yaml: seed = -1:")

@@ -18,7 +18,7 @@ def pretend(project: Project) -> None:
     """Folders of finished runs with known predictions: each net of a row is wrong about another image."""
     for run in project.plan().runs.values():
         run.folder.mkdir(parents=True)
-        manifest = {"iterations": run.iterations, "attempts": [{"package_sha256": "0"}]}
+        manifest = {"iterations": run.iterations, "attempts": [{"code_sha256": {"engine": "0", "method": "0"}}]}
         (run.folder / "manifest.json").write_text(json.dumps(manifest))
         if run.stage == 2:
             logits = 2.0 * torch.nn.functional.one_hot(LABELS, 3).float()
@@ -87,9 +87,9 @@ def test_nets_of_different_code_are_told(project: Project) -> None:
     pretend(project)
     assert tables.different_code(project.plan(), "table1") is None
     run = project.plan().net("student/2")
-    manifest = {"iterations": 8, "attempts": [{"package_sha256": "1"}]}
+    manifest = {"iterations": 8, "attempts": [{"code_sha256": {"engine": "1", "method": "0"}}]}
     (run.folder / "manifest.json").write_text(json.dumps(manifest))
-    assert f"1: {run.id}" in tables.different_code(project.plan(), "table1")
+    assert f"engine 1: {run.id}" in tables.different_code(project.plan(), "table1")
 
 
 def test_damaged_predictions_and_manifest_are_named(project: Project) -> None:

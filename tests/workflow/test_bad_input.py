@@ -87,7 +87,7 @@ def loss_that_becomes_nan(project: Project) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (corrupted_packed_file, r"error: data/digits-\w+.npz: this packed data set is damaged. Delete it"),
+        (corrupted_packed_file, r"error: data/digits/\w+.npz: this packed data set is damaged. Delete it"),
         (
             checkpoint_of_another_run,
             r"checkpoint.pt: belongs to another run: .*'teacher-2-0000000000'.* Delete the folder",
@@ -108,9 +108,11 @@ def test_bad_trainings(workflow: Project, damage: Damage, message: str) -> None:
 
 def test_bad_commands(workflow: Project) -> None:
     assert "'no-such-run': preset 'tiny' has no such run" in fails(
-        workflow, "scripts/train.py", "results/tiny/runs/no-such-run"
+        workflow, "scripts/train.py", "results/tiny/runs/teachers/no-such-run"
     )
-    assert "are runs of several presets" in fails(workflow, "scripts/train.py", "results/a/runs/x", "results/b/runs/y")
+    assert "are runs of several presets" in fails(
+        workflow, "scripts/train.py", "results/a/runs/teachers/x", "results/b/runs/teachers/y"
+    )
     run = workflow.plan().net("teacher/1")
     assert "--device = 'toaster'" in fails(workflow, "scripts/train.py", str(run.folder), "--device", "toaster")
     result = workflow.run("snakemake", "-n", "--config", "members=0")
@@ -120,5 +122,5 @@ def test_bad_commands(workflow: Project) -> None:
 
 def test_schedule_that_goes_backwards(workflow: Project) -> None:
     workflow.set("schedules.long", [{"until": 20, "rate": 0.1}, {"until": 10, "rate": 0.01}])
-    message = fails(workflow, "scripts/train.py", "results/tiny/runs/teacher-1-0000000000")
+    message = fails(workflow, "scripts/train.py", "results/tiny/runs/teachers/teacher-1-0000000000")
     assert "config/tiny.yaml: schedules.long: goes backwards: 'until' must rise, and is [20, 10]" in message

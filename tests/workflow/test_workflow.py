@@ -14,7 +14,7 @@ from conftest import REPOSITORY, Project
 from mlflow import MlflowClient
 
 RESULTS = ("results/tiny/table1.csv", "results/tiny/figure3.png", "results/tiny/timing.csv")
-MADE = re.compile(r"^train results/\S*?runs/(\S+)-[0-9a-f]{10}: (\d+) iterations", re.MULTILINE)
+MADE = re.compile(r"^train results/\S*?runs/\w+/(\S+)-[0-9a-f]{10}: (\d+) iterations", re.MULTILINE)
 
 
 def planned(text: str) -> list[tuple[str, int]]:

@@ -9,7 +9,8 @@ import re
 from snakemake.exceptions import WorkflowError
 
 from fspkd.errors import UserError
-from fspkd.plan import load_plans
+from fspkd.plan import PHASES, load_plans
+from fspkd.provenance import PACKAGE
 
 ENVIRONMENT = "../../environment.yml"
 MEMBERS = config.get("members", 1)  # nets that a training job trains side by side
@@ -36,6 +37,13 @@ wildcard_constraints:
     table=names("tables"),
     figure=names("figures"),
     timing=names("timings"),
+
+
+def run_outputs(run):
+    """What a run leaves behind."""
+    files = ["weights.pt", "metrics.csv", "manifest.json"]
+    files += ["predictions.npz"] if run.stage == 2 else []
+    return [f"{run.folder}/{file}" for file in files]
 
 
 def outputs(plan):

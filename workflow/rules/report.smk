@@ -3,13 +3,14 @@ Tables, figures and time comparisons.
 
 Needs:  metrics, manifests and test predictions of the nets that they show; the published numbers; for a time comparison
         the packed data and the teachers' weights
-Makes:  <results>/<table>.csv, .md, .tex; <results>/<figure>.png, .svg; <results>/<timing>.csv
+Makes:  <results>/<table>.csv, .md, .tex, .json; <results>/<figure>.png, .svg, .csv; <results>/<timing>.csv
 """
 
 
 rule table:
     input:
         script="scripts/make_table.py",
+        code=PACKAGE / "tables.py",
         predictions=lambda wildcards: [
             f"{run.folder}/predictions.npz" for run in result_runs(wildcards)
         ],
@@ -21,6 +22,7 @@ rule table:
         csv="{results}/{table}.csv",
         markdown="{results}/{table}.md",
         latex="{results}/{table}.tex",
+        metrics="{results}/{table}.json",
     log:
         "{results}/logs/{table}.log",
     retries: 0  # runs where snakemake does
@@ -40,6 +42,7 @@ rule table:
 rule figure:
     input:
         script="scripts/make_figure.py",
+        code=PACKAGE / "figures.py",
         metrics=lambda wildcards: [
             f"{run.folder}/metrics.csv" for run in result_runs(wildcards)
         ],
@@ -49,6 +52,7 @@ rule figure:
     output:
         png="{results}/{figure}.png",
         svg="{results}/{figure}.svg",
+        curves="{results}/{figure}.csv",
     log:
         "{results}/logs/{figure}.log",
     retries: 0  # runs where snakemake does

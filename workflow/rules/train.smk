@@ -2,7 +2,7 @@
 Trains nets, each through one stage; a job trains up to MEMBERS of them side by side on one device.
 
 Needs:  the packed data; the weights of the nets that they start from, and of their teachers
-Makes:  <results>/runs/<run>/: weights.pt, metrics.csv, manifest.json, predictions.npz of a last stage
+Makes:  <results>/runs/<phase>/<run>/: weights.pt, metrics.csv, manifest.json, predictions.npz of a last stage
 
 The checkpoint beside them is no output of the rule, so that a job that was killed goes on where it was. The rules are
 made from the plan, since one job's outputs lie in folders with nothing in common. Outputs are updated, not removed: the
@@ -19,17 +19,6 @@ def training_inputs(runs):
         "data": ancient(str(data.path)) if data.settings.sha256 else str(data.path),
         "weights": list(dict.fromkeys(f"{run.folder}/weights.pt" for run in needed)),
     }
-
-
-def training_outputs(runs):
-    """What runs leave behind."""
-    files = [
-        f"{run.folder}/{file}"
-        for run in runs
-        for file in ("weights.pt", "metrics.csv", "manifest.json")
-    ]
-    files += [f"{run.folder}/predictions.npz" for run in runs if run.stage == 2]
-    return [update(file) for file in files]
 
 
 def training_message(runs):
@@ -49,7 +38,7 @@ for plan in PLANS.values():
                 **training_inputs(runs),
                 script=ancient("scripts/train.py"),
             output:
-                training_outputs(runs),
+                [update(file) for run in runs for file in run_outputs(run)],
             log:
                 f"{plan.preset.results}/logs/{runs[0].id}.log",
             benchmark:
@@ -68,3 +57,26 @@ for plan in PLANS.values():
             shell:
                 "python {input.script:q} {params.folders:q} --threads {threads} --checkpoint-seconds {resources.checkpoint_seconds} 2>&1"
                 " | tee -i {log:q}"
+
+
+for plan in PLANS.values():
+
+    rule:
+        name:
+            f"{plan.preset.name}_data"
+        input:
+            [ancient(str(data.path)) for data in plan.data.values()],
+        localrule: True
+        message:
+            "all packed data of a preset"
+
+    for phase in PHASES:
+
+        rule:
+            name:
+                f"{plan.preset.name}_{phase}"
+            input:
+                [file for run in plan.phase(phase) for file in run_outputs(run)],
+            localrule: True
+            message:
+                "all nets of a phase"

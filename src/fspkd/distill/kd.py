@@ -1,9 +1,9 @@
-"""Training on the labels, and knowledge distillation as FitNets use it [Romero et al., ICLR 2015, eq. 2]."""
+"""Knowledge distillation as FitNets use it [Romero et al., ICLR 2015, eq. 2]."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fspkd.config import KnowledgeDistillation, Network, Settings
+from fspkd.config import KnowledgeDistillation, Network
 from fspkd.distill.objective import Objective, float32
 
 
@@ -14,16 +14,6 @@ def kd_loss(
     student_BK, teacher_BK = float32(student_BK), float32(teacher_BK)
     soft_targets = F.softmax(teacher_BK / temperature, 1)
     return F.cross_entropy(student_BK, labels_B) + weight * F.cross_entropy(student_BK / temperature, soft_targets)
-
-
-class CrossEntropyObjective(Objective):
-    """Cross-entropy with the labels."""
-
-    def __init__(self, settings: Settings, seed: int, stream: str, student: Network, teacher: None) -> None:
-        super().__init__()
-
-    def forward(self, student: nn.Module, targets: None, x: Tensor, y: Tensor, progress: Tensor) -> Tensor:
-        return F.cross_entropy(float32(student(x)), y)
 
 
 class KnowledgeDistillationObjective(Objective):

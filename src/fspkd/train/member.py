@@ -4,6 +4,7 @@ import json
 import math
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from zipfile import BadZipFile
 
 import torch
@@ -49,16 +50,27 @@ def inputs_sha256(run: Run, data_sha256: str) -> dict[str, str | None]:
     return {"data": data_sha256, **weights}
 
 
+def damaged_outputs(run: Run) -> list[Path]:
+    """The outputs of a finished run that are missing or not as its manifest says; the manifest where that is damaged."""
+    path = run.folder / "manifest.json"
+    try:
+        expected = {
+            run.folder / name: sha256 for name, sha256 in json.loads(path.read_text())["outputs_sha256"].items()
+        }
+    except (OSError, ValueError, KeyError):
+        return [path]
+    return [file for file, sha256 in expected.items() if not file.exists() or file_sha256(file) != sha256]
+
+
 def is_complete(run: Run) -> bool:
     """Whether the folder holds all outputs of the run, undamaged, made from the inputs that are there now."""
+    if damaged_outputs(run):
+        return False
     try:
-        manifest = json.loads((run.folder / "manifest.json").read_text())
-        outputs = {name: file_sha256(run.folder / name) for name in manifest["outputs_sha256"]}
         data = read_sha256(run.data.path)
     except (OSError, ValueError, KeyError, BadZipFile):  # whatever it is, training finds it too, and tells
         return False
-    inputs = inputs_sha256(run, data)
-    return outputs == manifest["outputs_sha256"] and inputs == manifest["inputs_sha256"]
+    return inputs_sha256(run, data) == json.loads((run.folder / "manifest.json").read_text())["inputs_sha256"]
 
 
 def decay_groups(net: nn.Module, trained: list[nn.Parameter], settings: Optimizer) -> list[tuple[list, float]]:
@@ -111,9 +123,13 @@ class Member:
         self.tested_at: int | None = None
         self.done = 0  # iterations
         self.seconds = 0.0  # of training, all attempts together
-        attempt = {**description(images.device), "precision": str(self.precision).split(".")[1], **provenance()}
+        attempt = {
+            **description(images.device),
+            "precision": str(self.precision).split(".")[1],
+            **provenance(method.method),
+        }
         self.attempts: list[dict] = []  # what has trained this run, and from which iteration on
-        self.metrics = MetricsFile(self.metrics_path, self._resume(attempt["package_sha256"]))
+        self.metrics = MetricsFile(self.metrics_path, self._resume(attempt["code_sha256"]))
         self.attempts.append({"from_iteration": self.done, **attempt})
         self.since = time.monotonic()
 
@@ -199,7 +215,7 @@ class Member:
         }
         checkpoint.save(content, self.checkpoint_path)
 
-    def _resume(self, package_sha256: str) -> int:
+    def _resume(self, code_sha256: dict[str, str]) -> int:
         """Go to the checkpoint, if there is one of use; the size of the metrics file as it was then."""
         if not self.checkpoint_path.exists():
             return 0
@@ -208,7 +224,7 @@ class Member:
         if saved["inputs_sha256"] != self.inputs_sha256:
             tell(f"{self.run.id}: its checkpoint was made from other images or weights, so it starts anew")
             return 0
-        if saved["attempts"][-1]["package_sha256"] != package_sha256:
+        if saved["attempts"][-1]["code_sha256"] != code_sha256:
             if saved["iteration"] == self.run.iterations:
                 tell(f"{self.run.id}: the code has changed since it was trained, so it starts anew")
                 return 0

@@ -1,0 +1,34 @@
+#!/usr/bin/env python
+"""Write what each phase of a preset will compute, a YAML file a phase: python scripts/write_plan.py results/quickstart
+
+DVC compares these files, so that a changed setting reruns the phases that it concerns.
+"""
+
+import argparse
+from pathlib import Path
+
+import yaml
+
+from fspkd.errors import run_command
+from fspkd.files import write_atomically
+from fspkd.plan import PHASES, plan_for
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, help="the preset's folder of results")
+    args = parser.parse_args()
+    plan = plan_for(args.results)
+    phases = {
+        "data": {key: {"id": data.id, **data.settings.model_dump(mode="json")} for key, data in plan.data.items()},
+        **{phase: {run.id: run.spec.model_dump(mode="json") for run in plan.phase(phase)} for phase in PHASES},
+        "tables": {name: table.model_dump(mode="json") for name, table in plan.preset.tables.items()},
+        "figures": {name: figure.model_dump(mode="json") for name, figure in plan.preset.figures.items()},
+    }
+    for phase, content in phases.items():
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        write_atomically(args.results / "plan" / f"{phase}.yaml", text.encode())
+
+
+if __name__ == "__main__":
+    run_command(main)
