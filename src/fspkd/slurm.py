@@ -156,15 +156,12 @@ def watch_queue(tell: Callable[[str], None]) -> None:
 
 def describe_queue() -> str:
     """A line on the jobs of this folder: which run, which wait, and for what; empty where there are none."""
-    command = ["squeue", "--user", getpass.getuser(), "--noheader", "--format=%i|%T|%r|%Z"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        lines = _squeue("%i|%T|%r|%Z")
+    except QueueError as error:
         return f"SLURM: the queue cannot be asked: {error}"
-    if answer.returncode:
-        return f"SLURM: the queue cannot be asked: {' '.join(answer.stderr.split())}"
     jobs = defaultdict(list)
-    for line in answer.stdout.splitlines():
+    for line in lines:
         number, state, reason, folder = line.split("|", 3)
         if os.path.realpath(folder) == os.path.realpath("."):
             jobs[f"wait ({reason})" if state == "PENDING" else state.lower()].append(number)
@@ -173,3 +170,26 @@ def describe_queue() -> str:
         if jobs
         else ""
     )
+
+
+def is_queued(job: str) -> bool:
+    """Whether a job waits or runs; True where the queue cannot be asked."""
+    try:
+        return job in _squeue("%i")
+    except QueueError:
+        return True
+
+
+class QueueError(Exception):
+    """squeue has not answered."""
+
+
+def _squeue(fields: str) -> list[str]:
+    command = ["squeue", "--user", getpass.getuser(), "--noheader", f"--format={fields}"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise QueueError(error) from None
+    if answer.returncode:
+        raise QueueError(" ".join(answer.stderr.split()))
+    return answer.stdout.splitlines()

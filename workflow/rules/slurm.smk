@@ -7,7 +7,7 @@ SITE.resources() are the resources of a rule that needs a GPU; elsewhere than on
 import threading
 from collections import defaultdict
 
-from fspkd.slurm import check_site, load_site, watch_queue
+from fspkd.slurm import check_site, is_queued, load_site, watch_queue
 
 LOOKS_UNTIL_LOST = 3
 
@@ -30,7 +30,9 @@ def mend_executor():
     import snakemake_executor_plugin_slurm as plugin
 
     query = plugin.query_job_status
-    looks = defaultdict(int)  # in which a job was seen in a state that SLURM may leave
+    looks = defaultdict(
+        int
+    )  # in a row at which a job had been preempted, and not queued again
 
     async def settled(command, logger):
         states, duration = await query(command, logger)
@@ -38,9 +40,8 @@ def mend_executor():
             return {}, 0.0  # a job of which nothing is known is looked for again
         for job, state in states.items():
             states[job] = state.split()[0]
-            looks[job] = (
-                looks[job] + 1 if states[job] in ("PREEMPTED", "NODE_FAIL") else 0
-            )
+            gone = states[job] in ("PREEMPTED", "NODE_FAIL") and not is_queued(job)
+            looks[job] = looks[job] + 1 if gone else 0
             if looks[job] > LOOKS_UNTIL_LOST:
                 states[job] = "CANCELLED"
         return states, duration
