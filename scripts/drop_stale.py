@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Have snakemake make again what is damaged or was made by other code: python scripts/drop_stale.py results/quickstart teachers
+"""Delete what is damaged or was made by other code: python scripts/drop_stale.py results/quickstart
 
-For packed data the file is deleted, for a net its manifest: snakemake then finds it missing. Where only outputs are
-damaged, the net's checkpoint serves to write them again.
+Of a damaged net the damaged files and the manifest go, of one that other code trained the manifest alone; then
+`snakemake` makes them again, from the net's checkpoint where that serves, and `dvc checkout` takes them from DVC's cache.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fspkd.data import load_packed
 from fspkd.errors import UserError, run_command
-from fspkd.plan import PHASES, plan_for
+from fspkd.plan import PHASES, Run, plan_for
 from fspkd.provenance import code_sha256
 from fspkd.tables import read_manifest
 
@@ -24,32 +24,35 @@ def drop_data(path: Path) -> None:
         path.unlink()
 
 
+def drop_run(run: Run) -> None:
+    """Delete a finished run's manifest where the run is damaged or of other code, and the damaged files."""
+    from fspkd.train.member import damaged_outputs
+
+    code, manifest = code_sha256(run.spec.method.method), run.folder / "manifest.json"
+    if damaged := damaged_outputs(run):
+        print(f"{', '.join(map(str, damaged))}: not as {manifest} says; deleted", flush=True)
+        for file in damaged:
+            file.unlink(missing_ok=True)
+    elif any(attempt["code_sha256"] != code for attempt in read_manifest(run)["attempts"]):
+        print(f"{run.folder}: trained by other code; no longer taken as finished", flush=True)
+    else:
+        return
+    manifest.unlink(missing_ok=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="the preset's folder of results")
-    parser.add_argument("phase", choices=["data", *PHASES])
+    parser.add_argument("phase", nargs="?", choices=["data", *PHASES], help="only this phase (default: all)")
     args = parser.parse_args()
     plan = plan_for(args.results)
-    if args.phase == "data":
+    if args.phase in (None, "data"):
         for data in plan.data.values():
             if data.path.exists():
                 drop_data(data.path)
-        return
-
-    from fspkd.train.member import damaged_outputs
-
-    for run in plan.phase(args.phase):
-        manifest = run.folder / "manifest.json"
-        if not manifest.exists():
-            continue
-        code = code_sha256(run.spec.method.method)
-        if damaged := damaged_outputs(run):
-            print(f"{', '.join(map(str, damaged))}: not as {manifest} says; made again", flush=True)
-        elif any(attempt["code_sha256"] != code for attempt in read_manifest(run)["attempts"]):
-            print(f"{run.folder}: trained by other code; trained again", flush=True)
-        else:
-            continue
-        manifest.unlink()
+    for run in plan.runs.values():
+        if args.phase in (None, run.phase) and (run.folder / "manifest.json").exists():
+            drop_run(run)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`dvc repro` on the tiny preset: what changed is made again, what was made can be fetched."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -118,19 +119,40 @@ def test_what_was_made_can_be_fetched(repository: Project, monkeypatch: pytest.M
         clone = repository.folder / link
         do(repository, "git", "clone", "--quiet", ".", str(clone))
         monkeypatch.chdir(clone)
-        fetched = Project.__new__(Project)
-        fetched.folder = clone
+        fetched = Project(clone)
         do(fetched, "dvc", "config", "--local", "remote.local.url", str(repository.folder / "remote"))
         do(fetched, "dvc", "config", "--local", "cache.type", link)
         do(fetched, "dvc", "pull")
         do(fetched, "snakemake", "--touch", *TARGETS)
         assert "Nothing to be done" in do(fetched, "snakemake", "-n", *TARGETS)
         assert "up to date" in do(fetched, "dvc", "status")
+        if link == "copy":
+            check_damaged_cache(fetched)
         Path(TARGETS[0]).unlink()
         said = do(fetched, "snakemake", TARGETS[0])
         assert "train results" not in said
         assert Path(TARGETS[0]).read_bytes() == table
         monkeypatch.chdir(repository.folder)
+
+
+def check_damaged_cache(fetched: Project) -> None:
+    """A byte flipped in the cache is named, and just that file is fetched again."""
+    weights = fetched.plan().net("teacher/1").folder / "weights.pt"
+    content, digest = weights.read_bytes(), hashlib.md5(weights.read_bytes()).hexdigest()
+    cached = Path(".dvc/cache/files/md5") / digest[:2] / digest[2:]
+    weights.unlink()
+    flip_a_byte(cached)
+    cached.chmod(0o444)
+    do(fetched, "dvc", "checkout", "--force")
+    assert weights.read_bytes() != content
+    said = do(fetched, "python", "scripts/drop_stale.py", "results/tiny")
+    assert f"{weights}: not as" in said
+    assert said.count("deleted") == 1
+    cached.unlink()
+    do(fetched, "dvc", "pull")
+    assert weights.read_bytes() == content
+    assert "up to date" in do(fetched, "dvc", "status")
+    do(fetched, "snakemake", "--touch", *TARGETS)
 
 
 def test_killed_in_the_middle_then_complete(repository: Project) -> None:
