@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Write what each phase of a preset will compute, a YAML file a phase: python scripts/write_plan.py results/quickstart
 
-DVC compares these files, so that a changed setting reruns the phases that it concerns.
+DVC compares these files, so that a changed setting, or a change in the code, reruns the phases that it concerns.
 """
 
 import argparse
@@ -11,7 +11,13 @@ import yaml
 
 from fspkd.errors import run_command
 from fspkd.files import write_atomically
-from fspkd.plan import PHASES, plan_for
+from fspkd.plan import PHASES, Run, plan_for
+from fspkd.provenance import code_sha256
+
+
+def decided_by(run: Run) -> dict:
+    """All that decides a run's outcome: its settings, and the code."""
+    return {**run.spec.model_dump(mode="json"), "code_sha256": code_sha256(run.spec.method.method)}
 
 
 def main() -> None:
@@ -21,7 +27,7 @@ def main() -> None:
     plan = plan_for(args.results)
     phases = {
         "data": {key: {"id": data.id, **data.settings.model_dump(mode="json")} for key, data in plan.data.items()},
-        **{phase: {run.id: run.spec.model_dump(mode="json") for run in plan.phase(phase)} for phase in PHASES},
+        **{phase: {run.id: decided_by(run) for run in plan.phase(phase)} for phase in PHASES},
         "tables": {name: table.model_dump(mode="json") for name, table in plan.preset.tables.items()},
         "figures": {name: figure.model_dump(mode="json") for name, figure in plan.preset.figures.items()},
     }

@@ -133,14 +133,17 @@ class Project:
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
         """Run a command of the environment in the project's folder."""
-        paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return subprocess.run(
-            command,
-            cwd=self.folder,
-            env={**os.environ, "PATH": paths, **environment},
-            capture_output=True,
-            text=True,
+        process = self.start(
+            *command, environment=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        stdout, stderr = process.communicate()
+        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+    def start(self, *command: str, environment: dict[str, str] | None = None, **options: object) -> subprocess.Popen:
+        """Start one; `options` are those of Popen."""
+        paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        variables = {**os.environ, "PATH": paths, **(environment or {})}
+        return subprocess.Popen(command, cwd=self.folder, env=variables, **options)
 
 
 def images_of(run: Run) -> Images:
@@ -161,12 +164,17 @@ def packed_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed_digits: Path) -> Project:
     """A project in the working directory, its data packed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return project_in(tmp_path, packed_digits, monkeypatch)
+
+
+def project_in(folder: Path, packed: Path, patch: pytest.MonkeyPatch) -> Project:
+    """A project in a folder, which becomes the working directory, with its data packed."""
+    patch.chdir(folder)
+    patch.delenv("MLFLOW_TRACKING_URI", raising=False)
     torch.set_num_threads(1)
-    (tmp_path / "data" / "digits").mkdir(parents=True)
-    shutil.copy(packed_digits, tmp_path / "data" / "digits")
-    return Project(tmp_path)
+    (folder / "data" / "digits").mkdir(parents=True)
+    shutil.copy(packed, folder / "data" / "digits")
+    return Project(folder)
 
 
 @pytest.fixture

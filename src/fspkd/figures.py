@@ -37,7 +37,7 @@ def draw_figure(plan: Plan, name: str) -> plt.Figure:
         tested = curve.dropna(subset="test_accuracy")
         accuracy_axes.plot(tested["iteration"], tested["test_accuracy"], label=label, marker=".")
     loss_axes.set(xlabel="iteration", ylabel="training loss", yscale="log")
-    loss_axes.yaxis.set_major_formatter(LogFormatter())  # 2, not 2 x 10^0
+    loss_axes.yaxis.set_major_formatter("{x:g}")  # 0.1, not 10^-1
     loss_axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     accuracy_axes.set(xlabel="iteration", ylabel="test accuracy in %")
     accuracy_axes.legend(loc="lower right", frameon=False)

@@ -83,8 +83,11 @@ def different_code(plan: Plan, name: str) -> str | None:
 def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     """Write a table as CSV, and beside it as Markdown and LaTeX with cells 'ours (published)', and ours alone as JSON."""
     write_atomically(csv, frame.to_csv(index=False, float_format="%.2f").encode())
+    columns = [column for column in frame.columns[1:] if not column.endswith(PUBLISHED)]
+    numbers = frame.set_index("row")[columns].round(2).to_json(orient="index", force_ascii=False, indent=1)
+    write_atomically(csv.with_suffix(".json"), f"{numbers}\n".encode())
     shown = pd.DataFrame({"": frame["row"]})
-    for column in (c for c in frame.columns[1:] if not c.endswith(PUBLISHED)):
+    for column in columns:
         number = "{:.2f}" if column != "iterations" else "{:,.0f}"
         pairs = zip(
             *(frame[c].map(number.format, na_action="ignore").fillna("–") for c in (column, column + PUBLISHED)),
@@ -92,10 +95,6 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
         )
         heading = column.replace("net", "net ") if column.startswith("net") else column
         shown[heading] = [f"{ours} ({theirs})" for ours, theirs in pairs]
-    numbers = frame.set_index("row").filter(regex="^(net|average|ensemble)(?!.*_published)").round(2)
-    write_atomically(
-        csv.with_suffix(".json"), (numbers.to_json(orient="index", force_ascii=False, indent=1) + "\n").encode()
-    )
     note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}; in brackets the published value)."
     markdown = f"{note}\n\n{shown.to_markdown(index=False)}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())

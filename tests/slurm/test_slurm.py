@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +15,8 @@ from pathlib import Path
 import mlflow.entities
 import pandas as pd
 import pytest
-import torch
 import yaml
-from conftest import Project
+from conftest import Project, project_in
 from mlflow import MlflowClient
 
 from fspkd.tables import read_manifest
@@ -105,14 +103,10 @@ class Snakemake:
         self.start()
 
     def start(self) -> None:
-        paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        command = ["snakemake", "--profile", "slurm", TABLE, "--seconds-between-status-checks", "4"]
         with self.output.open("ab") as output:
-            self.process = subprocess.Popen(
-                ["snakemake", "--profile", "slurm", TABLE, "--seconds-between-status-checks", "4"],
-                cwd=self.project.folder,
-                env={**os.environ, "PATH": paths, **self.environment},
-                stdout=output,
-                stderr=subprocess.STDOUT,
+            self.process = self.project.start(
+                *command, environment=self.environment, stdout=output, stderr=subprocess.STDOUT
             )
 
     def said(self) -> str:
@@ -149,11 +143,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, packed_digits: Path) -
     """The long net's checksum and metrics, as a local run makes them."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        (folder / "data" / "digits").mkdir(parents=True)
-        shutil.copy(packed_digits, folder / "data" / "digits")
-        torch.set_num_threads(1)
-        project = Project(folder)
+        project = project_in(folder, packed_digits, patch)
         one_long_net(project)
         project.train("teacher/1")
         return project.checksums(), (project.plan().net("teacher/1").folder / "metrics.csv").read_bytes()

@@ -30,9 +30,8 @@ def mend_executor():
     import snakemake_executor_plugin_slurm as plugin
 
     query = plugin.query_job_status
-    looks = defaultdict(
-        int
-    )  # in a row at which a job had been preempted, and not queued again
+    # In a row, at which a job had been preempted and was not queued again.
+    looks = defaultdict(int)
 
     async def settled(command, logger):
         states, duration = await query(command, logger)

@@ -66,11 +66,12 @@ def is_complete(run: Run) -> bool:
     """Whether the folder holds all outputs of the run, undamaged, made from the inputs that are there now."""
     if damaged_outputs(run):
         return False
+    manifest = json.loads((run.folder / "manifest.json").read_text())
     try:
         data = read_sha256(run.data.path)
     except (OSError, ValueError, KeyError, BadZipFile):  # whatever it is, training finds it too, and tells
         return False
-    return inputs_sha256(run, data) == json.loads((run.folder / "manifest.json").read_text())["inputs_sha256"]
+    return inputs_sha256(run, data) == manifest["inputs_sha256"]
 
 
 def decay_groups(net: nn.Module, trained: list[nn.Parameter], settings: Optimizer) -> list[tuple[list, float]]:
