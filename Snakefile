@@ -10,7 +10,10 @@ Each preset in config/ names its tables; their rows decide which nets are traine
 
 from snakemake.utils import min_version
 
+from fspkd.tracking.follow import Follower
+
 min_version("9.10")
+FOLLOWER = Follower()
 
 
 include: "workflow/rules/common.smk"
@@ -31,3 +34,16 @@ rule all:
     default_target: True
     input:
         lambda wildcards: outputs(PLANS["results"]),
+
+
+onstart:
+    prepare_slurm()
+    FOLLOWER.start(list(PLANS))
+
+
+onsuccess:
+    FOLLOWER.stop()
+
+
+onerror:
+    FOLLOWER.stop()

@@ -5,10 +5,9 @@ import argparse
 from pathlib import Path
 
 from fspkd.errors import run_command
-from fspkd.figures import curves, draw_figure, write_figure
-from fspkd.files import write_atomically
+from fspkd.figures import write_figure
 from fspkd.plan import plan_for
-from fspkd.tracking import Tracker, attempt
+from fspkd.tracking.follow import followed
 
 
 def main() -> None:
@@ -16,11 +15,8 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="the figure's PNG file")
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
-    write_figure(draw_figure(plan, args.output.stem), args.output)
-    numbers = curves(plan, args.output.stem).to_csv(index=False, float_format="%.6g")
-    write_atomically(args.output.with_suffix(".csv"), numbers.encode())
-    files = [args.output, args.output.with_suffix(".svg")]
-    attempt(lambda: Tracker(plan).send_figure(args.output.stem, files))
+    with followed(args.output.parent):
+        write_figure(plan, args.output.stem, args.output)
 
 
 if __name__ == "__main__":

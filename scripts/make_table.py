@@ -7,7 +7,7 @@ from pathlib import Path
 from fspkd.errors import run_command
 from fspkd.plan import plan_for
 from fspkd.tables import different_code, make_table, write_table
-from fspkd.tracking import Tracker, attempt
+from fspkd.tracking.follow import followed
 
 
 def main() -> None:
@@ -15,13 +15,12 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="the table's CSV file")
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
-    table = make_table(plan, args.output.stem)
-    write_table(table, plan, args.output.stem, args.output)
+    with followed(args.output.parent):
+        table = make_table(plan, args.output.stem)
+        write_table(table, plan, args.output.stem, args.output)
     print(args.output.with_suffix(".md").read_text(), flush=True)
     if warning := different_code(plan, args.output.stem):
         print(warning, flush=True)
-    files = [args.output.with_suffix(suffix) for suffix in (".csv", ".md", ".tex")]
-    attempt(lambda: Tracker(plan).send_table(args.output.stem, table, files))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from fspkd.errors import run_command
 from fspkd.files import write_atomically
 from fspkd.plan import plan_for
-from fspkd.tracking import Tracker, attempt
+from fspkd.tracking.follow import followed
 
 
 def main() -> None:
@@ -21,9 +21,9 @@ def main() -> None:
     from fspkd.train import device
 
     frame = measure_timing(plan, args.output.stem, device.choose(args.device, threads=1))
-    write_atomically(args.output, frame.to_csv(index=False, float_format="%.4g").encode())
+    with followed(args.output.parent):
+        write_atomically(args.output, frame.to_csv(index=False, float_format="%.4g").encode())
     print(frame.to_string(index=False, float_format="%.4g", na_rep=""), flush=True)
-    attempt(lambda: Tracker(plan).send_timing(args.output.stem, args.output))
 
 
 if __name__ == "__main__":

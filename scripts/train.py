@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 
 from fspkd.errors import UserError, run_command
-from fspkd.live import followed
 from fspkd.plan import plan_for
+from fspkd.tracking.follow import followed
 
 
 def main() -> None:
@@ -23,11 +23,11 @@ def main() -> None:
     results = {folder.parents[2] for folder in args.folders}
     if len(results) > 1:
         raise UserError(f"{', '.join(map(str, args.folders))}: are runs of several presets. Train them one by one.")
-    plan = plan_for(results.pop())  # before torch, so that a mistake is told at once
+    plan = plan_for(folder := results.pop())  # before torch, so that a mistake is told at once
     runs = [plan.run(folder.name) for folder in args.folders]
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the core to others
 
-    with followed(args.folders):
+    with followed(folder):
         from fspkd.train import device
         from fspkd.train.loop import train
 

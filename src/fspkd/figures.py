@@ -48,22 +48,24 @@ def draw_figure(plan: Plan, name: str) -> plt.Figure:
     return drawing
 
 
-def curves(plan: Plan, name: str) -> pd.DataFrame:
-    """The numbers behind a figure where the nets were tested: an iteration a row, two columns a curve."""
+def curves_csv(plan: Plan, name: str) -> bytes:
+    """The numbers behind a figure where the nets were tested, as CSV: an iteration a row, two columns a curve."""
     columns = {}
     for label, reference in plan.preset.figures[name].curves.items():
         tested = read_curve(plan.net(reference).folder / "metrics.csv").dropna(subset="test_accuracy")
         tested = tested.set_index("iteration")
         columns[f"{label}: training loss"] = tested["smoothed_loss"]
         columns[f"{label}: test accuracy"] = tested["test_accuracy"]
-    return pd.DataFrame(columns).sort_index().reset_index()
+    return pd.DataFrame(columns).sort_index().reset_index().to_csv(index=False, float_format="%.6g").encode()
 
 
-def write_figure(drawing: plt.Figure, png: Path) -> None:
-    """Write a figure as PNG, and beside it as SVG; the same data gives the same bytes."""
+def write_figure(plan: Plan, name: str, png: Path) -> None:
+    """Write a figure as PNG, beside it as SVG and its numbers as CSV; the same data gives the same bytes."""
+    drawing = draw_figure(plan, name)
     plt.rcParams["svg.hashsalt"] = "fspkd"
     for path, options in ((png, {"dpi": 200}), (png.with_suffix(".svg"), {"metadata": {"Date": None}})):
         buffer = io.BytesIO()
         drawing.savefig(buffer, format=path.suffix[1:], **options)
         write_atomically(path, buffer.getvalue())
     plt.close(drawing)
+    write_atomically(png.with_suffix(".csv"), curves_csv(plan, name))

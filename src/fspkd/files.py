@@ -3,7 +3,8 @@
 import errno
 import hashlib
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fspkd.errors import UserError
@@ -38,3 +39,15 @@ def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def growing(path: Path) -> Iterator[None]:
+    """While a growing file is written to: raises UserError, which tells what to do, where the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written: {error.strerror}. Free some space and run the same command again: "
+            f"training goes on from its last checkpoint."
+        ) from None

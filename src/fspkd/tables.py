@@ -1,6 +1,7 @@
 """Tables: a row for each method, its nets, average and ensemble, beside the published values."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +40,11 @@ def row_results(nets: list[Run]) -> dict[str, float]:
     }
 
 
-def make_table(plan: Plan, name: str) -> pd.DataFrame:
-    """A table of the preset: our values, the iterations really run, and beside each the published value, if any."""
+def make_table(plan: Plan, name: str, labels: Iterable[str] | None = None) -> pd.DataFrame:
+    """A table of the preset, or some of its rows: our values, the iterations really run, and the published values."""
     rows = {}
-    for label, row in plan.preset.tables[name].rows.items():
+    for label in labels or plan.preset.tables[name].rows:
+        row = plan.preset.tables[name].rows[label]
         rows[label] = row_results(plan.rows[row])
         rows[label]["iterations"] = sum(read_manifest(run)["iterations"] for run in plan.row_runs(row))
     ours = pd.DataFrame.from_dict(rows, orient="index")
@@ -80,9 +82,14 @@ def different_code(plan: Plan, name: str) -> str | None:
     return f"warning: these nets were trained by different versions of the code ({'; '.join(parts)})"
 
 
+def table_csv(frame: pd.DataFrame) -> bytes:
+    """A table as the content of a CSV file."""
+    return frame.to_csv(index=False, float_format="%.2f").encode()
+
+
 def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     """Write a table as CSV, and beside it as Markdown and LaTeX with cells 'ours (published)', and ours alone as JSON."""
-    write_atomically(csv, frame.to_csv(index=False, float_format="%.2f").encode())
+    write_atomically(csv, table_csv(frame))
     columns = [column for column in frame.columns[1:] if not column.endswith(PUBLISHED)]
     numbers = frame.set_index("row")[columns].round(2).to_json(orient="index", force_ascii=False, indent=1)
     write_atomically(csv.with_suffix(".json"), f"{numbers}\n".encode())

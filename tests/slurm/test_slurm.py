@@ -16,7 +16,7 @@ import mlflow.entities
 import pandas as pd
 import pytest
 import yaml
-from conftest import Project, project_in
+from conftest import Project, Server, project_in
 from mlflow import MlflowClient
 
 from fspkd.tables import read_manifest
@@ -341,23 +341,23 @@ def test_where_it_runs_changes_nothing(on_cluster: Project) -> None:
     assert Path(TABLE).read_bytes() == content
 
 
-def test_requeued_job_goes_on_in_its_tracked_run(on_cluster: Project, server: str) -> None:
-    """The tracking server hears of the net from the node, before and after."""
+def test_requeued_job_goes_on_in_its_tracked_run(on_cluster: Project, server: Server) -> None:
+    """The tracking server hears of the net while it trains, before and after."""
     one_long_net(on_cluster)
-    snakemake = Snakemake(on_cluster, MLFLOW_TRACKING_URI=server)
+    snakemake = Snakemake(on_cluster, MLFLOW_TRACKING_URI=server.address)
     snakemake.until_checkpoint()
     job = snakemake.job()
     os.kill(training_process(on_cluster), signal.SIGSTOP)
-    wait_until(lambda: any(run.data.metrics for run in tracked_nets(server)), "the server has heard of the net")
-    (before,) = tracked_nets(server)
+    wait_until(lambda: any(run.data.metrics for run in tracked_nets(server.address)), "the server has heard of the net")
+    (before,) = tracked_nets(server.address)
     assert before.data.tags["job_id"] == job
     assert before.data.tags["gpu"] in ("0", "1")
     assert before.data.tags["host"] == os.uname().nodename
     slurm("scontrol", "requeue", job)
     assert snakemake.end() == 0, snakemake.said()
     assert attempts(on_cluster)[1]["job_id"] == job
-    assert_tracked_once(on_cluster, server)
-    assert tracked_nets(server)[0].info.run_id == before.info.run_id
+    assert_tracked_once(on_cluster, server.address)
+    assert tracked_nets(server.address)[0].info.run_id == before.info.run_id
 
 
 @pytest.mark.parametrize(

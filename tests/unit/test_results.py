@@ -111,8 +111,8 @@ def test_figure_shows_each_curve_and_is_the_same_again(project: Project) -> None
     loss, accuracy = drawing.axes
     assert [line.get_label() for line in accuracy.lines] == ["Teacher", "Student"]
     assert [len(line.get_xdata()) for line in loss.lines] == [20, 8]
-    figures.write_figure(drawing, project.folder / "a.png")
-    figures.write_figure(figures.draw_figure(project.plan(), "figure3"), project.folder / "b.png")
+    figures.write_figure(project.plan(), "figure3", project.folder / "a.png")
+    figures.write_figure(project.plan(), "figure3", project.folder / "b.png")
     assert (project.folder / "a.svg").read_bytes() == (project.folder / "b.svg").read_bytes()
     assert (project.folder / "a.png").read_bytes() == (project.folder / "b.png").read_bytes()
 

@@ -1,52 +1,74 @@
-"""MLflow, on a real store and a real server."""
+"""MLflow, on real stores and servers, some of which fail."""
 
-import json
 import multiprocessing
+import os
 import shutil
+import signal
 import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPOSITORY, Project
+from conftest import REPOSITORY, Project, Server, project_in
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
-from fspkd.live import SECONDS_BETWEEN_SENDINGS
-from fspkd.plan import Plan
-from fspkd.presets import load_preset
-from fspkd.tables import make_table
-from fspkd.tracking import Tracker, attempt
+from fspkd.data import load_packed
+from fspkd.figures import write_figure
+from fspkd.journal import read_journal
+from fspkd.tables import make_table, write_table
+from fspkd.tracking.follow import SECONDS_BETWEEN_SENDINGS, Sender
+from fspkd.tracking.sync import MEASURED, Sync
+
+ALL = ("teacher/2", "fitnet/1", "student/1", "student/2")
 
 
-def send_one(reference: str) -> None:
-    plan = Plan(load_preset(Path("config/tiny.yaml")), {})
-    Tracker(plan).send_run(plan.net(reference))
+def send(project: Project) -> Sync:
+    """Send everything, as a process that knows nothing of before."""
+    sync = Sync(project.plan())
+    assert sync.send_all() == []
+    return sync
 
 
-def held(client: MlflowClient) -> dict[str, object]:
-    """The tracked runs by name."""
+def send_as_another_process(_: int) -> bool:
+    return Sender([Path("results/tiny")]).send()
+
+
+def local(project: Project) -> str:
+    return f"sqlite:///{project.folder}/mlflow.db"
+
+
+def held(client: MlflowClient) -> dict[str, Run]:
+    """The tracked runs by name, each once."""
     experiment = client.get_experiment_by_name("fspkd-tiny")
-    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    runs = client.search_runs([experiment.experiment_id]) if experiment else []
+    assert len({run.info.run_name for run in runs}) == len(runs)
+    return {run.info.run_name: run for run in runs}
 
 
-def points(client: MlflowClient, run: object, key: str) -> list[tuple[int, float]]:
+def points(client: MlflowClient, run: Run, key: str) -> list[tuple[int, float]]:
+    """The steps and values of a metric, all that there are."""
     return sorted((p.step, p.value) for p in client.get_metric_history(run.info.run_id, key))
 
 
-def expected(folder: Path, key: str) -> list[tuple[int, float]]:
-    frame = pd.read_csv(folder / "metrics.csv").dropna(subset=key)
+def expected(file: Path, key: str) -> list[tuple[int, float]]:
+    frame = pd.read_csv(file).dropna(subset=key)
     return list(zip(frame["iteration"], frame[key], strict=True))
 
 
-def test_eight_processes_on_a_fresh_store(project: Project) -> None:
-    project.set("rows.teacher.nets", 8)
-    project.train(*(f"teacher/{i}" for i in range(1, 9)))
-    with multiprocessing.get_context("spawn").Pool(8) as pool:
-        pool.map(send_one, [f"teacher/{i}" for i in range(1, 9)])
-    runs = held(MlflowClient(f"sqlite:///{project.folder}/mlflow.db"))
-    assert set(runs) == {"Teacher", *(f"Teacher, net {i}" for i in range(1, 9))}
+def check_points(project: Project, client: MlflowClient) -> None:
+    """Every point of every finished run is in the store, exactly once."""
+    runs = {run.data.tags["fspkd.id"]: run for run in held(client).values()}
+    finished = [run for run in project.plan().runs.values() if (run.folder / "manifest.json").exists()]
+    assert finished
+    for run in finished:
+        tracked = runs[run.id]
+        assert tracked.info.status == "FINISHED"
+        for key in MEASURED:
+            assert points(client, tracked, key) == expected(run.folder / "metrics.csv", key)
 
 
 def check_everything(project: Project, client: MlflowClient) -> None:
@@ -56,117 +78,293 @@ def check_everything(project: Project, client: MlflowClient) -> None:
         "Teacher", "Teacher, net 1", "Teacher, net 2",
         "FitNet, 1 loss*", "FitNet, 1 loss*, stage 1", "FitNet, 1 loss*, net 1",
         "Student*", "Student*, stage 1", "Student*, net 1", "Student*, net 2",
-        "data set digits", "table1",
+        "table1",
     }  # fmt: skip
     assert all(run.info.status == "FINISHED" for run in runs.values())
+    check_points(project, client)
     for reference, name in (("student/2", "Student*, net 2"), ("fitnet/1", "FitNet, 1 loss*, net 1")):
         net, run = runs[name], plan.net(reference)
-        for key in ("loss", "test_accuracy"):
-            assert points(client, net, key) == expected(run.folder, key)
         row = runs[name.split(", net")[0]]
+        first = runs[f"{row.info.run_name}, stage 1"]
         assert net.data.tags["mlflow.parentRunId"] == row.info.run_id
+        assert first.data.tags["mlflow.parentRunId"] == row.info.run_id
+        assert f"runs/{first.info.run_id})" in net.data.tags["mlflow.note.content"]
         tags = {"preset": "tiny", "table": "table1", "row": row.info.run_name, "net": str(run.net), "seed": "1"}
         assert tags.items() <= net.data.tags.items()
         assert {"git_commit", "host", "weights_sha256"} <= net.data.tags.keys()
         assert net.data.params["network.depth"] == "8"
         assert net.data.params["method.method"] == run.spec.method.method
-        assert {"manifest.json", "run.yaml"} <= {f.path for f in client.list_artifacts(net.info.run_id)}
-    two = [dict(expected(run.folder, "test_accuracy")) for run in plan.rows["student"]]
+        assert {"manifest.json", "run.yaml", "metrics.csv"} <= {a.path for a in client.list_artifacts(net.info.run_id)}
+        (data,) = net.inputs.dataset_inputs
+        packed = load_packed(run.data.path)
+        assert (data.dataset.name, data.dataset.digest) == ("digits", packed.sha256[:36])
+        assert "system/cpu_utilization_percentage" in net.data.metrics
+        assert len(net.outputs.model_outputs) == 1
+        journal = read_journal(run.folder)
+        assert (net.info.start_time, net.info.end_time) == (journal.started, journal.ended)
+    two = [dict(expected(run.folder / "metrics.csv", "test_accuracy")) for run in plan.rows["student"]]
     mean = [(step, (two[0][step] + two[1][step]) / 2) for step in two[0]]
     assert points(client, runs["Student*"], "test_accuracy") == [(s, pytest.approx(v)) for s, v in mean]
-    assert {"average", "ensemble", "iterations"} <= runs["Student*"].data.metrics.keys()
-    artifacts = client.list_artifacts(runs["table1"].info.run_id)
-    assert [f.path for f in artifacts] == ["table1.csv"]
-    assert Path(client.download_artifacts(runs["table1"].info.run_id, "table1.csv")).read_text() == "a table\n"
+    table = pd.read_csv("results/tiny/table1.csv").set_index("row").loc["Student*"]
+    for key in ("average", "ensemble", "average_published"):
+        assert points(client, runs["Student*"], key) == [(0, pytest.approx(table[key], abs=0.01))]
+    artifacts = {a.path for a in client.list_artifacts(runs["table1"].info.run_id)}
+    assert artifacts == {
+        "table1.csv",
+        "table1.json",
+        "table1.md",
+        "table1.tex",
+        "figure3.png",
+        "figure3.svg",
+        "figure3.csv",
+    }
+    copy = Path(client.download_artifacts(runs["table1"].info.run_id, "table1.csv"))
+    assert copy.read_bytes() == Path("results/tiny/table1.csv").read_bytes()
+    fsp = client.search_runs(
+        [runs["table1"].info.experiment_id],
+        "tags.kind = 'net' AND tags.table = 'table1' AND tags.stage1 = 'fsp'",
+        order_by=["metrics.test_accuracy DESC"],
+    )
+    assert sorted(run.info.run_name for run in fsp) == ["Student*, net 1", "Student*, net 2"]
+    models = client.search_logged_models([runs["table1"].info.experiment_id])
+    assert len(models) == 5
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, packed_digits: Path) -> Path:
+    """Results of the tiny preset: nets, table and figure."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        project = project_in(folder, packed_digits, patch)
+        project.train(*ALL)
+        plan = project.plan()
+        write_table(make_table(plan, "table1"), plan, "table1", Path("results/tiny/table1.csv"))
+        write_figure(plan, "figure3", Path("results/tiny/figure3.png"))
+    return folder / "results"
+
+
+@pytest.fixture
+def made(workflow: Project, results: Path) -> Project:
+    """A project with its nets, table and figure."""
+    shutil.copytree(results, "results")
+    return workflow
 
 
 @pytest.mark.parametrize("where", ["local store", "server"])
-def test_table_sends_everything_and_nothing_twice(
-    project: Project, where: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+def test_everything_is_sent_and_nothing_twice(
+    made: Project, where: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    project.train("teacher/2", "fitnet/1", "student/1", "student/2")
-    address = f"sqlite:///{project.folder}/mlflow.db"
+    address = local(made)
     if where == "server":
-        address = request.getfixturevalue("server")
+        address = request.getfixturevalue("server").address
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    plan = project.plan()
-    file = project.folder / "table1.csv"
-    file.write_text("a table\n")
     for _ in range(2):
-        Tracker(plan).send_table("table1", make_table(plan, "table1"), [file])
-        check_everything(project, MlflowClient(address))
+        send(made)
+        check_everything(made, MlflowClient(address))
 
 
-def test_net_trained_again_to_other_weights_gets_a_run_of_its_own(project: Project) -> None:
-    project.train("teacher/1")
-    run = project.plan().net("teacher/1")
-    tracker = Tracker(project.plan())
-    tracker.send_run(run)
-    before = held(tracker.client)["Teacher, net 1"]
-    tracker.send_run(run)
-    assert held(tracker.client)["Teacher, net 1"].info.run_id == before.info.run_id
-    manifest = json.loads((run.folder / "manifest.json").read_text())
-    (run.folder / "manifest.json").write_text(json.dumps({**manifest, "weights_sha256": "others"}))
-    tracker.send_run(run)
-    current = tracker.client.search_runs([tracker.experiment], f"tags.`fspkd.id` = '{run.id}'")
-    assert [tracked.data.tags["weights_sha256"] for tracked in current] == ["others"]
-    assert tracker.client.get_run(before.info.run_id).data.tags["fspkd.id"] == f"{run.id}, replaced"
+def test_eight_processes_at_once_on_a_fresh_store(made: Project) -> None:
+    with multiprocessing.get_context("spawn").Pool(8) as pool:
+        assert all(pool.map(send_as_another_process, range(8), chunksize=1))
+    check_everything(made, MlflowClient(local(made)))
 
 
-def test_growing_metrics_are_sent_row_by_row_without_a_half_line(project: Project) -> None:
-    project.train("teacher/1")
-    run = project.plan().net("teacher/1")
-    whole = (run.folder / "metrics.csv").read_bytes()
-    finished = {f: (run.folder / f).read_bytes() for f in ("manifest.json", "metrics.csv")}
-    for f in finished:
-        (run.folder / f).unlink()
-    tracker = Tracker(project.plan())
-    for end in (200, 400, 401, len(whole) - 3):
-        (run.folder / "metrics.partial.csv").write_bytes(whole[:end])
-        tracker.send_run(run, training=True)
-        tracked = held(tracker.client)["Teacher, net 1"]
-        assert len(points(tracker.client, tracked, "loss")) == whole[:end].count(b"\n") - 1
-        assert tracked.info.status == "RUNNING"
-    for f, content in finished.items():
-        (run.folder / f).write_bytes(content)
-    tracker.send_run(run)
-    tracked = held(tracker.client)["Teacher, net 1"]
-    assert points(tracker.client, tracked, "loss") == expected(run.folder, "loss")
-    assert tracked.info.status == "FINISHED"
-
-
-def test_store_that_is_not_there_harms_nothing(
-    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: object
+def test_run_folders_alone_serve_on_another_machine(
+    made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    started = time.monotonic()
-    attempt(lambda: Tracker(project.plan()))
-    assert time.monotonic() - started < 30
-    assert "tracking: not sent" in capsys.readouterr().err
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree("results/tiny/runs", elsewhere / "results" / "tiny" / "runs")
+    shutil.copytree("config", elsewhere / "config")
+    monkeypatch.chdir(elsewhere)
+    send(made)
+    client = MlflowClient(f"sqlite:///{elsewhere}/mlflow.db")
+    check_points(made, client)
+    assert {"average", "ensemble"} <= held(client)["Student*"].data.metrics.keys()
 
 
-def test_training_that_lasts_is_followed_and_its_kill_is_seen(project: Project) -> None:
-    project.set("schedules.long", [{"until": 100_000, "rate": 0.01}])
+def test_model_needs_pytorch_alone_and_predicts_what_the_run_did(
+    made: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = send(made)
+    run = made.plan().net("student/2")
+    tracked = held(sync.store.client)["Student*, net 2"]
+    (output,) = tracked.outputs.model_outputs
+    model = sync.store.client.get_logged_model(output.model_id)
+    assert {metric.key for metric in model.metrics} == {"test_accuracy", "test_loss"}
+    np.save("images.npy", load_packed(run.data.path).images["test"])
+    code = """
+import sys, mlflow.pytorch, numpy, torch
+sys.modules["fspkd"] = None
+net = mlflow.pytorch.load_model(sys.argv[1])
+images = torch.from_numpy(numpy.load("images.npy")).permute(0, 3, 1, 2) / 255
+numpy.save("probabilities.npy", net(images).softmax(1).detach())
+served = mlflow.pyfunc.load_model(sys.argv[1])
+assert served.input_example.shape == (2, 1, 8, 8)
+assert served.predict(served.input_example).shape == (2, 10)
+"""
+    loaded = made.run("python", "-c", code, f"models:/{output.model_id}", MLFLOW_TRACKING_URI=local(made))
+    assert loaded.returncode == 0, loaded.stderr
+    with np.load(run.folder / "predictions.npz") as file:
+        np.testing.assert_allclose(np.load("probabilities.npy"), file["probabilities"], atol=1e-6)
+
+
+def test_net_trained_anew_gets_a_run_of_its_own(project: Project) -> None:
+    project.train("teacher/1")
+    run = project.plan().net("teacher/1")
+    before = held(send(project).store.client)["Teacher, net 1"]
+    shutil.rmtree(run.folder)
+    project.train("teacher/1")
+    sync = send(project)
+    identities = {
+        r.info.run_id: r.data.tags["fspkd.id"] for r in sync.store.client.search_runs([sync.store.experiment])
+    }
+    assert identities.pop(before.info.run_id) == f"{run.id}, replaced"
+    assert list(identities.values()).count(run.id) == 1
+
+
+def test_run_of_former_settings_is_sent(project: Project) -> None:
+    project.train("student/1")
+    project.set("training.momentum", 0.8)
+    runs = held(send(project).store.client)
+    assert {"Student*, net 1, former settings", "Student*, stage 1, former settings"} <= set(runs)
+
+
+def test_damaged_run_is_told_and_does_not_hold_up_the_others(project: Project) -> None:
+    project.train("teacher/1", "teacher/2")
+    damaged = project.plan().net("teacher/1").folder / "manifest.json"
+    damaged.write_text("{")
+    sync = Sync(project.plan())
+    (problem,) = sync.send_all()
+    assert str(damaged) in problem
+    assert held(sync.store.client)["Teacher, net 2"].info.status == "FINISHED"
+
+
+def test_only_what_a_checkpoint_holds_is_sent_and_a_resumed_run_goes_on(project: Project) -> None:
+    project.set("schedules.long", [{"until": 20_000, "rate": 0.01}])
     run = project.plan().net("teacher/1")
     shutil.copytree(REPOSITORY / "scripts", project.folder / "scripts")
-    process = subprocess.Popen([sys.executable, "scripts/train.py", run.folder], start_new_session=True)
-    try:
-        client = None
-        for _ in range(4 * SECONDS_BETWEEN_SENDINGS):
-            time.sleep(1)
-            assert process.poll() is None
-            if Path("mlflow.db").exists():
-                client = MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
-                if client.get_experiment_by_name("fspkd-tiny") and "Teacher, net 1" in held(client):
-                    break
-    finally:
-        process.kill()  # the follower sees its standard input closed
-        process.wait()
-    for _ in range(60):
-        time.sleep(1)
+    command = ["python", "scripts/train.py", str(run.folder), "--checkpoint-seconds", "1"]
+    times: dict[int, int] = {}
+    client = None
+    for _ in range(2):
+        training = project.start(*command, environment={"FSPKD_FOLLOWED": "1"})
+        done = max(times, default=0)
+        while not (journal := read_journal(run.folder)) or journal.saved <= done:
+            assert training.poll() is None
+            time.sleep(0.2)
+        send(project)
+        client = MlflowClient(local(project))
+        assert held(client)["Teacher, net 1"].info.status == "RUNNING"
+        training.kill()
+        training.wait()
+        send(project)
         tracked = held(client)["Teacher, net 1"]
-        if tracked.info.status == "KILLED":
+        assert tracked.info.status == "KILLED"
+        history = client.get_metric_history(tracked.info.run_id, "loss")
+        saved = read_journal(run.folder).saved
+        assert sorted(p.step for p in history) == list(range(1, saved + 1))
+        assert saved < len(pd.read_csv(run.folder / "metrics.partial.csv")) + 1
+        now = {p.step: p.timestamp for p in history}
+        assert times.items() <= now.items()
+        assert sorted(now.values()) == [now[step] for step in sorted(now)]
+        times = now
+    assert client.get_run(tracked.info.run_id).data.tags["host"] == os.uname().nodename
+
+
+def test_diverged_run_is_seen_as_failed(project: Project) -> None:
+    from fspkd.errors import UserError
+
+    project.set("rows.student.stage1.weight", 1e30)
+    with pytest.raises(UserError, match="diverged"):
+        project.train("student/1")
+    runs = held(send(project).store.client)
+    assert runs["Student*, stage 1"].info.status == "FAILED"
+    assert runs["Student*"].info.status == "SCHEDULED"
+
+
+# --- servers that fail ------------------------------------------------------------------------------------
+
+
+def sync_script(project: Project, **environment: str) -> subprocess.CompletedProcess:
+    return project.run("python", "scripts/sync_mlflow.py", "results/tiny", **environment)
+
+
+def test_answers_that_get_lost_send_nothing_twice(
+    made: Project, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server takes what it is sent, and now and then its answer never arrives."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.behind_proxy)
+    sender = Sender([Path("results/tiny")])
+    failed = 0
+    server.lose_every(3)
+    while not sender.send():
+        failed += 1
+        server.lose_every(server.lose + failed)  # so that each try gets further
+    assert failed > 5
+    check_everything(made, MlflowClient(server.address))
+
+
+def test_nothing_there_is_told_in_a_line_and_with_exit_status_1(made: Project) -> None:
+    result = sync_script(made, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert result.returncode == 1
+    assert "not everything was sent" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a small disk of its own."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("failure", ["killed", "silent", "disk full"])
+def test_server_that_fails_in_the_middle(
+    failure: str, workflow: Project, small_disk: Path, request: pytest.FixtureRequest
+) -> None:
+    """Training goes to its end all the same, and what the server missed is sent afterwards, once."""
+    server = request.getfixturevalue("server")
+    workflow.set("schedules.long", [{"until": 100_000, "rate": 0.01}])
+    run = workflow.plan().net("teacher/1")
+    environment = {"MLFLOW_TRACKING_URI": server.behind_proxy}
+    training = workflow.start(
+        "python", "scripts/train.py", str(run.folder), "--checkpoint-seconds", "5",
+        environment=environment, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    client = MlflowClient(server.address)
+    for _ in range(10 * SECONDS_BETWEEN_SENDINGS):
+        time.sleep(0.5)
+        assert training.poll() is None
+        if client.get_experiment_by_name("fspkd-tiny") and any(r.data.metrics for r in held(client).values()):
             break
-    assert tracked.info.status == "KILLED"
-    rows = pd.read_csv(run.folder / "metrics.partial.csv")
-    assert 0 < len(points(client, tracked, "loss")) <= len(rows)
+    filler = small_disk / "filler"
+    match failure:
+        case "killed":
+            server.kill()
+        case "silent":
+            server.lose_every(1)
+        case "disk full":
+            subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], check=False)
+    time.sleep(SECONDS_BETWEEN_SENDINGS + 10)
+    assert training.poll() is None
+    training.send_signal(signal.SIGTERM)
+    told = training.communicate()[1]
+    assert training.returncode == 128 + signal.SIGTERM
+    assert "not everything was sent" in told
+
+    match failure:
+        case "killed":
+            server.start()
+        case "silent":
+            server.lose_every(0)
+        case "disk full":
+            filler.unlink()
+    assert sync_script(workflow, **environment).returncode == 0
+    (tracked,) = (run for run in held(client).values() if run.info.run_name == "Teacher, net 1")
+    saved = read_journal(run.folder).saved
+    for key in ("loss", "test_accuracy"):
+        wanted = [(i, v) for i, v in expected(run.folder / "metrics.partial.csv", key) if i <= saved]
+        assert points(client, tracked, key) == wanted

@@ -57,12 +57,13 @@ def mend_executor():
 mend_executor()  # the executor starts after the rules are read, and before onstart
 
 
-onstart:
+def prepare_slurm():
+    """
+    Check what the site asks for, and tell what the queue does while the workflow runs.
+    """
     if workflow.executor_plugin.name == "slurm":
         try:
             check_site(SITE, logger.warning)
         except UserError as error:
             raise WorkflowError(str(error))
-        threading.Thread(
-            target=watch_queue, args=[logger.info], daemon=True
-        ).start()
+        threading.Thread(target=watch_queue, args=[logger.info], daemon=True).start()

@@ -16,6 +16,7 @@ class Images:
     def __init__(self, data: PackedData, pad: int, device: torch.device) -> None:
         self.device = device
         self.sha256 = data.sha256
+        self.class_names = data.classes
         self.classes = len(data.classes)
         self.train = pad_images(torch.from_numpy(data.images["train"]), pad).to(device)
         self.train_labels = torch.from_numpy(data.labels["train"]).to(device)

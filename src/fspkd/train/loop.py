@@ -18,6 +18,7 @@ from fspkd.train.device import new_stream
 from fspkd.train.member import Member, is_complete
 from fspkd.train.progress import Progress, tell
 from fspkd.train.step import Step
+from fspkd.train.usage import usage_recorded
 
 SECONDS_BETWEEN_TRIES = 2.0
 
@@ -47,7 +48,8 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float) 
             )
         images = Images(load_packed(data.path), data.settings.augment.pad, device)
         members = [Member(run, images, new_stream(device)) for run in unfinished]
-        Loop(members, checkpoint_seconds, stopped).to_the_end()
+        with usage_recorded([run.folder for run in unfinished], device):
+            Loop(members, checkpoint_seconds, stopped).to_the_end()
 
 
 def _claim(run: Run, locks: ExitStack, stopped: list[int]) -> bool:

@@ -16,6 +16,7 @@ from fspkd.distill import OBJECTIVES
 from fspkd.errors import UserError
 from fspkd.evaluate import accuracy_and_loss, predict, save_predictions
 from fspkd.files import file_sha256, write_atomically
+from fspkd.journal import JournalWriter
 from fspkd.models import CifarResNet
 from fspkd.plan import Run
 from fspkd.provenance import provenance
@@ -132,6 +133,7 @@ class Member:
         self.attempts: list[dict] = []  # what has trained this run, and from which iteration on
         self.metrics = MetricsFile(self.metrics_path, self._resume(attempt["code_sha256"]))
         self.attempts.append({"from_iteration": self.done, **attempt})
+        self.journal = JournalWriter(run.folder, attempt, self.done)
         self.since = time.monotonic()
 
     @property
@@ -191,6 +193,7 @@ class Member:
     def _raise_not_finite(self, what: str, value: float, iteration: int) -> None:
         method = self.spec.method
         settings = ", ".join(f"{k} = {v!r}" for k, v in method.model_dump(exclude={"schedule", "teacher"}).items())
+        self.journal.failed(iteration - 1, f"the {what} is {value} at iteration {iteration}")
         raise UserError(
             f"run {self.run.id}: iteration {iteration}: the {what} is {value}: training has diverged. It ran with {settings} "
             f"at a learning rate of {learning_rate(self.spec.schedule, iteration - 1):g}. Lower the rate (schedule "
@@ -215,6 +218,7 @@ class Member:
             "attempts": self.attempts,
         }
         checkpoint.save(content, self.checkpoint_path)
+        self.journal.saved(self.done)
 
     def _resume(self, code_sha256: dict[str, str]) -> int:
         """Go to the checkpoint, if there is one of use; the size of the metrics file as it was then."""
@@ -261,6 +265,7 @@ class Member:
             "weights_sha256": weights["sha256"],
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(self.seconds, 3),
+            "images": {"shape": [self.images.channels, *self.images.size], "classes": self.images.class_names},
             "inputs_sha256": self.inputs_sha256,
             "outputs_sha256": {name: file_sha256(folder / name) for name in outputs},
             "attempts": self.attempts,

@@ -1,11 +1,10 @@
 """The measurements of a run: a row for each iteration, appended while it trains."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from fspkd.errors import UserError
+from fspkd.files import growing
 
 COLUMNS = ("iteration", "learning_rate", "loss", "gradient_norm", "test_loss", "test_accuracy")
 
@@ -34,22 +33,12 @@ class MetricsFile:
     def append(self, rows: list[tuple]) -> None:
         """Append rows; raises UserError where the disk is full."""
         lines = (",".join("" if v is None else v if isinstance(v, str) else f"{v:.9g}" for v in row) for row in rows)
-        with self._disk_errors_told():
+        with growing(self.path):
             self._file.write("".join(f"{line}\n" for line in lines).encode())
             self._file.flush()
 
     def sync(self) -> int:
         """Bring everything to the disk; the file's size in bytes."""
-        with self._disk_errors_told():
+        with growing(self.path):
             os.fsync(self._file.fileno())
             return self._file.tell()
-
-    @contextmanager
-    def _disk_errors_told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be written: {error.strerror}. Free some space and run the same command again: "
-                f"training goes on from its last checkpoint."
-            ) from None

@@ -1,0 +1,28 @@
+#!/usr/bin/env python
+"""Send to MLflow what it does not have yet: python scripts/sync_mlflow.py results/quickstart
+
+Needs only the folders of results, so it can be done later and on another machine. A workflow does it by itself.
+"""
+
+import argparse
+from pathlib import Path
+
+from fspkd.errors import UserError, run_command
+from fspkd.plan import load_plans, plan_for
+from fspkd.tracking.follow import Sender
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, nargs="*", help="folders of results (default: those of all presets)")
+    args = parser.parse_args()
+    for results in args.results:
+        plan_for(results)
+        if not (results / "runs").exists():
+            raise UserError(f"{results}: holds no runs. Make some first: snakemake {results}/table1.csv")
+    if not Sender(args.results or [Path(results) for results in load_plans()]).send():
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run_command(main)

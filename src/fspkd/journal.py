@@ -1,0 +1,135 @@
+"""The journal of a run: who trained it, when, and how far what is on disk is final.
+
+A line of JSON for each attempt at its start, each checkpoint and each failure. Only what a checkpoint holds is final:
+what was measured after it is measured again when a killed run goes on. Nothing but training writes it.
+"""
+
+import io
+import json
+import os
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fspkd.files import growing
+
+FILE = "journal.jsonl"
+USAGE_FILE = "usage.csv"
+
+
+class JournalWriter:
+    """Appends to the journal in a run's folder.
+
+    A training that starts from 0 although more was final begins a new journal: it is another training of that run.
+    """
+
+    def __init__(self, folder: Path, attempt: dict, iteration: int) -> None:
+        self.path = folder / FILE
+        before = read_journal(folder)
+        if before and before.saved > iteration:
+            self.path.unlink()
+            (folder / USAGE_FILE).unlink(missing_ok=True)
+        elif before:
+            with growing(self.path):
+                os.truncate(self.path, before.bytes)  # a full disk may have cut a line
+        self._write(iteration=iteration, attempt=attempt)
+
+    def saved(self, iteration: int) -> None:
+        self._write(iteration=iteration)
+
+    def failed(self, iteration: int, reason: str) -> None:
+        self._write(iteration=iteration, failure=reason)
+
+    def _write(self, **line: object) -> None:
+        with growing(self.path), self.path.open("a") as file:
+            file.write(json.dumps({"time": round(time.time(), 3), **line}) + "\n")
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What a journal says: its lines in order, and their size."""
+
+    lines: list[dict]
+    bytes: int
+
+    @property
+    def started(self) -> int:
+        """When the training began, in milliseconds since 1970; no two trainings of a run share it."""
+        return _milliseconds(self.lines[0])
+
+    @property
+    def ended(self) -> int:
+        """When the journal was last written to, in milliseconds since 1970."""
+        return _milliseconds(self.lines[-1])
+
+    @property
+    def attempt(self) -> dict:
+        """The code and machine of the last attempt."""
+        return next(line["attempt"] for line in reversed(self.lines) if "attempt" in line)
+
+    @property
+    def saved(self) -> int:
+        """The iterations that a checkpoint holds."""
+        return max(line["iteration"] for line in self.lines if "failure" not in line)
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last attempt failed, if it did by itself."""
+        return self.lines[-1].get("failure")
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        """When each iteration was, in milliseconds since 1970, evenly between what the journal noted: (iterations,).
+
+        Further lines never change the times of earlier iterations.
+        """
+        times: list[int] = []
+        for before, after in zip(self.lines, self.lines[1:], strict=False):
+            count = after["iteration"] - len(times)
+            if count > 0:
+                begun = _milliseconds(before)
+                spread = np.linspace(begun, _milliseconds(after), count + 1)[1:]
+                times.extend(spread.astype(np.int64).tolist())
+        return np.array(times, dtype=np.int64)
+
+
+def read_journal(folder: Path) -> Journal | None:
+    """The journal in a run's folder; None where there is none yet. A last line without its end is left out."""
+    try:
+        content = (folder / FILE).read_bytes()
+    except FileNotFoundError:
+        return None
+    whole = content[: content.rfind(b"\n") + 1]
+    lines = [json.loads(line) for line in whole.splitlines()]
+    return Journal(lines, len(whole)) if lines else None
+
+
+def final_measurements(folder: Path, journal: Journal) -> pd.DataFrame:
+    """The final rows of a run's metrics, with the `time` of each in milliseconds since 1970."""
+    file = next((f for f in (folder / "metrics.csv", folder / "metrics.partial.csv") if f.exists()), None)
+    if file is None:
+        return pd.DataFrame(columns=["iteration", "time"])
+    frame = _complete_rows(file)
+    frame = frame[frame["iteration"] <= len(journal.times)].copy()
+    frame["time"] = journal.times[frame["iteration"].to_numpy(dtype=np.int64) - 1]
+    return frame
+
+
+def usage(folder: Path) -> pd.DataFrame:
+    """What the machine was doing while a run trained: a row each ten seconds, `time` in milliseconds since 1970."""
+    file = folder / USAGE_FILE
+    return _complete_rows(file) if file.exists() else pd.DataFrame(columns=["time"])
+
+
+def _complete_rows(file: Path) -> pd.DataFrame:
+    """The rows of a CSV file that may be growing."""
+    content = file.read_bytes()
+    return pd.read_csv(io.BytesIO(content[: content.rfind(b"\n") + 1]))
+
+
+def _milliseconds(line: dict) -> int:
+    return int(1000 * line["time"])

@@ -1,0 +1,10 @@
+"""Copies of results in MLflow. What is on disk is the truth, and any of it can be sent at any time, also again."""
+
+import os
+
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # a cluster often has no way out
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # what a server does not take now is sent later
+}
+for name, value in DEFAULTS.items():
+    os.environ.setdefault(name, value)  # before MLflow is imported

@@ -1,0 +1,136 @@
+"""Sending in the background: a process of its own sends what steps write, while they run and once more at their end.
+
+So no step waits for a tracking server or fails with it, or spends its time on importing MLflow.
+
+    python -m fspkd.tracking.follow RESULTS...     send what is in those folders until standard input is closed
+"""
+
+import math
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from fspkd.plan import plan_for
+
+if TYPE_CHECKING:
+    from fspkd.tracking.sync import Sync
+
+SECONDS_BETWEEN_SENDINGS = 30
+SECONDS_TO_FORGIVE = 5
+SECONDS_TO_FINISH = 300  # what a store that takes everything gets to take what is left
+LOCK = FileLock("mlflow.lock", timeout=600, fallback_to_soft=False)
+FOLLOWED = "FSPKD_FOLLOWED"  # set in the environment of what is followed already
+
+
+class Follower:
+    """The process that follows folders of results; where this process is followed already, nothing."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen | None = None
+
+    def start(self, results: list[str]) -> None:
+        if FOLLOWED not in os.environ:
+            command = [sys.executable, "-m", "fspkd.tracking.follow", *results]
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE)
+            os.environ[FOLLOWED] = "1"
+
+    def stop(self) -> None:
+        """Have what is left sent, and wait for it."""
+        if self.process:
+            self.process.stdin.close()
+            try:
+                self.process.wait(timeout=SECONDS_TO_FINISH)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+            del os.environ[FOLLOWED]
+            self.process = None
+
+
+@contextmanager
+def followed(results: Path) -> Iterator[None]:
+    """While the context lasts, another process follows that folder of results."""
+    follower = Follower()
+    follower.start([str(results)])
+    try:
+        yield
+    finally:
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        follower.stop()  # the step has ended: nothing is left to be stopped
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Sender:
+    """Sends folders of results, as often as it is asked to."""
+
+    def __init__(self, results: list[Path]) -> None:
+        self.results = results
+        self.syncs: dict[Path, Sync] = {}
+        self.problems: list[str] = []
+
+    def send(self) -> bool:
+        """Send what is new; what went wrong is told once, and lies in `problems`. Whether the store took everything."""
+        problems = []
+        for results in self.results:
+            if not (results / "runs").exists():
+                continue
+            try:
+                with LOCK:  # one process at a time looks what is there and sends the rest
+                    if results not in self.syncs:
+                        from fspkd.tracking.sync import Sync
+
+                        self.syncs[results] = Sync(plan_for(results))
+                    problems += self.syncs[results].send_all()
+            except Exception as error:  # a tracking server may fail in any way; results must not
+                self.syncs.pop(results, None)
+                problems.append(f"{type(error).__name__}: {error}".splitlines()[0])
+                break
+        if problems and problems != self.problems:
+            again = f"python scripts/sync_mlflow.py {' '.join(map(str, self.results))}"
+            tell(f"not everything was sent, and nothing waits for it: {'; '.join(problems)}. Later: {again}")
+        elif self.problems and not problems:
+            tell("everything has been sent")
+        self.problems = problems
+        return not problems
+
+
+def tell(text: str) -> None:
+    print(f"MLflow: {text}", file=sys.stderr, flush=True)
+
+
+def follow(send: Callable[[], bool]) -> None:
+    """Send every SECONDS_BETWEEN_SENDINGS, and once more when standard input is closed, unless it has just failed.
+
+    The followed process holds the other end of standard input, so its death ends this one too, however it dies.
+    """
+    failed_at = -math.inf
+    while not select.select([sys.stdin], [], [], SECONDS_BETWEEN_SENDINGS)[0]:
+        if not send():
+            failed_at = time.monotonic()
+    if time.monotonic() - failed_at > SECONDS_TO_FORGIVE:
+        send()
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the followed process decides when this one ends
+    os.nice(10)  # training goes first
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")  # seconds: the followed process waits at its end
+    sender = Sender([Path(argument) for argument in sys.argv[1:]])
+    follow(sender.send)
+    if not sender.problems:
+        store = os.environ.get("MLFLOW_TRACKING_URI", "mlflow.db")
+        tell(f"all runs are in {store}, for {time.process_time():.0f} s of processor time")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""An MLflow store, local or a server: the only module that knows MLflow.
+
+Everything here may be done again, after a failure too, and leaves one copy: what is there is looked up first, and points
+carry the time at which they were measured, by which MLflow knows them.
+"""
+
+import os
+import tempfile
+import urllib.request
+from collections.abc import Iterable
+from pathlib import Path
+
+import mlflow.pytorch
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+from torch import nn
+
+from fspkd.files import file_sha256
+
+IDENTITY = "fspkd.id"
+BATCH = 1000  # points, MLflow's limit
+SECONDS_TO_ANSWER = 3
+
+
+class Store:
+    """One experiment of MLFLOW_TRACKING_URI or, where that is not set, of mlflow.db in the working directory.
+
+    Raises whatever MLflow raises where the store does not answer.
+    """
+
+    def __init__(self, experiment: str, description: str) -> None:
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        place = None
+        if not uri:
+            local = Path("mlflow.db").absolute()
+            if not local.exists():
+                _make_local(local)
+            uri, place = f"sqlite:///{local}", (local.parent / "mlartifacts" / experiment).as_uri()
+        elif uri.startswith("http"):
+            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SECONDS_TO_ANSWER).close()
+        self.client = MlflowClient(uri)
+        found = self.client.get_experiment_by_name(experiment)
+        self.experiment = found.experiment_id if found else self.client.create_experiment(experiment, place)
+        if not found:
+            self.client.set_experiment_tag(self.experiment, "mlflow.note.content", description)
+        self.runs: dict[str, Run] = {}  # by identity
+        self._last: dict[tuple[str, str], int] = {}  # steps, by run and metric
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See what other processes have sent."""
+        self.runs, page = {}, None
+        while page != "":
+            held = self.client.search_runs([self.experiment], max_results=1000, page_token=page)
+            self.runs |= {run.data.tags[IDENTITY]: run for run in held if IDENTITY in run.data.tags}
+            page = held.token or ""
+
+    # --- runs ---------------------------------------------------------------------------------------------
+
+    def open(self, identity: str, name: str, tags: dict[str, object], parent: str | None, start: int | None) -> str:
+        """The id of the tracked run of that identity, made where there is none, with that name and those tags."""
+        texts = {key: str(value) for key, value in tags.items()} | {IDENTITY: identity}
+        if parent:
+            texts["mlflow.parentRunId"] = parent
+        run = self.runs.get(identity)
+        if run is None:
+            run = self.runs[identity] = self.client.create_run(self.experiment, start, texts, name)
+        run_id = run.info.run_id
+        if run.info.run_name != name:
+            self.client.update_run(run_id, name=name)
+        if changed := [RunTag(key, text) for key, text in texts.items() if run.data.tags.get(key) != text]:
+            self.client.log_batch(run_id, tags=changed)
+        return run_id
+
+    def replace(self, identity: str) -> None:
+        """Give up the identity of a tracked run, if there is one: what comes under it is another."""
+        if run := self.runs.pop(identity, None):
+            self.client.set_tag(run.info.run_id, IDENTITY, f"{identity}, replaced")
+            if run.info.status != "FINISHED":
+                self.client.set_terminated(run.info.run_id, "KILLED")
+
+    def is_finished(self, identity: str) -> bool:
+        return identity in self.runs and self.runs[identity].info.status == "FINISHED"
+
+    def link(self, identity: str, text: str) -> str:
+        """Markdown that leads to a tracked run."""
+        if identity not in self.runs:
+            return text
+        return f"[{text}](#/experiments/{self.experiment}/runs/{self.runs[identity].info.run_id})"
+
+    def set_status(self, run_id: str, status: str, end: int | None = None) -> None:
+        """RUNNING, KILLED, FAILED, SCHEDULED or FINISHED; `end` in milliseconds since 1970."""
+        if status in ("RUNNING", "SCHEDULED"):
+            self.client.update_run(run_id, status=status)
+        else:
+            self.client.set_terminated(run_id, status, end)
+
+    # --- what a run holds ---------------------------------------------------------------------------------
+
+    def parameters(self, identity: str, values: dict[str, object]) -> None:
+        """Nested parameters, by dotted names; the first ones stay, since MLflow does not change any."""
+        run = self.runs[identity]
+        if not run.data.params:
+            flat = pd.json_normalize(values).iloc[0].to_dict()
+            self.client.log_batch(run.info.run_id, params=[Param(key, str(value)) for key, value in flat.items()])
+
+    def last_step(self, run_id: str, key: str) -> int:
+        """The last step of a metric that the store holds, or 0."""
+        if (run_id, key) not in self._last:
+            history = self.client.get_metric_history(run_id, key)
+            self._last[run_id, key] = max((point.step for point in history), default=0)
+        return self._last[run_id, key]
+
+    def points(
+        self, run_id: str, steps: Iterable[tuple[int, int, dict[str, float]]], model_id: str | None = None
+    ) -> None:
+        """Points, given as step, time in milliseconds since 1970 and values; those of a step come in one transaction.
+
+        Those of a model are also the run's.
+        """
+        batch: list[Metric] = []
+        for step, time, values in steps:
+            points = [Metric(key, value, time, step, model_id) for key, value in values.items()]
+            if len(batch) + len(points) > BATCH:
+                self._send(run_id, batch)
+                batch = []
+            batch += points
+        if batch:
+            self._send(run_id, batch)
+
+    def _send(self, run_id: str, batch: list[Metric]) -> None:
+        self.client.log_batch(run_id, metrics=batch)
+        self._last |= {(run_id, point.key): point.step for point in batch}
+
+    def data_set(self, run_id: str, name: str, sha256: str, context: str) -> None:
+        """Name the data that a run has used, by their checksum."""
+        source = CodeDatasetSource({"mlflow.source.name": "scripts/pack_data.py", "sha256": sha256})
+        facts = MetaDataset(source, name=name, digest=sha256[:36]).to_dict()
+        entity = Dataset(**{key: facts[key] for key in ("name", "digest", "source_type", "source")})
+        if not self.client.get_run(run_id).inputs.dataset_inputs:
+            self.client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
+
+    def artifact(self, run_id: str, file: Path) -> None:
+        """A file, unless the run holds it with that content."""
+        tag, sha256 = f"sha256/{file.name}", file_sha256(file)
+        if self.client.get_run(run_id).data.tags.get(tag) != sha256:
+            self.client.log_artifact(run_id, str(file))
+            self.client.set_tag(run_id, tag, sha256)
+
+    def model(self, run_id: str, net: nn.Module, shape: list[int], classes: list[str], step: int) -> str:
+        """A net as an MLflow model, a graph that needs nothing but PyTorch; `shape` is that of its images (C, H, W).
+
+        It takes images (N, C, H, W) float32 in [0, 1] and gives logits (N, K). The model's id.
+        """
+        found = self.client.search_logged_models([self.experiment], f"source_run_id = '{run_id}'")
+        model = found[0] if found else self.client.create_logged_model(self.experiment, "net", run_id)
+        if model.status != "READY":
+            images = TensorSpec(np.dtype("float32"), (-1, *shape))
+            logits = TensorSpec(np.dtype("float32"), (-1, len(classes)))
+            facts = Model(
+                artifact_path=model.artifact_location, model_uuid=model.model_id, model_id=model.model_id, run_id=run_id
+            )
+            with tempfile.TemporaryDirectory() as folder:
+                mlflow.pytorch.save_model(
+                    net.eval(),
+                    f"{folder}/net",
+                    mlflow_model=facts,
+                    signature=ModelSignature(Schema([images]), Schema([logits])),
+                    input_example=np.full((2, *shape), 0.5, np.float32),
+                    metadata={"classes": classes},
+                    pip_requirements=["mlflow", "torch"],
+                    serialization_format="pt2",
+                )
+                self.client.log_model_artifacts(model.model_id, f"{folder}/net")
+            self.client.finalize_logged_model(model.model_id, "READY")
+        if not self.client.get_run(run_id).outputs.model_outputs:
+            self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
+        return model.model_id
+
+
+def _make_local(path: Path) -> None:
+    """Make an empty local store. Its many tables appear at once: a part of them would stop every other process."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    MlflowClient(f"sqlite:///{unfinished}").search_experiments()
+    unfinished.replace(path)

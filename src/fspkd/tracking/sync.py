@@ -1,0 +1,286 @@
+"""What MLflow is sent of a preset: an experiment; in it a run for each table row, below it one for each net and stage."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from filelock import FileLock, Timeout
+
+from fspkd.errors import UserError
+from fspkd.journal import Journal, final_measurements, read_journal, usage
+from fspkd.plan import Plan, Run, RunSpec, digest
+from fspkd.tables import PUBLISHED, make_table, read_manifest, row_results, table_csv
+from fspkd.tracking.store import Store
+
+MEASURED = ("loss", "learning_rate", "gradient_norm", "test_loss", "test_accuracy")
+RESULT_FILES = (".csv", ".json", ".md", ".tex", ".png", ".svg")
+
+
+class Sync:
+    """Sends what is in a preset's folder of results and not yet in the store."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.preset = plan, plan.preset
+        tables = "\n".join(f"- **{name}**: {table.title}" for name, table in self.preset.tables.items())
+        about = (
+            f"Preset `{self.preset.name}` (config/{self.preset.name}.yaml).\n\n{tables}\n\nA run for each row of a table, "
+            f"below it its nets. To search: `tags.kind = 'row'`, or `tags.kind = 'net' AND tags.stage1 = 'fsp'`."
+        )
+        self.store = Store(f"fspkd-{self.preset.name}", about)
+        self.complete: set[str] = set()  # runs and rows of which nothing is missing
+
+    def send_all(self) -> list[str]:
+        """Send runs, each after those that it links to, then rows, then tables and figures.
+
+        What is damaged on disk is told in what this returns, and does not hold up the rest. Raises whatever MLflow raises
+        where the store does not answer.
+        """
+        self.store.refresh()
+        runs = {run.id: run for run in [*self.plan.runs.values(), *former_runs(self.plan)]}
+        parts = [(name, self._run, run) for name, run in runs.items()]
+        parts += [(row, self._row, row) for row in self.plan.rows]
+        parts += [(table, self._table, table) for table in self.preset.tables]
+        problems = []
+        for name, send, part in parts:
+            if name not in self.complete:
+                try:
+                    send(part)
+                except (UserError, ValueError, KeyError) as problem:
+                    problems.append(f"{name}: {type(problem).__name__}: {problem}")
+        return problems
+
+    # --- a net, one stage ---------------------------------------------------------------------------------
+
+    def _run(self, run: Run) -> None:
+        journal = read_journal(run.folder)
+        if journal is None:
+            return
+        held = self.store.runs.get(run.id)
+        if held and held.info.start_time != journal.started:
+            for identity in (run.id, self._row_id(run.row) if run.row in self.plan.rows else ""):
+                self.store.replace(identity)
+        training = is_training(run.folder)
+        done = (run.folder / "manifest.json").exists() and not training
+        tags = {**self._row_tags(run.row), **self._tags(run, journal.attempt)}
+        if done:
+            tags["weights_sha256"] = read_manifest(run)["weights_sha256"]
+        parent = self._open_row(run.row) if run.id in self.plan.runs else None
+        tracked = self.store.open(run.id, self._name(run), tags, parent, journal.started)
+        if done and self.store.is_finished(run.id):
+            self.complete.add(run.id)
+            return
+        self.store.parameters(run.id, run.spec.model_dump(mode="json"))
+        rows = final_measurements(run.folder, journal)
+        rows = rows[rows["iteration"] > self.store.last_step(tracked, "loss")]
+        self.store.points(tracked, _points(rows, "iteration", MEASURED))
+        self._usage(run, tracked)
+        if done:
+            self._finish(run, journal, tracked)
+        elif training:
+            self.store.set_status(tracked, "RUNNING")
+        else:
+            self.store.set_status(tracked, "FAILED" if journal.failure else "KILLED")
+
+    def _finish(self, run: Run, journal: Journal, tracked: str) -> None:
+        manifest = read_manifest(run)
+        name = run.spec.data.rsplit("-", 1)[0]
+        self.store.data_set(tracked, name, manifest["inputs_sha256"]["data"], "training")
+        for file in ("run.yaml", "manifest.json", "metrics.csv"):
+            self.store.artifact(tracked, run.folder / file)
+        if run.stage == 2:
+            from fspkd.models import CifarResNet
+            from fspkd.train.checkpoint import load_weights
+
+            images = manifest["images"]
+            net = CifarResNet(run.spec.network, images["shape"][0], len(images["classes"]), None)
+            net.load_state_dict(load_weights(run.folder, run.id))
+            model = self.store.model(tracked, net, images["shape"], images["classes"], run.iterations)
+            last = final_measurements(run.folder, journal).tail(1)
+            self.store.points(tracked, _points(last, "iteration", ("test_loss", "test_accuracy")), model)
+        self.store.set_status(tracked, "FINISHED", journal.ended)
+        self.complete.add(run.id)
+
+    def _usage(self, run: Run, tracked: str) -> None:
+        frame = usage(run.folder).reset_index(names="sample")
+        keys = [key for key in frame if key not in ("sample", "time")]
+        frame = frame.rename(columns={key: f"system/{key}" for key in keys})
+        frame["sample"] += 1
+        sent = self.store.last_step(tracked, "system/cpu_utilization_percentage")
+        self.store.points(tracked, _points(frame[frame["sample"] > sent], "sample", [f"system/{key}" for key in keys]))
+
+    def _name(self, run: Run) -> str:
+        parts = [self._label(run.row)]
+        parts += [f"net {run.net}"] if run.net else []
+        parts += ["stage 1"] if run.stage == 1 else []
+        parts += [] if run.id in self.plan.runs else ["former settings"]
+        return ", ".join(parts)
+
+    def _tags(self, run: Run, attempt: dict) -> dict[str, object]:
+        """What tells runs apart in a search; stage 1 and 2 are linked both by tags and in the description."""
+        first = run if run.stage == 1 else run.start
+        tags = {
+            "kind": "net" if run.stage == 2 else "stage 1",
+            "net": run.net or "shared",
+            "stage": run.stage,
+            "network": f"resnet{run.spec.network.depth}",
+            "method": run.spec.method.method,
+            "stage1": first.spec.method.method if first and first.stage == 1 else "none",
+            "start": run.spec.start or "scratch",
+            "teacher": run.spec.teacher or "none",
+        }
+        tags |= {key: attempt[key] for key in ("git_commit", "host", "job_id", "gpu", "device") if attempt.get(key)}
+        start = self.store.link(run.spec.start, run.spec.start) if run.spec.start else "initialised from the seed"
+        text = f"`{run.folder}`: {run.iterations:,} iterations of {run.spec.method.method}.\n\nStarts from: {start}."
+        if run.spec.teacher:
+            text += f"\n\nTeacher: {self.store.link(run.spec.teacher, run.spec.teacher)}."
+        return {**tags, "mlflow.note.content": text}
+
+    # --- a row --------------------------------------------------------------------------------------------
+
+    def _label(self, row: str) -> str:
+        """What a table calls a row, or else the row's own name."""
+        labels = {r: label for table in self.preset.tables.values() for label, r in table.rows.items()}
+        return labels.get(row, row)
+
+    def _row_tags(self, row: str) -> dict[str, object]:
+        tables = [name for name, table in self.preset.tables.items() if row in table.rows.values()]
+        return {
+            "preset": self.preset.name,
+            "seed": self.preset.seed,
+            "row": self._label(row),
+            "table": ", ".join(tables) or "none",
+        }
+
+    def _row_id(self, row: str) -> str:
+        return f"{row}-{digest([run.id for run in self.plan.row_runs(row)])}"
+
+    def _open_row(self, row: str) -> str:
+        settings = self.preset.rows[row]
+        tags = {"kind": "row", **self._row_tags(row), "stage1": settings.stage1.method if settings.stage1 else "none"}
+        if settings.stage1_of:
+            tags["stage1"] = self.preset.rows[settings.stage1_of].stage1.method
+        nets = len(self.plan.rows[row])
+        tags["mlflow.note.content"] = (
+            f"The mean of {nets} nets, their average and ensemble accuracy in percent, and the paper's (`..._published`)."
+        )
+        start = min(
+            (journal.started for run in self.plan.row_runs(row) if (journal := read_journal(run.folder))), default=None
+        )
+        return self.store.open(self._row_id(row), self._label(row), tags, None, start)
+
+    def _row(self, row: str) -> None:
+        """The settings of a row; when all its nets are there, their mean curves and the row's values, once each."""
+        runs = self.plan.row_runs(row)
+        begun = [run for run in runs if run.id in self.store.runs]
+        if not begun:
+            return
+        tracked, identity = self._open_row(row), self._row_id(row)
+        if self.store.is_finished(identity):
+            self.complete.add(row)
+            return
+        self.store.parameters(identity, self.preset.rows[row].model_dump(mode="json"))
+        if any(run.id not in self.complete for run in runs):
+            training = any(is_training(run.folder) for run in begun)
+            self.store.set_status(tracked, "RUNNING" if training else "SCHEDULED")
+            return
+        nets = self.plan.rows[row]
+        journals = {run: read_journal(run.folder) for run in runs}
+        measured = [final_measurements(run.folder, journals[run]) for run in nets]
+        mean = pd.concat(measured).groupby("iteration", as_index=False).mean().dropna(subset="test_accuracy")
+        mean["time"] = measured[0].set_index("iteration").loc[mean["iteration"], "time"].to_numpy()
+        mean = mean[mean["iteration"] > self.store.last_step(tracked, "loss")]
+        self.store.points(tracked, _points(mean, "iteration", MEASURED))
+        end = max(journal.ended for journal in journals.values())
+        self.store.points(tracked, [(0, end, self._values(row))])
+        self.store.set_status(tracked, "FINISHED", end)
+        self.complete.add(row)
+
+    def _values(self, row: str) -> dict[str, float]:
+        """Average, ensemble and iterations of a finished row, ours and the published ones."""
+        for name, table in self.preset.tables.items():
+            for label, r in table.rows.items():
+                if r == row:
+                    cells = make_table(self.plan, name, [label]).iloc[0]
+                    keys = [f"{key}{end}" for key in ("average", "ensemble", "iterations") for end in ("", PUBLISHED)]
+                    return {key: float(cells[key]) for key in keys if pd.notna(cells[key])}
+        values = row_results(self.plan.rows[row])
+        return {key: values[key] for key in ("average", "ensemble")}
+
+    # --- tables and figures -------------------------------------------------------------------------------
+
+    def _table(self, name: str) -> None:
+        """A table as a run whose artifacts are the table and the figures and time comparisons of its rows."""
+        rows = self.preset.tables[name].rows.values()
+        if not self.complete.issuperset(rows):
+            return
+        shown = {
+            figure: {self.plan.net(net).row for net in f.curves.values()} for figure, f in self.preset.figures.items()
+        }
+        shown |= {timing: set(t.rows) for timing, t in self.preset.timings.items()}
+        others = [o for o, needed in shown.items() if needed & set(rows) and self.complete.issuperset(needed)]
+        files = [file for result in (name, *others) for file in self._current_files(result)]
+        if not files:
+            return
+        tags = {"kind": "table", "table": name, "preset": self.preset.name, "seed": self.preset.seed}
+        tags["mlflow.note.content"] = self.preset.tables[name].title
+        identity = f"{name}-{digest([run.id for row in rows for run in self.plan.row_runs(row)])}"
+        tracked = self.store.open(identity, name, tags, None, None)
+        for file in files:
+            self.store.artifact(tracked, file)
+        if not self.store.is_finished(identity):
+            self.store.set_status(tracked, "FINISHED")
+
+    def _current_files(self, name: str) -> list[Path]:
+        """The files of a table, figure or time comparison; none where they were made of other runs than the plan's."""
+        csv = Path(self.preset.results) / f"{name}.csv"
+        if not csv.exists():
+            return []
+        if name in self.preset.tables:
+            current = csv.read_bytes() == table_csv(make_table(self.plan, name))
+        elif name in self.preset.figures:
+            from fspkd.figures import curves_csv
+
+            current = csv.read_bytes() == curves_csv(self.plan, name)
+        else:
+            current = True  # measured, so not to be made again
+        return [file for end in RESULT_FILES if current and (file := csv.with_suffix(end)).exists()]
+
+
+def former_runs(plan: Plan) -> Iterator[Run]:
+    """The runs in a preset's folder of results that its present settings do not lead to."""
+    for file in sorted(Path(plan.preset.results).glob("runs/*/*/run.yaml")):
+        if file.parent.name not in plan.runs:
+            spec = RunSpec.model_validate(yaml.safe_load(file.read_text()))
+            stage = 1 if spec.stream.endswith("-stage1") else 2
+            row, _, number = spec.stream.removesuffix("-stage1").rpartition("-")
+            named = row and number.isdecimal()
+            yield Run(
+                spec,
+                file.parent,
+                row if named else spec.stream,
+                int(number) if named else None,
+                stage,
+                None,
+                None,
+                None,
+            )
+
+
+def is_training(folder: Path) -> bool:
+    """Whether a process is training that run now, which it does with the folder locked."""
+    lock = folder / "lock"
+    try:
+        if lock.exists():
+            with FileLock(lock, blocking=False, fallback_to_soft=False):
+                pass
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):  # a folder that cannot be locked: nobody trains there
+        return False
+    return False
+
+
+def _points(frame: pd.DataFrame, step: str, keys: list[str]) -> Iterator[tuple[int, int, dict[str, float]]]:
+    for row in frame.to_dict("records"):
+        yield int(row[step]), int(row["time"]), {key: row[key] for key in keys if pd.notna(row[key])}

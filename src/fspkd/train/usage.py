@@ -1,0 +1,70 @@
+"""What the machine is doing while it trains, in the terms that MLflow shows as system metrics."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import torch
+
+from fspkd.journal import USAGE_FILE
+from fspkd.train.progress import tell
+
+SECONDS_BETWEEN_SAMPLES = 10.0
+
+
+@contextmanager
+def usage_recorded(folders: list[Path], device: torch.device) -> Iterator[None]:
+    """While the context lasts, and at its end, note the use of CPU, memory and GPU in each of these folders.
+
+    It runs beside the training and never stops it: where something cannot be read or written, it says so and ends.
+    """
+    ended = threading.Event()
+
+    def record() -> None:
+        try:
+            psutil.cpu_percent()  # the next call of this thread tells the average since this one
+            last = False
+            while not last:
+                last = ended.wait(SECONDS_BETWEEN_SAMPLES)
+                append(folders, sample(device))
+        except Exception as error:  # a driver may fail in any way; training must not
+            with suppress(OSError):
+                tell(f"the machine's use is no longer recorded: {error}")
+
+    thread = threading.Thread(target=record, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=1)
+
+
+def sample(device: torch.device) -> dict[str, float]:
+    """The time in milliseconds since 1970, the CPU's use and memory, and, of a GPU, use, memory and power."""
+    memory = psutil.virtual_memory()
+    values = {
+        "time": int(1000 * time.time()),
+        "cpu_utilization_percentage": psutil.cpu_percent(),
+        "system_memory_usage_megabytes": round(memory.used / 1e6),
+        "system_memory_usage_percentage": memory.percent,
+    }
+    if device.type == "cuda":
+        values |= {
+            "gpu_0_utilization_percentage": torch.cuda.utilization(device),
+            "gpu_0_memory_usage_megabytes": round(torch.cuda.device_memory_used(device) / 1e6),
+            "gpu_0_power_usage_watts": torch.cuda.power_draw(device) / 1000,
+        }
+    return values
+
+
+def append(folders: list[Path], values: dict[str, float]) -> None:
+    line = ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values.values())
+    for folder in folders:
+        file = folder / USAGE_FILE
+        header = "" if file.exists() else ",".join(values) + "\n"
+        with file.open("a") as growing:
+            growing.write(f"{header}{line}\n")
