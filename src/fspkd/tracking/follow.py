@@ -127,7 +127,7 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")  # seconds: the followed process waits at its end
     sender = Sender([Path(argument) for argument in sys.argv[1:]])
     follow(sender.send)
-    if not sender.problems:
+    if sender.syncs and not sender.problems:
         store = os.environ.get("MLFLOW_TRACKING_URI", "mlflow.db")
         tell(f"all runs are in {store}, for {time.process_time():.0f} s of processor time")
 
