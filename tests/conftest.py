@@ -22,7 +22,7 @@ from fspkd.data import load_packed, save_packed
 from fspkd.plan import DataSet, Plan, Run
 from fspkd.presets import load_preset
 from fspkd.sources import read_source
-from fspkd.tables import read_manifest
+from fspkd.tables import make_table, read_manifest, write_table
 from fspkd.train.batches import Images
 
 REPOSITORY = Path(__file__).parent.parent
@@ -186,6 +186,28 @@ def workflow(project: Project) -> Project:
         source, target = REPOSITORY / name, project.folder / name
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     return project
+
+
+@pytest.fixture(scope="session")
+def tiny_results(tmp_path_factory: pytest.TempPathFactory, packed_digits: Path) -> Path:
+    """Results of the tiny preset: nets, table and figure."""
+    from fspkd.figures import write_figure
+
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        project = project_in(folder, packed_digits, patch)
+        project.train("teacher/2", "fitnet/1", "student/1", "student/2")
+        plan = project.plan()
+        write_table(make_table(plan, "table1"), plan, "table1", Path("results/tiny/table1.csv"))
+        write_figure(plan, "figure3", Path("results/tiny/figure3.png"))
+    return folder / "results"
+
+
+@pytest.fixture
+def made(workflow: Project, tiny_results: Path) -> Project:
+    """A project with its nets, table and figure."""
+    shutil.copytree(tiny_results, "results")
+    return workflow
 
 
 def free_port() -> int:

@@ -12,18 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPOSITORY, Project, Server, project_in
+from conftest import REPOSITORY, Project, Server
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from fspkd.data import load_packed
-from fspkd.figures import write_figure
 from fspkd.journal import read_journal
-from fspkd.tables import make_table, write_table
 from fspkd.tracking.follow import SECONDS_BETWEEN_SENDINGS, Sender
 from fspkd.tracking.sync import MEASURED, Sync
-
-ALL = ("teacher/2", "fitnet/1", "student/1", "student/2")
 
 
 def send(project: Project) -> Sync:
@@ -61,7 +57,7 @@ def expected(file: Path, key: str) -> list[tuple[int, float]]:
 
 def check_points(project: Project, client: MlflowClient) -> None:
     """Every point of every finished run is in the store, exactly once."""
-    runs = {run.data.tags["fspkd.id"]: run for run in held(client).values()}
+    runs = {run.data.tags["identity"]: run for run in held(client).values()}
     finished = [run for run in project.plan().runs.values() if (run.folder / "manifest.json").exists()]
     assert finished
     for run in finished:
@@ -130,26 +126,6 @@ def check_everything(project: Project, client: MlflowClient) -> None:
     assert len(models) == 5
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory, packed_digits: Path) -> Path:
-    """Results of the tiny preset: nets, table and figure."""
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        project = project_in(folder, packed_digits, patch)
-        project.train(*ALL)
-        plan = project.plan()
-        write_table(make_table(plan, "table1"), plan, "table1", Path("results/tiny/table1.csv"))
-        write_figure(plan, "figure3", Path("results/tiny/figure3.png"))
-    return folder / "results"
-
-
-@pytest.fixture
-def made(workflow: Project, results: Path) -> Project:
-    """A project with its nets, table and figure."""
-    shutil.copytree(results, "results")
-    return workflow
-
-
 @pytest.mark.parametrize("where", ["local store", "server"])
 def test_everything_is_sent_and_nothing_twice(
     made: Project, where: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
@@ -216,7 +192,7 @@ def test_net_trained_anew_gets_a_run_of_its_own(project: Project) -> None:
     project.train("teacher/1")
     sync = send(project)
     identities = {
-        r.info.run_id: r.data.tags["fspkd.id"] for r in sync.store.client.search_runs([sync.store.experiment])
+        r.info.run_id: r.data.tags["identity"] for r in sync.store.client.search_runs([sync.store.experiment])
     }
     assert identities.pop(before.info.run_id) == f"{run.id}, replaced"
     assert list(identities.values()).count(run.id) == 1

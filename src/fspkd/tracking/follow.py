@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,7 +93,7 @@ class Sender:
                     problems += self.syncs[results].send_all()
             except Exception as error:  # a tracking server may fail in any way; results must not
                 self.syncs.pop(results, None)
-                problems.append(f"{type(error).__name__}: {error}".splitlines()[0])
+                problems.append(textwrap.shorten(f"{type(error).__name__}: {error}", 300))
                 break
         if problems and problems != self.problems:
             again = f"python scripts/sync_mlflow.py {' '.join(map(str, self.results))}"

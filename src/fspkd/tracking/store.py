@@ -4,6 +4,7 @@ Everything here may be done again, after a failure too, and leaves one copy: wha
 carry the time at which they were measured, by which MLflow knows them.
 """
 
+import hashlib
 import os
 import tempfile
 import urllib.request
@@ -23,7 +24,7 @@ from torch import nn
 
 from fspkd.files import file_sha256
 
-IDENTITY = "fspkd.id"
+IDENTITY = "identity"  # a tag: what a tracked run is, among those of its experiment
 BATCH = 1000  # points, MLflow's limit
 SECONDS_TO_ANSWER = 3
 
@@ -94,12 +95,15 @@ class Store:
             return text
         return f"[{text}](#/experiments/{self.experiment}/runs/{self.runs[identity].info.run_id})"
 
-    def set_status(self, run_id: str, status: str, end: int | None = None) -> None:
+    def set_status(self, identity: str, status: str, end: int | None = None) -> None:
         """RUNNING, KILLED, FAILED, SCHEDULED or FINISHED; `end` in milliseconds since 1970."""
+        run = self.runs[identity]
+        if run.info.status == status:
+            return
         if status in ("RUNNING", "SCHEDULED"):
-            self.client.update_run(run_id, status=status)
+            self.client.update_run(run.info.run_id, status=status)
         else:
-            self.client.set_terminated(run_id, status, end)
+            self.client.set_terminated(run.info.run_id, status, end)
 
     # --- what a run holds ---------------------------------------------------------------------------------
 
@@ -146,20 +150,25 @@ class Store:
         if not self.client.get_run(run_id).inputs.dataset_inputs:
             self.client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
 
-    def artifact(self, run_id: str, file: Path) -> None:
-        """A file, unless the run holds it with that content."""
-        tag, sha256 = f"sha256/{file.name}", file_sha256(file)
-        if self.client.get_run(run_id).data.tags.get(tag) != sha256:
-            self.client.log_artifact(run_id, str(file))
-            self.client.set_tag(run_id, tag, sha256)
+    def artifacts(self, identity: str, files: list[Path]) -> None:
+        """Files, unless the run holds them with that content."""
+        run_id, tag = self.runs[identity].info.run_id, "artifacts"
+        content = hashlib.sha256("".join(f"{file.name} {file_sha256(file)}" for file in files).encode()).hexdigest()[
+            :10
+        ]
+        if self.client.get_run(run_id).data.tags.get(tag) != content:
+            for file in files:
+                self.client.log_artifact(run_id, str(file))
+            self.client.set_tag(run_id, tag, content)
 
-    def model(self, run_id: str, net: nn.Module, shape: list[int], classes: list[str], step: int) -> str:
+    def model(self, identity: str, net: nn.Module, shape: list[int], classes: list[str], step: int) -> str:
         """A net as an MLflow model, a graph that needs nothing but PyTorch; `shape` is that of its images (C, H, W).
 
         It takes images (N, C, H, W) float32 in [0, 1] and gives logits (N, K). The model's id.
         """
+        run_id = self.runs[identity].info.run_id
         found = self.client.search_logged_models([self.experiment], f"source_run_id = '{run_id}'")
-        model = found[0] if found else self.client.create_logged_model(self.experiment, "net", run_id)
+        model = found[0] if found else self.client.create_logged_model(self.experiment, identity, run_id)
         if model.status != "READY":
             images = TensorSpec(np.dtype("float32"), (-1, *shape))
             logits = TensorSpec(np.dtype("float32"), (-1, len(classes)))

@@ -78,16 +78,15 @@ class Sync:
         if done:
             self._finish(run, journal, tracked)
         elif training:
-            self.store.set_status(tracked, "RUNNING")
+            self.store.set_status(run.id, "RUNNING")
         else:
-            self.store.set_status(tracked, "FAILED" if journal.failure else "KILLED")
+            self.store.set_status(run.id, "FAILED" if journal.failure else "KILLED")
 
     def _finish(self, run: Run, journal: Journal, tracked: str) -> None:
         manifest = read_manifest(run)
         name = run.spec.data.rsplit("-", 1)[0]
         self.store.data_set(tracked, name, manifest["inputs_sha256"]["data"], "training")
-        for file in ("run.yaml", "manifest.json", "metrics.csv"):
-            self.store.artifact(tracked, run.folder / file)
+        self.store.artifacts(run.id, [run.folder / file for file in ("run.yaml", "manifest.json", "metrics.csv")])
         if run.stage == 2:
             from fspkd.models import CifarResNet
             from fspkd.train.checkpoint import load_weights
@@ -95,10 +94,10 @@ class Sync:
             images = manifest["images"]
             net = CifarResNet(run.spec.network, images["shape"][0], len(images["classes"]), None)
             net.load_state_dict(load_weights(run.folder, run.id))
-            model = self.store.model(tracked, net, images["shape"], images["classes"], run.iterations)
+            model = self.store.model(run.id, net, images["shape"], images["classes"], run.iterations)
             last = final_measurements(run.folder, journal).tail(1)
             self.store.points(tracked, _points(last, "iteration", ("test_loss", "test_accuracy")), model)
-        self.store.set_status(tracked, "FINISHED", journal.ended)
+        self.store.set_status(run.id, "FINISHED", journal.ended)
         self.complete.add(run.id)
 
     def _usage(self, run: Run, tracked: str) -> None:
@@ -130,6 +129,9 @@ class Sync:
             "teacher": run.spec.teacher or "none",
         }
         tags |= {key: attempt[key] for key in ("git_commit", "host", "job_id", "gpu", "device") if attempt.get(key)}
+        tags |= {"mlflow.source.type": "LOCAL", "mlflow.source.name": "scripts/train.py"}
+        if attempt["git_commit"]:
+            tags["mlflow.source.git.commit"] = attempt["git_commit"].removesuffix("-dirty")
         start = self.store.link(run.spec.start, run.spec.start) if run.spec.start else "initialised from the seed"
         text = f"`{run.folder}`: {run.iterations:,} iterations of {run.spec.method.method}.\n\nStarts from: {start}."
         if run.spec.teacher:
@@ -182,7 +184,7 @@ class Sync:
         self.store.parameters(identity, self.preset.rows[row].model_dump(mode="json"))
         if any(run.id not in self.complete for run in runs):
             training = any(is_training(run.folder) for run in begun)
-            self.store.set_status(tracked, "RUNNING" if training else "SCHEDULED")
+            self.store.set_status(identity, "RUNNING" if training else "SCHEDULED")
             return
         nets = self.plan.rows[row]
         journals = {run: read_journal(run.folder) for run in runs}
@@ -193,7 +195,7 @@ class Sync:
         self.store.points(tracked, _points(mean, "iteration", MEASURED))
         end = max(journal.ended for journal in journals.values())
         self.store.points(tracked, [(0, end, self._values(row))])
-        self.store.set_status(tracked, "FINISHED", end)
+        self.store.set_status(identity, "FINISHED", end)
         self.complete.add(row)
 
     def _values(self, row: str) -> dict[str, float]:
@@ -225,11 +227,9 @@ class Sync:
         tags = {"kind": "table", "table": name, "preset": self.preset.name, "seed": self.preset.seed}
         tags["mlflow.note.content"] = self.preset.tables[name].title
         identity = f"{name}-{digest([run.id for row in rows for run in self.plan.row_runs(row)])}"
-        tracked = self.store.open(identity, name, tags, None, None)
-        for file in files:
-            self.store.artifact(tracked, file)
-        if not self.store.is_finished(identity):
-            self.store.set_status(tracked, "FINISHED")
+        self.store.open(identity, name, tags, None, None)
+        self.store.artifacts(identity, files)
+        self.store.set_status(identity, "FINISHED")
 
     def _current_files(self, name: str) -> list[Path]:
         """The files of a table, figure or time comparison; none where they were made of other runs than the plan's."""

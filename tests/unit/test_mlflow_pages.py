@@ -1,0 +1,91 @@
+"""MLflow's pages as a reader meets them, in a headless browser."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from conftest import Project, Server
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from fspkd.tracking.sync import Sync
+
+SECONDS_TO_LOAD = 120
+
+
+@pytest.fixture
+def browser() -> Iterator[webdriver.Chrome]:
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("needs Debian's packages chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=1400,1000",
+    ):
+        options.add_argument(argument)
+    chrome = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    yield chrome
+    chrome.quit()
+
+
+@pytest.fixture
+def sent(made: Project, server: Server, monkeypatch: pytest.MonkeyPatch) -> Sync:
+    """Everything of the tiny preset, on a server."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.address)
+    sync = Sync(made.plan())
+    assert sync.send_all() == []
+    return sync
+
+
+def test_runs_comparison_and_artifacts(sent: Sync, server: Server, browser: webdriver.Chrome, tmp_path: Path) -> None:
+    experiment = sent.store.experiment
+    runs = {run.info.run_name: run.info.run_id for run in sent.store.client.search_runs([experiment])}
+
+    def see(page: str, *texts: str) -> None:
+        """Open a page and wait for all of these texts on it."""
+        browser.get("about:blank")
+        browser.get(f"{server.address}/#{page}")
+        WebDriverWait(browser, SECONDS_TO_LOAD).until(lambda _: all(text in shown() for text in texts), shown())
+
+    def shown() -> str:
+        return browser.find_element(By.TAG_NAME, "body").text
+
+    rows = quote("tags.kind = 'row'")
+    order = quote("metrics.`average`")
+    see(
+        f"/experiments/{experiment}/runs?searchFilter={rows}&orderByKey={order}",
+        "Teacher",
+        "Student*",
+        "3 matching runs",
+    )
+    assert "net 1" not in shown()
+    assert "Preset tiny" in shown()
+
+    two = quote(json.dumps([runs["Teacher"], runs["Student*"]]))
+    metric = quote(json.dumps("test_accuracy"))
+    see(
+        f"/metric?runs={two}&metric={metric}&experiments={quote(json.dumps([experiment]))}&plot_metric_keys=[{metric}]",
+        "Comparing 2 Runs",
+        "Teacher (test_accuracy)",
+        "Student* (test_accuracy)",
+    )
+    drawn = browser.execute_script("return document.querySelector('.js-plotly-plot').data.map(line => [...line.y])")
+    for name in ("Teacher", "Student*"):
+        history = sent.store.client.get_metric_history(runs[name], "test_accuracy")
+        assert [point.value for point in sorted(history, key=lambda point: point.step)] in drawn
+
+    see(f"/experiments/{experiment}/runs/{runs['table1']}/artifacts", "table1.csv", "table1.md", "figure3.png")
+    browser.find_element(By.XPATH, "//*[text()='figure3.png']").click()
+    picture = "return [...document.images].some(i => i.src.includes('figure3.png') || i.naturalWidth > 1000)"
+    WebDriverWait(browser, SECONDS_TO_LOAD).until(lambda _: browser.execute_script(picture))
+
+    see(f"/experiments/{experiment}/runs/{runs['Student*, net 1']}", "Starts from: student-stage1", "Parent run")
+    link = browser.find_element(By.PARTIAL_LINK_TEXT, "student-stage1").get_attribute("href")
+    see(link.partition("#")[2], "Student*, stage 1")
