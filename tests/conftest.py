@@ -23,6 +23,7 @@ from fspkd.plan import DataSet, Plan, Run
 from fspkd.presets import load_preset
 from fspkd.sources import read_source
 from fspkd.tables import make_table, read_manifest, write_table
+from fspkd.tracking.follow import FOLLOWED
 from fspkd.train.batches import Images
 
 REPOSITORY = Path(__file__).parent.parent
@@ -177,6 +178,12 @@ def project_in(folder: Path, packed: Path, patch: pytest.MonkeyPatch) -> Project
     (folder / "data" / "digits").mkdir(parents=True)
     shutil.copy(packed, folder / "data" / "digits")
     return Project(folder)
+
+
+@pytest.fixture
+def not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that are run by hand send nothing to MLflow, which would cost each some seconds."""
+    monkeypatch.setenv(FOLLOWED, "1")
 
 
 @pytest.fixture

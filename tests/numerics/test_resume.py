@@ -19,6 +19,8 @@ from fspkd.errors import UserError
 from fspkd.tables import read_manifest
 from fspkd.train import checkpoint, loop, member
 
+pytestmark = pytest.mark.usefixtures("not_followed")
+
 
 def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(project: Project) -> None:
     """SIGKILL five times; the stage of hints, whose regressors and momentum must come back too."""

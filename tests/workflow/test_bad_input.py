@@ -11,6 +11,8 @@ from PIL import Image
 
 from fspkd.train import checkpoint
 
+pytestmark = pytest.mark.usefixtures("not_followed")
+
 Damage = Callable[[Project], None]
 
 

@@ -205,9 +205,9 @@ class Sync:
                 if r == row:
                     cells = make_table(self.plan, name, [label]).iloc[0]
                     keys = [f"{key}{end}" for key in ("average", "ensemble", "iterations") for end in ("", PUBLISHED)]
-                    return {key: float(cells[key]) for key in keys if pd.notna(cells[key])}
+                    return {key: round(float(cells[key]), 2) for key in keys if pd.notna(cells[key])}
         values = row_results(self.plan.rows[row])
-        return {key: values[key] for key in ("average", "ensemble")}
+        return {key: round(values[key], 2) for key in ("average", "ensemble")}
 
     # --- tables and figures -------------------------------------------------------------------------------
 
@@ -251,7 +251,7 @@ def former_runs(plan: Plan) -> Iterator[Run]:
     """The runs in a preset's folder of results that its present settings do not lead to."""
     for file in sorted(Path(plan.preset.results).glob("runs/*/*/run.yaml")):
         if file.parent.name not in plan.runs:
-            spec = RunSpec.model_validate(yaml.safe_load(file.read_text()))
+            spec = RunSpec.model_validate(yaml.safe_load(file.read_text()), strict=False)
             stage = 1 if spec.stream.endswith("-stage1") else 2
             row, _, number = spec.stream.removesuffix("-stage1").rpartition("-")
             named = row and number.isdecimal()
