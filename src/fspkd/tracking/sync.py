@@ -253,18 +253,10 @@ def former_runs(plan: Plan) -> Iterator[Run]:
         if file.parent.name not in plan.runs:
             spec = RunSpec.model_validate(yaml.safe_load(file.read_text()), strict=False)
             stage = 1 if spec.stream.endswith("-stage1") else 2
-            row, _, number = spec.stream.removesuffix("-stage1").rpartition("-")
-            named = row and number.isdecimal()
-            yield Run(
-                spec,
-                file.parent,
-                row if named else spec.stream,
-                int(number) if named else None,
-                stage,
-                None,
-                None,
-                None,
-            )
+            stem = spec.stream.removesuffix("-stage1")
+            row, _, number = stem.rpartition("-")
+            row, net = (row, int(number)) if row and number.isdecimal() else (stem, None)
+            yield Run(spec, file.parent, row, net, stage, data=None, start=None, teacher=None)
 
 
 def is_training(folder: Path) -> bool:
