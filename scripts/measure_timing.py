@@ -1,11 +1,10 @@
 #!/usr/bin/env python
-"""Measure the paper's time comparison as CSV: python scripts/measure_timing.py results/quickstart/timing.csv"""
+"""Measure the paper's time comparison as CSV and HTML: python scripts/measure_timing.py results/quickstart/timing.csv"""
 
 import argparse
 from pathlib import Path
 
 from fspkd.errors import run_command
-from fspkd.files import write_atomically
 from fspkd.plan import plan_for
 from fspkd.tracking.follow import followed
 
@@ -17,12 +16,12 @@ def main() -> None:
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
 
-    from fspkd.timing import measure_timing
+    from fspkd.timing import measure_timing, write_timing
     from fspkd.train import device
 
     frame = measure_timing(plan, args.output.stem, device.choose(args.device, threads=1))
     with followed(args.output.parent):
-        write_atomically(args.output, frame.to_csv(index=False, float_format="%.4g").encode())
+        write_timing(frame, plan, args.output)
     print(frame.to_string(index=False, float_format="%.4g", na_rep=""), flush=True)
 
 

@@ -32,7 +32,7 @@ TINY = {
     "results": "results/tiny",
     "seed": 1,
     "data": {"images": {"name": "digits", "source": "digits", "augment": {"pad": 1, "flip": True}}},
-    "networks": {"net": {"depth": 8, "width": 4}},
+    "networks": {"net": {"architecture": "cifar_resnet", "depth": 8, "width": 4}},
     "schedules": {
         "long": [{"until": 12, "rate": 0.1}, {"until": 20, "rate": 0.01}],
         "short": [{"until": 8, "rate": 0.05}],
@@ -74,7 +74,7 @@ TINY = {
             "rows": {"Teacher": "teacher", "FitNet, 1 loss*": "fitnet", "Student*": "student"},
         }
     },
-    "figures": {"figure3": {"title": "A tiny figure", "curves": {"Teacher": "teacher/1", "Student": "student/1"}}},
+    "figures": {"figure3": {"title": "A tiny figure", "curves": {"Teacher": "teacher", "Student": "student"}}},
     "timings": {
         "timing": {
             "reference": "reference/fsp_timing.csv",
@@ -122,7 +122,7 @@ class Project:
 
         def make(run: object) -> None:
             for other in (run.start, run.teacher):
-                if other:
+                if isinstance(other, Run):
                     make(other)
             train([run], torch.device(device), 1000)
 
@@ -150,7 +150,7 @@ class Project:
 
 
 def images_of(run: Run) -> Images:
-    return Images(load_packed(run.data.path), run.spec.augment.pad, torch.device("cpu"))
+    return Images(load_packed(run.data.path), run.spec.augment, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

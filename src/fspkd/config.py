@@ -3,61 +3,47 @@
 Imports no torch, so that planning a workflow is quick.
 """
 
-import difflib
-import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal, Union
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-# YAML 1.1 reads 1e-3 as text; accepting text for numbers with a fraction spares users that trap.
-Real = Annotated[float, Field(strict=False, allow_inf_nan=False)]
-PositiveReal = Annotated[Real, Field(gt=0)]
-PositiveInt = Annotated[int, Field(gt=0)]
+from fspkd.distill import METHODS
+from fspkd.networks import Network
+from fspkd.settings import (
+    Identifier,
+    PositiveInt,
+    PositiveReal,
+    Real,
+    Settings,
+    matching,
+    not_empty,
+    rising,
+    suggest,
+)
 
-
-def matching(pattern: str, description: str) -> AfterValidator:
-    """A validator of texts that a pattern matches whole."""
-
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"must be {description}, and is {text!r}")
-        return text
-
-    return AfterValidator(check)
-
-
-def _not_empty(values: tuple) -> tuple:
-    if not values:
-        raise ValueError("must not be empty")
-    return values
-
-
-Identifier = Annotated[
-    str, matching(r"[a-z0-9]+(_[a-z0-9]+)*", "lower-case letters and digits, with single underscores between")
+Nets = Annotated[str, matching(r"[a-z0-9_]+(/[1-9][0-9]*)?", "a row, or one net of it, such as teacher or teacher/1")]
+Start = Annotated[
+    str,
+    matching(
+        r"scratch|[a-z0-9_]+(/[1-9][0-9]*)?", "scratch, row/number such as teacher/1, or the name of pretrained weights"
+    ),
 ]
-NetReference = Annotated[str, matching(r"[a-z0-9_]+/[1-9][0-9]*", "row/number, such as teacher/1")]
-Start = Annotated[str, matching(r"scratch|[a-z0-9_]+/[1-9][0-9]*", "scratch or row/number, such as teacher/1")]
 ResultsFolder = Annotated[str, matching(r"results(/[a-z0-9_-]+)?", "results or a folder in it, such as results/mine")]
 Sha256 = Annotated[str, matching(r"[0-9a-f]{64}", "64 hexadecimal digits")]
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-def _suggest(name: str, names: Any) -> str:
-    """'; did you mean ...' for a close match among names, else what there is."""
-    close = difflib.get_close_matches(str(name), [str(n) for n in names], 1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there is: {', '.join(map(str, names)) or 'nothing'}"
+Sha256Start = Annotated[str, matching(r"[0-9a-f]{8,64}", "8 to 64 hexadecimal digits")]
 
 
 # --- data -------------------------------------------------------------------------------------------------
 
 
 class Augment(Settings):
-    """Training-time augmentation: zero padding on each side, in pixels, with a random crop; random flips."""
+    """Training-time augmentation: zero padding on each side, in pixels, with a random crop; random flips.
+
+    `crop`: the size of the crops, else that of the images; then test images are cropped too, in the middle.
+    """
 
     pad: Annotated[int, Field(ge=0)] = 0
+    crop: PositiveInt | None = None
     flip: bool = False
 
 
@@ -71,9 +57,15 @@ class DataSettings(Settings):
 
 
 class Digits(DataSettings):
-    """scikit-learn's bundled handwritten digits: 8x8 grey images, needs no network."""
+    """scikit-learn's bundled handwritten digits, or those of some classes: 8x8 grey images, needs no network."""
 
     source: Literal["digits"]
+    classes: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=9)], ...],
+        Field(strict=False),
+        AfterValidator(not_empty),
+        AfterValidator(rising),
+    ] = tuple(range(10))
 
 
 class Torchvision(DataSettings):
@@ -90,24 +82,31 @@ class ImageFolder(DataSettings):
     path: str
 
 
-Data = Annotated[Digits | Torchvision | ImageFolder, Field(discriminator="source")]
+class Cub200(DataSettings):
+    """CUB-200-2011, downloaded and checked, or in its own layout on disk.
+
+    The shorter side of every image is resized to `size`, and a square of that size is kept from the middle.
+    """
+
+    source: Literal["cub200"]
+    size: PositiveInt
+
+
+Data = Annotated[Digits | Torchvision | ImageFolder | Cub200, Field(discriminator="source")]
 
 
 # --- networks and schedules -------------------------------------------------------------------------------
 
 
-class Network(Settings):
-    """A CIFAR residual net of 6n+2 layers; `width` channels in the first section, doubled twice."""
+class Pretrained(Settings):
+    """Weights that were trained elsewhere, for nets to start from: a name of torchvision's, which downloads them.
 
-    depth: PositiveInt
-    width: PositiveInt
+    `sha256`: the beginning of the file's checksum. The linear layer of what starts from them is its own.
+    """
 
-    @field_validator("depth")
-    @classmethod
-    def _six_n_plus_two(cls, depth: int) -> int:
-        if depth < 8 or (depth - 2) % 6:
-            raise ValueError("must be 6n+2: 8, 14, 20, 26, 32, ...")
-        return depth
+    weights: str
+    network: Identifier
+    sha256: Sha256Start
 
 
 class Phase(Settings):
@@ -131,68 +130,17 @@ class Optimizer(Settings):
     evaluate_every: PositiveInt = Field(description="iterations between measurements of the test accuracy")
 
 
-# --- methods: how a stage trains --------------------------------------------------------------------------
-
-
-class CrossEntropy(Settings):
-    """Ordinary training on the labels."""
-
-    trains_classifier: ClassVar[bool] = True
-    method: Literal["cross_entropy"]
-    schedule: Identifier
-
-
-class KnowledgeDistillation(Settings):
-    """Cross-entropy plus a weighted cross-entropy to the teacher's softened outputs; the weight falls linearly."""
-
-    trains_classifier: ClassVar[bool] = True
-    method: Literal["kd"]
-    schedule: Identifier
-    teacher: NetReference
-    temperature: PositiveReal = 3.0
-    weight_start: Annotated[Real, Field(ge=0)] = 4.0
-    weight_end: Annotated[Real, Field(ge=0)] = 1.0
-
-
-class Fsp(Settings):
-    """FSP matrices, eq. (2). `layers`: the two layers of a matrix; `shuffle`: how the teacher's channels are permuted."""
-
-    trains_classifier: ClassVar[bool] = False
-    method: Literal["fsp"]
-    schedule: Identifier
-    teacher: NetReference
-    layers: Literal["section", "module"] = "section"
-    reduction: Literal["mean", "sum"] = "mean"
-    weight: PositiveReal = 1.0
-    shuffle: Literal["none", "channel", "tied", "independent"] = "none"
-
-
-class Hint(Settings):
-    """FitNet hints at the ends of the named sections, through 1x1 regressors."""
-
-    trains_classifier: ClassVar[bool] = False
-    method: Literal["hint"]
-    schedule: Identifier
-    teacher: NetReference
-    sections: Annotated[tuple[Literal[1, 2, 3], ...], Field(strict=False), AfterValidator(_not_empty)]
-    reduction: Literal["mean", "sum"] = "sum"
-
-    @field_validator("sections")
-    @classmethod
-    def _rising(cls, sections: tuple[int, ...]) -> tuple[int, ...]:
-        if list(sections) != sorted(set(sections)):
-            raise ValueError("must rise, each section once")
-        return sections
-
-
-Method = Annotated[CrossEntropy | KnowledgeDistillation | Fsp | Hint, Field(discriminator="method")]
-
-
 # --- rows, tables, figures --------------------------------------------------------------------------------
+
+Method = Annotated[Union[METHODS], Field(discriminator="method")]  # noqa: UP007 (a union of a tuple)
 
 
 class Row(Settings):
-    """Nets trained alike. `start`: scratch, or the net whose weights all of them start from."""
+    """Nets trained alike.
+
+    `start`: scratch, or the net, or the pretrained weights, that all of them start from. Where that was trained on
+    other data the linear layer starts from scratch: transfer learning.
+    """
 
     data: Identifier
     network: Identifier
@@ -205,18 +153,21 @@ class Row(Settings):
 
 
 class Table(Settings):
-    """Rows by the label that the paper prints; `reference`: its published numbers, beside this preset."""
+    """Rows, or a net of one, by the label that the paper prints.
+
+    `reference`: the published numbers, beside this preset, if there are.
+    """
 
     title: str
-    reference: str
-    rows: dict[str, Identifier]
+    reference: str | None = None
+    rows: dict[str, Nets]
 
 
 class Figure(Settings):
-    """Training loss and test accuracy over the iterations of stage 2, a curve a net."""
+    """Training loss and test accuracy over the iterations of stage 2: a curve a row, its nets the band around it."""
 
     title: str
-    curves: dict[str, NetReference]
+    curves: dict[str, Nets]
 
 
 class Timing(Settings):
@@ -233,20 +184,27 @@ class Timing(Settings):
 
 
 class Preset(Settings):
-    """Everything that decides what is computed; where it runs is the business of profiles."""
+    """Everything that decides what is computed; where it runs is the business of profiles.
+
+    `divide_schedules`: by the name of the data, what all iterations of rows on it are divided by. `replicates`: how often
+    every row is trained, teachers and all. `claims`: whether what config/claims.yaml lists is judged.
+    """
 
     name: Identifier
     results: ResultsFolder
     seed: Annotated[int, Field(ge=0)]
-    divide_schedules: PositiveInt = 1
+    replicates: PositiveInt = 1
+    divide_schedules: dict[Identifier, PositiveInt] = Field(default_factory=dict)
     data: dict[Identifier, Data]
     networks: dict[Identifier, Network]
-    schedules: dict[Identifier, Annotated[tuple[Phase, ...], Field(strict=False), AfterValidator(_not_empty)]]
+    pretrained: dict[Identifier, Pretrained] = Field(default_factory=dict)
+    schedules: dict[Identifier, Annotated[tuple[Phase, ...], Field(strict=False), AfterValidator(not_empty)]]
     training: Optimizer
     rows: dict[Identifier, Row]
     tables: dict[Identifier, Table]
-    figures: dict[Identifier, Figure] = {}
-    timings: dict[Identifier, Timing] = {}
+    figures: dict[Identifier, Figure] = Field(default_factory=dict)
+    timings: dict[Identifier, Timing] = Field(default_factory=dict)
+    claims: bool = False
 
     @model_validator(mode="after")
     def _check_references(self) -> "Preset":
@@ -255,27 +213,29 @@ class Preset(Settings):
         def known(kind: str, name: str, where: str) -> None:
             names = getattr(self, kind)
             if name not in names:
-                problems.append(f"{where} = {name!r}: no such entry in {kind}{_suggest(name, names)}")
+                problems.append(f"{where} = {name!r}: no such entry in {kind}{suggest(name, names)}")
 
-        def net(reference: str, where: str) -> None:
-            row, index = reference.split("/")
+        def nets(reference: str, where: str) -> None:
+            row, _, number = reference.partition("/")
             known("rows", row, where)
-            if row in self.rows and int(index) > self.rows[row].nets:
+            if row in self.rows and int(number or 1) > self.rows[row].nets:
                 problems.append(f"{where} = {reference!r}: row {row!r} has only {self.rows[row].nets} nets")
 
         for name, phases in self.schedules.items():
             untils = [phase.until for phase in phases]
             if untils != sorted(set(untils)):
                 problems.append(f"schedules.{name}: goes backwards: 'until' must rise, and is {untils}")
-            if any(until % self.divide_schedules for until in untils):
-                problems.append(
-                    f"schedules.{name}: {untils} do not divide by divide_schedules = {self.divide_schedules}"
-                )
+        for name in self.divide_schedules:
+            known("data", name, f"divide_schedules.{name}")
+        for name, pretrained in self.pretrained.items():
+            known("networks", pretrained.network, f"pretrained.{name}.network")
         for name, row in self.rows.items():
             known("data", row.data, f"rows.{name}.data")
             known("networks", row.network, f"rows.{name}.network")
-            if row.start != "scratch":
-                net(row.start, f"rows.{name}.start")
+            if "/" in row.start:
+                nets(row.start, f"rows.{name}.start")
+            elif row.start != "scratch":
+                known("pretrained", row.start, f"rows.{name}.start")
             if row.stage1_of:
                 known("rows", row.stage1_of, f"rows.{name}.stage1_of")
                 lender = self.rows.get(row.stage1_of)
@@ -287,14 +247,19 @@ class Preset(Settings):
                     problems.append(f"rows.{name}: stage1_of stands alone: remove stage1 and start")
             for stage in ("stage1", "stage2"):
                 if method := getattr(row, stage):
-                    known("schedules", method.schedule, f"rows.{name}.{stage}.schedule")
+                    where = f"rows.{name}.{stage}.schedule"
+                    known("schedules", method.schedule, where)
+                    untils = [phase.until for phase in self.schedules.get(method.schedule, ())]
+                    by = self.divide_schedules.get(row.data, 1)
+                    if any(until % by for until in untils):
+                        problems.append(f"{where}: {untils} do not divide by divide_schedules.{row.data} = {by}")
                     if teacher := getattr(method, "teacher", None):
-                        net(teacher, f"rows.{name}.{stage}.teacher")
+                        nets(teacher, f"rows.{name}.{stage}.teacher")
             if not row.stage2.trains_classifier:
                 problems.append(f"rows.{name}.stage2.method = {row.stage2.method!r}: does not train the classifier")
         for name, table in self.tables.items():
             for label, row in table.rows.items():
-                known("rows", row, f"tables.{name}.rows.{label}")
+                nets(row, f"tables.{name}.rows.{label}")
         for name, timing in self.timings.items():
             if name in self.tables:
                 problems.append(f"timings.{name}: a table has that name too")
@@ -312,8 +277,8 @@ class Preset(Settings):
                 if row.data != self.rows.get(timing.teachers, row).data:
                     problems.append(f"{where} = {row_name!r}: must be on the data of the teachers")
         for name, figure in self.figures.items():
-            for label, reference in figure.curves.items():
-                net(reference, f"figures.{name}.curves.{label}")
+            for label, row in figure.curves.items():
+                nets(row, f"figures.{name}.curves.{label}")
         if problems:
             raise ValueError("; ".join(problems))
         return self

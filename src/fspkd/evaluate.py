@@ -51,9 +51,14 @@ def load_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def accuracy(probabilities_NK: np.ndarray, labels_N: np.ndarray) -> float:
     """The percentage of images whose most probable class is the label."""
-    return float(100 * (probabilities_NK.argmax(1) == labels_N).mean())
+    return float(100 * correct(probabilities_NK, labels_N).mean())
 
 
 def ensemble(probabilities: list[np.ndarray]) -> np.ndarray:
     """The mean of the nets' softmax outputs: a list of (N, K) to (N, K)."""
     return np.mean(np.stack(probabilities).astype(np.float64), axis=0)
+
+
+def correct(probabilities_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
+    """For each image, 1 where the most probable class is the label, and 0 elsewhere: (N,) float64."""
+    return (probabilities_NK.argmax(1) == labels_N).astype(float)

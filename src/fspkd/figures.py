@@ -1,4 +1,4 @@
-"""Figures: training loss and test accuracy over the iterations."""
+"""Figures: training loss and test accuracy over the iterations, and where the curves become flat."""
 
 import io
 from pathlib import Path
@@ -12,10 +12,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import LogFormatter
 
+from fspkd.errors import UserError
 from fspkd.files import write_atomically
-from fspkd.plan import Plan
+from fspkd.plan import Plan, Run
 
 POINTS = 100  # of a smoothed loss curve
+NEAR = 0.05  # of its level: then a curve enters its flat part
+MEASURES = {"training loss": "smoothed_loss", "test accuracy": "test_accuracy"}
 
 
 def read_curve(metrics: Path) -> pd.DataFrame:
@@ -26,41 +29,94 @@ def read_curve(metrics: Path) -> pd.DataFrame:
     return frame
 
 
+def read_curves(plan: Plan, name: str) -> dict[str, list[tuple[Run, pd.DataFrame]]]:
+    """The curves of a figure by label: those of each net."""
+    curves = plan.preset.figures[name].curves
+    return {
+        label: [(net, read_curve(net.folder / "metrics.csv")) for net in plan.nets(c)] for label, c in curves.items()
+    }
+
+
+def flat_from(net: Run, curve: pd.DataFrame, measure: str) -> int:
+    """The iteration at which a net's curve enters its flat part, within the first learning rate.
+
+    The level of a curve is its mean over the last tenth of the iterations at the first learning rate. Its flat part begins
+    where it first comes within NEAR of that level, as a part of the level: the loss from above, the accuracy from below.
+    Later rates lower both curves at the same iterations, whatever the start was, so they say nothing here.
+    """
+    end = net.spec.schedule[0].until
+    values = curve[curve["iteration"] <= end].set_index("iteration")[MEASURES[measure]].dropna()
+    level = values[values.index > 0.9 * end].mean()
+    if pd.isna(level):
+        raise UserError(
+            f"{net.folder}/metrics.csv: no {measure} in the last tenth of the first learning rate, which ends at {end}. Lower "
+            f"training.evaluate_every."
+        )
+    near = values <= (1 + NEAR) * level if measure == "training loss" else values >= (1 - NEAR) * level
+    return int(near.idxmax())
+
+
+def flat_parts(plan: Plan, name: str) -> pd.DataFrame:
+    """Where each net's curves enter their flat part: columns measure, curve, net, iteration."""
+    rows = [
+        (measure, label, net.id, flat_from(net, curve, measure))
+        for measure in MEASURES
+        for label, nets in read_curves(plan, name).items()
+        for net, curve in nets
+    ]
+    return pd.DataFrame(rows, columns=["measure", "curve", "net", "iteration"])
+
+
 def draw_figure(plan: Plan, name: str) -> plt.Figure:
-    """Two panels, training loss on a logarithmic scale and test accuracy in percent, a curve for each net."""
+    """Two panels, training loss on a logarithmic scale and test accuracy in percent, over the iterations.
+
+    A line is the mean over the nets of a curve, the band around it reaches from their lowest to their highest value, and a
+    dotted line stands where the mean net enters its flat part.
+    """
     figure = plan.preset.figures[name]
     sns.set_theme(context="paper", style="whitegrid", palette="colorblind")
-    drawing, (loss_axes, accuracy_axes) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
-    for label, reference in figure.curves.items():
-        curve = read_curve(plan.net(reference).folder / "metrics.csv")
-        loss_axes.plot(curve["iteration"], curve["smoothed_loss"], label=label)
-        tested = curve.dropna(subset="test_accuracy")
-        accuracy_axes.plot(tested["iteration"], tested["test_accuracy"], label=label, marker=".")
+    drawing, panels = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+    curves = read_curves(plan, name)
+    flat = flat_parts(plan, name)
+    for axes, (measure, column) in zip(panels, MEASURES.items(), strict=True):
+        for color, (label, nets) in zip(sns.color_palette(), curves.items(), strict=False):
+            long = pd.concat([_thinned(curve, column) for _, curve in nets])
+            sns.lineplot(long, x="iteration", y=column, errorbar=("pi", 100), color=color, label=label, ax=axes)
+            begin = flat[(flat["measure"] == measure) & (flat["curve"] == label)]["iteration"].mean()
+            axes.axvline(begin, color=color, linestyle=":", linewidth=1)
+        axes.set_xlim(left=0)
+        axes.get_legend().remove()
+    loss_axes, accuracy_axes = panels
     loss_axes.set(xlabel="iteration", ylabel="training loss", yscale="log")
     loss_axes.yaxis.set_major_formatter("{x:g}")  # 0.1, not 10^-1
     loss_axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     accuracy_axes.set(xlabel="iteration", ylabel="test accuracy in %")
     accuracy_axes.legend(loc="lower right", frameon=False)
-    for axes in (loss_axes, accuracy_axes):
-        axes.set_xlim(left=0)
-    drawing.suptitle(f"{figure.title} (preset {plan.preset.name})", fontsize="medium")
+    drawing.suptitle(f"{figure.title} (preset {plan.preset.name}; dotted: the flat part begins)", fontsize="medium")
     sns.despine(drawing)
     return drawing
 
 
+def _thinned(curve: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The points of a curve that are drawn: where it was tested, or else POINTS of the smoothed loss, and the last."""
+    if column == "smoothed_loss":
+        window = max(1, len(curve) // POINTS)
+        curve = curve[(curve["iteration"] % window == 0) | (curve["iteration"] == len(curve))]
+    return curve[["iteration", column]].dropna()
+
+
 def curves_csv(plan: Plan, name: str) -> bytes:
-    """The numbers behind a figure where the nets were tested, as CSV: an iteration a row, two columns a curve."""
+    """The numbers behind a figure where the nets were tested, as CSV: an iteration a row; means over a curve's nets."""
     columns = {}
-    for label, reference in plan.preset.figures[name].curves.items():
-        tested = read_curve(plan.net(reference).folder / "metrics.csv").dropna(subset="test_accuracy")
-        tested = tested.set_index("iteration")
-        columns[f"{label}: training loss"] = tested["smoothed_loss"]
-        columns[f"{label}: test accuracy"] = tested["test_accuracy"]
+    for label, nets in read_curves(plan, name).items():
+        tested = pd.concat([curve.dropna(subset="test_accuracy") for _, curve in nets]).groupby("iteration")
+        for measure, column in MEASURES.items():
+            columns[f"{label}: {measure}"] = tested[column].mean()
     return pd.DataFrame(columns).sort_index().reset_index().to_csv(index=False, float_format="%.6g").encode()
 
 
 def write_figure(plan: Plan, name: str, png: Path) -> None:
-    """Write a figure as PNG, beside it as SVG and its numbers as CSV; the same data gives the same bytes."""
+    """Write a figure as PNG, beside it as SVG, its numbers and its flat parts as CSV; the same data gives the same bytes."""
     drawing = draw_figure(plan, name)
     plt.rcParams["svg.hashsalt"] = "fspkd"
     for path, options in ((png, {"dpi": 200}), (png.with_suffix(".svg"), {"metadata": {"Date": None}})):
@@ -69,3 +125,4 @@ def write_figure(plan: Plan, name: str, png: Path) -> None:
         write_atomically(path, buffer.getvalue())
     plt.close(drawing)
     write_atomically(png.with_suffix(".csv"), curves_csv(plan, name))
+    write_atomically(png.with_name(f"{png.stem}_flat.csv"), flat_parts(plan, name).to_csv(index=False).encode())

@@ -11,13 +11,18 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from fspkd.config import Augment, Data, Method, Network, Optimizer, Phase, Preset, Settings
+from fspkd.claims import Claim, load_claims
+from fspkd.config import Augment, Data, Method, Optimizer, Phase, Preset, Pretrained
 from fspkd.errors import UserError
+from fspkd.networks import Network
 from fspkd.presets import load_preset
+from fspkd.settings import Settings
 
 CONFIG = Path("config")
+CLAIMS = "claims.yaml"
 PHASES = ("teachers", "stage1", "students")
 LOCATION_VARIABLE = "FSPKD_DATA_{name}"
+WEIGHTS_VARIABLE = "FSPKD_WEIGHTS_{name}"
 
 
 def digest(content: object, length: int = 10) -> str:
@@ -43,6 +48,25 @@ class DataSet:
     def path(self) -> Path:
         name, hash_of_it = self.id.rsplit("-", 1)
         return Path("data") / name / f"{hash_of_it}.npz"
+
+
+@dataclass(frozen=True)
+class PretrainedWeights:
+    """Weights that were trained elsewhere, and the place that they come from: `location`, or else a download."""
+
+    name: str
+    settings: Pretrained
+    network: Network
+    location: str | None
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}-{digest([self.settings.sha256, self.network.model_dump(mode='json')])}"
+
+    @property
+    def folder(self) -> Path:
+        name, hash_of_it = self.id.rsplit("-", 1)
+        return Path("data") / name / hash_of_it
 
 
 class RunSpec(Settings):
@@ -72,10 +96,11 @@ class Run:
     spec: RunSpec
     folder: Path
     row: str
+    replicate: int
     net: int | None  # None for a stage that all nets of the row share
     stage: int
     data: DataSet
-    start: "Run | None"
+    start: "Run | PretrainedWeights | None"
     teacher: "Run | None"
 
     @property
@@ -97,13 +122,23 @@ class Run:
         return self.folder.parents[2]
 
     @property
+    def stage1(self) -> "Run | None":
+        """The first stage whose weights this second one starts from, if it is such a one."""
+        return self.start if isinstance(self.start, Run) and self.start.stage == 1 else None
+
+    @property
+    def is_transfer(self) -> bool:
+        """Whether it starts from weights that were trained on other data, and so with a linear layer of its own."""
+        return self.start is not None and getattr(self.start, "data", None) != self.data
+
+    @property
     def depth(self) -> int:
         """The length of the longest chain of runs that this one waits for."""
-        return max((1 + other.depth for other in (self.start, self.teacher) if other), default=0)
+        return max((1 + other.depth for other in (self.start, self.teacher) if isinstance(other, Run)), default=0)
 
 
 class Plan:
-    """The runs of a preset. `rows` holds, for each row, the run of each of its nets.
+    """The runs of a preset. `replicates` holds, for each replicate, the last run of each net of each row.
 
     Raises UserError where rows depend on each other in a circle, or where teacher and student do not fit.
     """
@@ -111,25 +146,48 @@ class Plan:
     def __init__(self, preset: Preset, environment: dict[str, str] | None = None) -> None:
         environment = os.environ if environment is None else environment
         self.preset = preset
+        self.claims: tuple[Claim, ...] = load_claims(CONFIG / CLAIMS, preset) if preset.claims else ()
         self.runs: dict[str, Run] = {}
         self.data = {
             key: DataSet(data, environment.get(LOCATION_VARIABLE.format(name=data.name.upper())) or None)
             for key, data in preset.data.items()
         }
+        self.pretrained = {
+            name: PretrainedWeights(
+                name,
+                pretrained,
+                preset.networks[pretrained.network],
+                environment.get(WEIGHTS_VARIABLE.format(name=name.upper())) or None,
+            )
+            for name, pretrained in preset.pretrained.items()
+            if any(row.start == name for row in preset.rows.values())
+        }
         self._open: list[str] = []
-        self.rows: dict[str, list[Run]] = {}
-        for name in preset.rows:
-            self._row(name)
+        self.replicates: list[dict[str, list[Run]]] = [{} for _ in range(preset.replicates)]
+        for replicate in range(1, preset.replicates + 1):
+            for name in preset.rows:
+                self._row(name, replicate)
 
-    def net(self, reference: str) -> Run:
+    @property
+    def rows(self) -> dict[str, list[Run]]:
+        """The nets of each row, in the first replicate."""
+        return self.replicates[0]
+
+    def nets(self, reference: str, replicate: int | None = None) -> list[Run]:
+        """The nets of a row, or the one that row/number names, in one replicate or in all."""
+        row, _, number = reference.partition("/")
+        replicates = self.replicates if replicate is None else [self.replicates[replicate - 1]]
+        return [net for rows in replicates for net in rows[row] if number in ("", str(net.net))]
+
+    def net(self, reference: str, replicate: int = 1) -> Run:
         """The last run of a net named as row/number."""
         row, number = reference.split("/")
-        return self._row(row)[int(number) - 1]
+        return self._row(row, replicate)[int(number) - 1]
 
-    def row_runs(self, name: str) -> list[Run]:
-        """All runs that are counted to a row: its stage-1 runs and its nets, each once."""
-        nets = self._row(name)
-        first = [run.start for run in nets if run.start and run.start.row == name]
+    def row_runs(self, reference: str, replicate: int | None = None) -> list[Run]:
+        """All runs that are counted to nets, in one replicate or in all: their stage-1 runs and they themselves, each once."""
+        nets = self.nets(reference, replicate)
+        first = [run.stage1 for run in nets if run.stage1 and run.stage1.row == run.row]
         return list(dict.fromkeys([*first, *nets]))
 
     def jobs(self, members: int) -> list[tuple[Run, ...]]:
@@ -150,9 +208,10 @@ class Plan:
         """The runs of a phase."""
         return [run for run in self.runs.values() if run.phase == name]
 
-    def reference(self, name: str) -> Path:
-        """The file with the published numbers of a table or a time comparison."""
-        return CONFIG / (self.preset.tables | self.preset.timings)[name].reference
+    def reference(self, name: str) -> Path | None:
+        """The file with the published numbers of a table or a time comparison, if there are."""
+        reference = (self.preset.tables | self.preset.timings)[name].reference
+        return CONFIG / reference if reference else None
 
     def run(self, run_id: str) -> Run:
         """The run of that id; raises UserError where the preset has none."""
@@ -163,36 +222,47 @@ class Plan:
             )
         return self.runs[run_id]
 
-    def _row(self, name: str) -> list[Run]:
-        if name in self.rows:
-            return self.rows[name]
+    def _row(self, name: str, replicate: int) -> list[Run]:
+        rows = self.replicates[replicate - 1]
+        if name in rows:
+            return rows[name]
         if name in self._open:
             circle = " -> ".join([*self._open[self._open.index(name) :], name])
             raise UserError(f"preset {self.preset.name!r}: rows depend on each other in a circle: {circle}.")
         self._open.append(name)
         row = self.preset.rows[name]
-        start = None if row.start == "scratch" else self.net(row.start)
+        start = self.net(row.start, replicate) if "/" in row.start else self.pretrained.get(row.start)
         nets = []
         for number in range(1, row.nets + 1):
             before = start
             if row.stage1_of:
-                before = self._row(row.stage1_of)[0].start
+                before = self._row(row.stage1_of, replicate)[0].start
             elif row.stage1:
-                before = self._make(name, None if row.stage1_shared else number, 1, row.stage1, start)
-            nets.append(self._make(name, number, 2, row.stage2, before))
+                shared = None if row.stage1_shared else number
+                before = self._make(name, replicate, shared, 1, row.stage1, start)
+            nets.append(self._make(name, replicate, number, 2, row.stage2, before))
         self._open.pop()
-        self.rows[name] = nets
+        rows[name] = nets
         return nets
 
-    def _make(self, row_name: str, number: int | None, stage: int, method: Method, start: Run | None) -> Run:
+    def _make(
+        self,
+        row_name: str,
+        replicate: int,
+        number: int | None,
+        stage: int,
+        method: Method,
+        start: Run | PretrainedWeights | None,
+    ) -> Run:
         preset, row = self.preset, self.preset.rows[row_name]
-        teacher = self.net(method.teacher) if getattr(method, "teacher", None) else None
-        stream = "-".join([row_name, *([str(number)] if number else []), *(["stage1"] if stage == 1 else [])])
+        teacher = self.net(method.teacher, replicate) if getattr(method, "teacher", None) else None
+        again = [f"r{replicate}"] if replicate > 1 else []
+        stream = "-".join([row_name, *([str(number)] if number else []), *(["stage1"] if stage == 1 else []), *again])
         data = self.data[row.data]
         self._check_fit(stream, data, method, row.network, start, teacher)
         spec = RunSpec(
             stream=stream,
-            batches=f"{row_name}-stage1" if stage == 1 else stream,
+            batches="-".join([row_name, "stage1", *again]) if stage == 1 else stream,
             seed=preset.seed,
             data=data.id,
             augment=data.settings.augment,
@@ -201,43 +271,43 @@ class Plan:
             method=method,
             teacher=teacher.id if teacher else None,
             schedule=tuple(
-                Phase(until=phase.until // preset.divide_schedules, rate=phase.rate)
+                Phase(until=phase.until // preset.divide_schedules.get(row.data, 1), rate=phase.rate)
                 for phase in preset.schedules[method.schedule]
             ),
             training=preset.training,
         )
         # The names of the teacher and the schedule are the preset's; what they stand for is in the other keys.
         identity = spec.model_dump(mode="json", exclude={"method": {"teacher", "schedule"}})
-        phase = "stage1" if stage == 1 else "students" if teacher or (start and start.stage == 1) else "teachers"
+        after_stage1 = isinstance(start, Run) and start.stage == 1
+        phase = "stage1" if stage == 1 else "students" if teacher or after_stage1 else "teachers"
         folder = Path(preset.results) / "runs" / phase / f"{stream}-{digest(identity)}"
-        run = Run(spec, folder, row_name, number, stage, data, start, teacher)
+        run = Run(spec, folder, row_name, replicate, number, stage, data, start, teacher)
         return self.runs.setdefault(run.id, run)
 
     def _check_fit(
-        self, stream: str, data: DataSet, method: Method, network: str, start: Run | None, teacher: Run | None
+        self,
+        stream: str,
+        data: DataSet,
+        method: Method,
+        network: str,
+        start: Run | PretrainedWeights | None,
+        teacher: Run | None,
     ) -> None:
         own = self.preset.networks[network]
-        if start and start.spec.network != own:
+        where = f"preset {self.preset.name!r}: {stream}"
+        start_network = start.spec.network if isinstance(start, Run) else start.network if start else own
+        if start_network != own:
             raise UserError(
-                f"preset {self.preset.name!r}: {stream} starts from {start.row}, another network: "
-                f"{start.spec.network} and {own}. Weights are copied between equal networks only."
+                f"{where} starts from {start.id}, another network: {start_network!r} and {own!r}. Weights are copied between "
+                f"equal networks only."
             )
-        for other in (start, teacher):
-            if other and other.data != data:
-                raise UserError(
-                    f"preset {self.preset.name!r}: {stream} is trained on {data.settings.name!r} and needs "
-                    f"{other.spec.stream}, which is trained on {other.data.settings.name!r}. Give both rows the same data."
-                )
-        if method.method == "fsp" and teacher.spec.network.width != own.width:
+        if teacher and teacher.data != data:
             raise UserError(
-                f"preset {self.preset.name!r}: {stream} learns FSP matrices of width {teacher.spec.network.width} with a net "
-                f"of width {own.width}: the matrices differ in shape. Give both networks the same width."
+                f"{where} is trained on {data.settings.name!r} and learns from {teacher.spec.stream}, which is trained on "
+                f"{teacher.data.settings.name!r}. Give both rows the same data."
             )
-        if method.method == "fsp" and method.layers == "module" and min(own.depth, teacher.spec.network.depth) == 8:
-            raise UserError(
-                f"preset {self.preset.name!r}: {stream}: layers = 'module' needs sections of two modules or more, and an "
-                f"8-layer net has one. Use layers: section."
-            )
+        if problem := method.problem(own, teacher.spec.network if teacher else None):
+            raise UserError(f"{where}: {problem}")
 
 
 def load_plans(folder: Path = CONFIG) -> dict[str, Plan]:
@@ -246,7 +316,7 @@ def load_plans(folder: Path = CONFIG) -> dict[str, Plan]:
     Raises UserError for a preset that is not valid, and for two that write to the same place.
     """
     plans: dict[str, Plan] = {}
-    for path in sorted(folder.glob("*.yaml")):
+    for path in sorted(path for path in folder.glob("*.yaml") if path.name != CLAIMS):
         plan = Plan(load_preset(path))
         if plan.preset.results in plans:
             other = plans[plan.preset.results].preset.name

@@ -40,7 +40,7 @@ def _merge(base: Any, over: Any) -> Any:
     """`over` laid on `base`, mapping by mapping; anything else, or another source or method, replaces what was there."""
     if not (isinstance(base, dict) and isinstance(over, dict)):
         return over
-    if any(tag in over and over[tag] != base.get(tag) for tag in ("source", "method")):
+    if any(tag in over and over[tag] != base.get(tag) for tag in ("source", "method", "architecture")):
         return over
     return {**base, **{key: _merge(base[key], value) if key in base else value for key, value in over.items()}}
 

@@ -13,11 +13,14 @@ PACKAGE = Path(__file__).parent
 # What decides the outcome of every training; the rest reads, checks, saves, shows or draws.
 ENGINE = (
     "augment.py",
-    "distill/objective.py",
+    "distill/method.py",
     "evaluate.py",
     "models/*.py",
     "streams.py",
-    *(f"train/{name}.py" for name in ("batches", "capture", "device", "member", "schedule", "sgd", "step")),
+    *(
+        f"train/{name}.py"
+        for name in ("batches", "capture", "device", "member", "objective", "schedule", "sgd", "step")
+    ),
 )
 RECORDED = ("numpy", "torch", "torchvision", "scikit-learn", "pillow")
 

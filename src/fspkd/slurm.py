@@ -15,9 +15,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from fspkd.config import PositiveInt, Settings, matching
 from fspkd.errors import UserError
 from fspkd.presets import explain, read_yaml
+from fspkd.settings import PositiveInt, Settings, matching
 
 SITE = Path("slurm/site.yaml")
 ATTEMPTS = 4  # the first and the three retries of profiles/slurm

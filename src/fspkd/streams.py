@@ -6,7 +6,8 @@ Step t needs no step before it: a resumed run draws what an uninterrupted one dr
 import hashlib
 
 import numpy as np
-import torch
+
+from fspkd.lazy import torch
 
 
 def generator(seed: int, stream: str, purpose: str, step: int = 0) -> np.random.Generator:
@@ -15,7 +16,7 @@ def generator(seed: int, stream: str, purpose: str, step: int = 0) -> np.random.
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little"), counter=step << 128))
 
 
-def torch_generator(seed: int, stream: str, purpose: str) -> torch.Generator:
+def torch_generator(seed: int, stream: str, purpose: str) -> "torch.Generator":
     """A CPU torch generator, for initialisations: the same numbers whatever device the net trains on."""
     number = int(generator(seed, stream, purpose).integers(2**63))
     return torch.Generator().manual_seed(number)

@@ -10,9 +10,12 @@ import pandas as pd
 from fspkd.errors import UserError
 from fspkd.evaluate import accuracy, ensemble, load_predictions
 from fspkd.files import write_atomically
+from fspkd.pages import page, table_html
 from fspkd.plan import Plan, Run
+from fspkd.stats import over_seeds
 
-PUBLISHED = "_published"
+PUBLISHED, INTERVAL = "_published", "_ci95"
+SUMMARIES = ("average", "ensemble")
 
 
 def read_manifest(run: Run) -> dict:
@@ -41,25 +44,48 @@ def row_results(nets: list[Run]) -> dict[str, float]:
 
 
 def make_table(plan: Plan, name: str, labels: Iterable[str] | None = None) -> pd.DataFrame:
-    """A table of the preset, or some of its rows: our values, the iterations really run, and the published values."""
-    rows = {}
-    for label in labels or plan.preset.tables[name].rows:
-        row = plan.preset.tables[name].rows[label]
-        rows[label] = row_results(plan.rows[row])
-        rows[label]["iterations"] = sum(read_manifest(run)["iterations"] for run in plan.row_runs(row))
+    """A table of the preset, or some of its rows: our values, the iterations really run, and the published values.
+
+    Where the preset has replicates the values are means over them, and n, and half the width of 95 % intervals of
+    averages and ensembles (`..._ci95`), are columns too. Iterations are those of one replicate.
+    """
+    table = plan.preset.tables[name]
+    rows: dict[str, dict[str, float]] = {}
+    for label in labels or table.rows:
+        replicates = [row_results(plan.nets(table.rows[label], r + 1)) for r in range(plan.preset.replicates)]
+        estimates = {key: over_seeds([values[key] for values in replicates]) for key in replicates[0]}
+        rows[label] = {key: estimate.value for key, estimate in estimates.items()}
+        rows[label] |= {f"{key}{INTERVAL}": estimates[key].high - estimates[key].value for key in SUMMARIES}
+        rows[label]["n"] = plan.preset.replicates
+        rows[label]["iterations"] = sum(read_manifest(run)["iterations"] for run in plan.row_runs(table.rows[label], 1))
     ours = pd.DataFrame.from_dict(rows, orient="index")
     nets = sorted((column for column in ours if column.startswith("net")), key=lambda column: int(column[3:]))
-    ours = ours[[*nets, "average", "ensemble", "iterations"]]
-    published = read_reference(plan.reference(name)).reindex(index=ours.index, columns=ours.columns)
-    frame = ours.join(published.add_suffix(PUBLISHED))
-    pairs = [name for column in ours for name in (column, column + PUBLISHED)]
-    return frame[pairs].rename_axis("row").reset_index()
+    columns = [*nets, *SUMMARIES]
+    if len(nets) == 1:  # then all three are the same
+        ours, columns = (
+            ours.rename(columns={"average": "accuracy", f"average{INTERVAL}": f"accuracy{INTERVAL}"}),
+            ["accuracy"],
+        )
+    published = pd.DataFrame(index=ours.index)
+    if reference := plan.reference(name):
+        published = read_reference(reference).reindex(index=ours.index)
+    chosen = {}
+    for column in [*columns, "iterations"]:
+        chosen[column] = ours[column]
+        if column in published:
+            chosen[column + PUBLISHED] = published[column]
+        if plan.preset.replicates > 1 and column + INTERVAL in ours:
+            chosen[column + INTERVAL] = ours[column + INTERVAL]
+    if plan.preset.replicates > 1:
+        chosen["n"] = ours["n"]
+    return pd.DataFrame(chosen).rename_axis("row").reset_index()
 
 
 def read_reference(path: Path) -> pd.DataFrame:
-    """Published numbers by label: the row's name with its mark (*, ‡, †) appended."""
-    frame = pd.read_csv(path).fillna({"mark": ""}).rename(columns={"total_iterations": "iterations"})
-    return frame.set_index(frame["row"] + frame["mark"])
+    """Published numbers by label: the row's name with its mark (*, ‡, †), where it has one, appended."""
+    frame = pd.read_csv(path).rename(columns={"total_iterations": "iterations"})
+    marks = frame["mark"].fillna("") if "mark" in frame else ""
+    return frame.set_index(frame["row"] + marks)
 
 
 def different_code(plan: Plan, name: str) -> str | None:
@@ -87,26 +113,37 @@ def table_csv(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, float_format="%.2f").encode()
 
 
+def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table as people read it: a text a cell, 'ours ± half the interval (published)'."""
+    shown = pd.DataFrame({"": frame["row"]})
+    for column in frame.columns[1:]:
+        if column.endswith((PUBLISHED, INTERVAL)):
+            continue
+        number = "{:,.0f}" if column in ("iterations", "n") else "{:.2f}"
+        texts = frame[column].map(number.format, na_action="ignore").fillna("–")
+        for suffix, form in ((INTERVAL, " ± {}"), (PUBLISHED, " ({})")):
+            if column + suffix in frame:
+                others = frame[column + suffix].map(number.format, na_action="ignore").fillna("–")
+                texts = texts + others.map(form.format)
+        heading = column.replace("net", "net ") if column.startswith("net") else column
+        shown[heading] = texts
+    return shown
+
+
 def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
-    """Write a table as CSV, and beside it as Markdown and LaTeX with cells 'ours (published)', and ours alone as JSON."""
+    """Write a table as CSV, and beside it as Markdown, HTML and LaTeX for people, and ours alone as JSON."""
     write_atomically(csv, table_csv(frame))
     columns = [column for column in frame.columns[1:] if not column.endswith(PUBLISHED)]
     numbers = frame.set_index("row")[columns].round(2).to_json(orient="index", force_ascii=False, indent=1)
     write_atomically(csv.with_suffix(".json"), f"{numbers}\n".encode())
-    shown = pd.DataFrame({"": frame["row"]})
-    for column in columns:
-        number = "{:.2f}" if column != "iterations" else "{:,.0f}"
-        pairs = zip(
-            *(frame[c].map(number.format, na_action="ignore").fillna("–") for c in (column, column + PUBLISHED)),
-            strict=True,
-        )
-        heading = column.replace("net", "net ") if column.startswith("net") else column
-        shown[heading] = [f"{ours} ({theirs})" for ours, theirs in pairs]
-    note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}; in brackets the published value)."
+    shown = shown_table(frame)
+    published = "; in brackets the published value" if plan.reference(name) else ""
+    note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published})."
     markdown = f"{note}\n\n{shown.to_markdown(index=False)}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())
-    marks = str.maketrans({"‡": r"$^\ddagger$", "†": r"$^\dagger$", "*": "$^*$", "–": "--"})
+    marks = str.maketrans({"‡": r"$^\ddagger$", "†": r"$^\dagger$", "*": "$^*$", "–": "--", "±": r"$\pm$"})
     latex = shown.map(lambda text: text.translate(marks)).to_latex(
         index=False, caption=note, label=f"tab:{name}", column_format="l" + "r" * (shown.shape[1] - 1)
     )
     write_atomically(csv.with_suffix(".tex"), latex.encode())
+    write_atomically(csv.with_suffix(".html"), page(note, table_html(shown)).encode())

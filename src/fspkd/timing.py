@@ -5,32 +5,37 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from fspkd.augment import to_input
 from fspkd.data import load_packed
+from fspkd.files import write_atomically
+from fspkd.pages import page, table_html
 from fspkd.plan import Plan, Run
+from fspkd.stats import over_seeds
 from fspkd.train.batches import Images
 from fspkd.train.device import description, new_stream
 from fspkd.train.loop import steps_of
 from fspkd.train.member import Member
 from fspkd.train.step import Step
 
-WARM_UP, LEAST, SECONDS = 2, 11, 10.0  # blocks before the measurement, and in it; seconds that it lasts at least
+WARM_UP, LEAST, SECONDS = 2, 15, 10.0  # blocks before the measurement, and in it; seconds that it lasts at least
+ROUNDS = 5
 
 
 def measure_timing(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
     """Seconds per 100 iterations, hours and speed-ups, with the published values under the same names.
 
-    Columns: what, value, published, unit, device. Test passes, checkpoints and start-up are not in it. "Saved" is a
-    stage 1 that is given the teacher's matrices at no cost; "shared" one in which the nets of a row have them computed
-    once for all.
+    Columns: what, value, low, high (a 95 % interval over rounds, of speed-ups), rounds, published, unit, device. Test
+    passes, checkpoints and start-up are not in it. "Saved" is a stage 1 that is given the teacher's matrices at no cost;
+    "shared" one in which the nets of a row have them computed once for all.
     """
     settings = plan.preset.timings[name]
     teachers, students, shuffled = (plan.rows[row] for row in settings.rows)
-    images = Images(load_packed(teachers[0].data.path), teachers[0].spec.augment.pad, device)
-    stage1, all_stage1 = students[0].start, list(dict.fromkeys(run.start for run in shuffled))
+    images = Images(load_packed(teachers[0].data.path), teachers[0].spec.augment, device)
+    stage1, all_stage1 = students[0].stage1, list(dict.fromkeys(run.stage1 for run in shuffled))
     with tempfile.TemporaryDirectory() as temporary:
         steps = [
             _new_step([teachers[0]], images, Path(temporary) / "normal"),
@@ -38,18 +43,59 @@ def measure_timing(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
             _with_saved_targets(_new_step([stage1], images, Path(temporary) / "saved")),
             _new_step(all_stage1, images, Path(temporary) / "shared"),
         ]
-        normal, on_the_fly, saved, shared = _seconds_per_100(steps)
+        measured = _seconds_per_100(steps)
+
+    def rows_of(seconds: list[float]) -> list[tuple[str, float, str]]:
+        return _comparison(teachers, students, shuffled, seconds)
+
+    rows = rows_of([min(rounds) for rounds in measured])
+    by_round = [[value for _, value, _ in rows_of(list(seconds))] for seconds in zip(*measured, strict=True)]
+    frame = pd.DataFrame(rows, columns=["what", "value", "unit"])
+    half = [over_seeds(values).high - over_seeds(values).value for values in zip(*by_round, strict=True)]
+    is_speed_up = frame["unit"] == "times"
+    frame.insert(2, "low", (frame["value"] - half).where(is_speed_up))
+    frame.insert(3, "high", (frame["value"] + half).where(is_speed_up))
+    frame.insert(4, "rounds", ROUNDS)
+    published = pd.read_csv(plan.reference(name)).set_index("what")["value"]
+    frame.insert(5, "published", frame["what"].map(published))
+    frame["device"] = description(device)["device"]
+    return frame
+
+
+def shown_timing(frame: pd.DataFrame) -> pd.DataFrame:
+    """A time comparison as people read it: a text a cell."""
+    shown = pd.DataFrame({"": frame["what"], "measured": frame["value"].map("{:.3g}".format)})
+    intervals = zip(frame["low"], frame["high"], strict=True)
+    shown["95 % interval"] = [f"{low:.2f} to {high:.2f}" if low == low else "" for low, high in intervals]
+    shown["published"] = frame["published"].map("{:g}".format, na_action="ignore").fillna("–")
+    shown["unit"] = frame["unit"]
+    return shown
+
+
+def write_timing(frame: pd.DataFrame, plan: Plan, csv: Path) -> None:
+    """Write a time comparison as CSV, and beside it as HTML."""
+    write_atomically(csv, frame.to_csv(index=False, float_format="%.4g").encode())
+    title = f"The paper's time comparison (preset {plan.preset.name}, on {frame['device'].iloc[0]})"
+    write_atomically(csv.with_suffix(".html"), page(title, table_html(shown_timing(frame))).encode())
+
+
+def _comparison(
+    teachers: list[Run], students: list[Run], shuffled: list[Run], seconds: list[float]
+) -> list[tuple[str, float, str]]:
+    """The rows of the comparison, as (what, value, unit), from seconds per 100 iterations of its four ways."""
+    normal, on_the_fly, saved, shared = seconds
+    nets_together = len(dict.fromkeys(run.stage1 for run in shuffled))
 
     def hours(nets: list[Run], per_100: float) -> float:
-        first = sum(run.iterations for run in dict.fromkeys(run.start for run in nets) if run and run.stage == 1)
+        first = sum(run.iterations for run in dict.fromkeys(run.stage1 for run in nets) if run)
         return (first * per_100 + sum(run.iterations for run in nets) * normal) / 100 / 3600
 
     plain = hours(teachers, 0)
-    rows = [
+    return [
         ("normal training", normal, "s per 100 iterations"),
         ("stage 1, teacher FSP computed on the fly", on_the_fly, "s per 100 iterations"),
         ("stage 1, teacher FSP saved beforehand", saved, "s per 100 iterations"),
-        (f"stage 1, teacher FSP shared by {len(all_stage1)} nets, a net", shared, "s per 100 iterations"),
+        (f"stage 1, teacher FSP shared by {nets_together} nets, a net", shared, "s per 100 iterations"),
         ("three teachers, normal training", plain, "hours"),
         ("three students, stage 1 once on the fly and stage 2 each", hours(students, on_the_fly), "hours"),
         ("speed-up of Student* over three teachers, on the fly", plain / hours(students, on_the_fly), "times"),
@@ -57,11 +103,6 @@ def measure_timing(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
         ("speed-up of Student*† with saved FSP", plain / hours(shuffled, saved), "times"),
         ("speed-up of Student*† with shared FSP", plain / hours(shuffled, shared), "times"),
     ]
-    frame = pd.DataFrame(rows, columns=["what", "value", "unit"])
-    published = pd.read_csv(plan.reference(name)).set_index("what")["value"]
-    frame.insert(2, "published", frame["what"].map(published))
-    frame["device"] = description(device)["device"]
-    return frame
 
 
 def _new_step(runs: list[Run], images: Images, folder: Path) -> Step:
@@ -80,10 +121,11 @@ def _with_saved_targets(step: Step) -> Step:
     return step
 
 
-def _seconds_per_100(steps: list[Step]) -> list[float]:
-    """For each step, its seconds per 100 iterations of one member.
+def _seconds_per_100(steps: list[Step]) -> list[list[float]]:
+    """For each step, its seconds per 100 iterations of one member, in ROUNDS rounds.
 
-    Steps take turns, and a step's fastest block counts: whatever else the machine does can only make a block slower.
+    Steps take turns, and a step's fastest block of a round counts: whatever else the machine does can only make a block
+    slower.
     """
     times: list[list[float]] = [[] for _ in steps]
     begin = time.perf_counter()
@@ -95,4 +137,4 @@ def _seconds_per_100(steps: list[Step]) -> list[float]:
             step.prepare()
             step.fetch()
             taken.append((time.perf_counter() - start) / step.loaded / len(step.members))
-    return [100 * min(taken[WARM_UP:]) for taken in times]
+    return [[100 * block.min() for block in np.array_split(taken[WARM_UP:], ROUNDS)] for taken in times]

@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 
-from fspkd.config import Hint, KnowledgeDistillation, Network
-from fspkd.distill.hint import HintObjective, hint_loss
-from fspkd.distill.kd import KnowledgeDistillationObjective, kd_loss
+from fspkd.distill.hint import Hint, hint_loss
+from fspkd.distill.kd import KnowledgeDistillation, kd_loss
+from fspkd.models.cifar import CifarResNet
+from fspkd.networks import CifarNetwork
+from fspkd.train.objective import Objective
 
-NETWORK = Network(depth=8, width=4)
+NETWORK = CifarNetwork(depth=8, width=4)
 
 
 def kd_by_hand(student: list, teacher: list, label: int, temperature: float, weight: float) -> float:
@@ -32,7 +34,7 @@ def test_kd_loss_equals_its_closed_form() -> None:
 @pytest.mark.parametrize(("progress", "weight"), [(0.0, 4.0), (0.5, 2.5), (1.0, 1.0)])
 def test_kd_weight_falls_linearly(progress: float, weight: float) -> None:
     settings = KnowledgeDistillation(method="kd", schedule="third", teacher="teacher/1")
-    objective = KnowledgeDistillationObjective(settings, 1, "s", NETWORK, NETWORK)
+    objective = Objective(settings, 1, "s", NETWORK, NETWORK)
     student, teacher, labels = torch.randn(5, 10), torch.randn(5, 10), torch.arange(5)
     targets = objective.targets(lambda x: teacher, None)
     loss = objective(lambda x: student, targets, None, labels, torch.tensor(progress))
@@ -49,12 +51,10 @@ def test_hint_loss_is_half_the_squared_distance_averaged_over_images() -> None:
 def test_regressor_reads_the_guided_layer_and_answers_for_the_hint() -> None:
     """With the identity as regressor a student equal to its teacher has no loss, since the hints are rectified."""
     settings = Hint(method="hint", schedule="hint", teacher="teacher/1", sections=(1, 2))
-    objective = HintObjective(settings, 1, "s", NETWORK, NETWORK)
-    for conv, _ in objective.regressors.values():
+    objective = Objective(settings, 1, "s", NETWORK, NETWORK)
+    for conv, _ in objective.own.values():
         torch.nn.init.dirac_(conv.weight)
-    from fspkd.models import CifarResNet
-
     net = CifarResNet(NETWORK, 3, 10, torch.Generator().manual_seed(1)).eval()
     x = torch.rand(2, 3, 16, 16)
     assert objective(net, objective.targets(net, x), x, torch.zeros(2), torch.zeros(())) < 1e-9
-    assert objective.regressors["section2"][0].weight.shape == (8, 8, 1, 1)
+    assert objective.own["section2"][0].weight.shape == (8, 8, 1, 1)

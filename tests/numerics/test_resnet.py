@@ -5,13 +5,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fspkd.config import Network
-from fspkd.models import CifarResNet
-from fspkd.models.resnet import ResidualModule
+from fspkd.models.cifar import CifarResNet, ResidualModule
+from fspkd.networks import CifarNetwork
 
 
 def build(depth: int, width: int = 16, classes: int = 10) -> CifarResNet:
-    return CifarResNet(Network(depth=depth, width=width), 3, classes, torch.Generator().manual_seed(0))
+    return CifarResNet(CifarNetwork(depth=depth, width=width), 3, classes, torch.Generator().manual_seed(0))
 
 
 def parameters_by_definition(n: int, width: int, classes: int) -> int:

@@ -12,13 +12,13 @@ from conftest import Project, images_of
 from torch.nn import functional as F
 
 from fspkd.augment import to_input
-from fspkd.distill import OBJECTIVES
-from fspkd.distill.fsp import FspObjective
+from fspkd.distill.fsp import Fsp
 from fspkd.errors import UserError
 from fspkd.plan import Run
 from fspkd.tables import read_manifest
 from fspkd.train import checkpoint, loop, member
 from fspkd.train.batches import Batches, Images
+from fspkd.train.objective import Objective
 from fspkd.train.schedule import learning_rate
 
 
@@ -48,14 +48,13 @@ def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
     if case in ("hint", "fsp", "shuffled fsp"):
         run = run.start
     images = images_of(run)
-    net = plain_net(member.finished_net(run.start, images) if run.start else member.initial_net(run, images)).train()
+    net = plain_net(member.initial_net(run, images)).train()
     teacher = plain_net(member.finished_net(run.teacher, images)).eval() if run.teacher else None
-    objective = OBJECTIVES[run.spec.method.method](
-        run.spec.method, run.spec.seed, run.spec.stream, run.spec.network, run.spec.network
-    )
-    regressors = getattr(objective, "regressors", torch.nn.ModuleDict()).double()
+    spec = run.spec
+    objective = Objective(spec.method, spec.seed, spec.stream, spec.network, spec.network)
+    regressors = objective.own.double()
     if case == "shuffled fsp":  # a teacher whose FSP matrices are looked up by what the objective drew
-        shuffled = [(getattr(objective, f"rows{i}"), getattr(objective, f"columns{i}")) for i in range(3)]
+        shuffled = [(matrix.rows, matrix.columns) for matrix in objective.own.values()]
 
     def loss_of(student: plain.Outputs, target: plain.Outputs, y: torch.Tensor) -> torch.Tensor:
         match case:
@@ -118,8 +117,8 @@ def test_teachers_part_is_computed_once_for_nets_that_share_it(
     project.set("rows.student.stage1_shared", False)
     project.train("teacher/1")
     calls = []
-    targets = FspObjective.targets
-    monkeypatch.setattr(FspObjective, "targets", lambda *args: calls.append(1) or targets(*args))
+    targets = Fsp.targets
+    monkeypatch.setattr(Fsp, "targets", lambda *args: calls.append(1) or targets(*args))
     loop.train([net.start for net in project.plan().rows["student"]], torch.device("cpu"), 1000)
     assert len(calls) == 10  # iterations
 

@@ -40,7 +40,17 @@ from fspkd.presets import load_preset
             [{"until": 8, "rate": -0.1}],
             r"schedules.short.0.rate = -0.1: input should be greater than 0",
         ),
-        ("divide_schedules", 3, r"schedules.long: \[12, 20\] do not divide by divide_schedules = 3"),
+        (
+            "divide_schedules",
+            {"images": 3},
+            r"rows.teacher.stage2.schedule: \[12, 20\] do not divide by divide_schedules.images = 3",
+        ),
+        ("divide_schedules", {"image": 2}, r"divide_schedules.image = 'image': no such entry.*did you mean 'images'"),
+        (
+            "networks.net.architecture",
+            "vgg",
+            r"networks.net.architecture = 'vgg': must be one of 'cifar_resnet', 'imagen",
+        ),
         ("networks.net.depth", 9, r"networks.net.depth: must be 6n\+2"),
         (
             "tables.table1.rows.Teacher",
@@ -49,7 +59,10 @@ from fspkd.presets import load_preset
         ),
         ("rows.teacher.stage1_of", "teacher", r"rows.teacher.stage1_of = 'teacher': that row has no shared stage 1"),
         ("rows.student.stage1_of", "fitnet", r"rows.student: stage1_of stands alone"),
-        ("rows.student.start", "Teacher", r"rows.student.start: must be scratch or row/number.*and is 'Teacher'"),
+        ("rows.student.start", "Teacher", r"rows.student.start: must be scratch, row/number.*and is 'Teacher'"),
+        ("rows.student.start", "imagenet", r"rows.student.start = 'imagenet': no such entry in pretrained"),
+        ("rows.fitnet.stage1.sections", [1, 4], r"fitnet-stage1: sections = \[1, 4\]: the networks have 3"),
+        ("tables.table1.rows.Teacher", "teacher/3", r"tables.table1.rows.Teacher = 'teacher/3'.*has only 2 nets"),
         ("rows.fitnet.stage1.sections", [2, 1], r"rows.fitnet.stage1.sections: must rise"),
         ("data.images.source", "imagenet", r"data.images.source = 'imagenet': must be one of 'digits', 'torchvision'"),
         (
@@ -147,9 +160,9 @@ def test_rows_in_a_circle_are_refused(project: Project) -> None:
 
 
 def test_teacher_and_student_that_do_not_fit_are_refused(project: Project) -> None:
-    project.set("networks.wide", {"depth": 8, "width": 8})
+    project.set("networks.wide", {"architecture": "cifar_resnet", "depth": 8, "width": 8})
     project.set("rows.student.network", "wide")
-    with pytest.raises(UserError, match=r"student-stage1 learns FSP matrices of width 4 with a net of width 8"):
+    with pytest.raises(UserError, match=r"student-stage1: learns FSP matrices of width 4 with a net of width 8"):
         project.plan()
     project.set("rows.student.network", "net")
     project.set("rows.student.stage1.layers", "module")
@@ -173,10 +186,31 @@ def test_command_reports_one_paragraph_without_a_traceback(project: Project) -> 
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("name", ["paper", "mini", "quickstart"])
-def test_presets_of_the_repository_are_valid(name: str) -> None:
-    plan = Plan(load_preset(REPOSITORY / "config" / f"{name}.yaml"))
-    rows = plan.preset.tables["table1"].rows.values()
-    published = [192_000, 63_000, 63_000, 98_000, 98_000, 84_000, 126_000]
-    iterations = [sum(run.iterations for run in plan.row_runs(row)) for row in rows]
-    assert [n * plan.preset.divide_schedules for n in iterations] == published
+PUBLISHED_ITERATIONS = {
+    "table1": ("cifar10", [192_000, 63_000, 63_000, 98_000, 98_000, 84_000, 126_000]),
+    "table2": ("cifar100", [192_000, 63_000, 98_000, 95_000]),
+    "table3": ("cifar10", [64_000, 64_000, 99_000, 85_000]),
+    "table4": ("cifar100", [64_000, 64_000, 99_000, 96_000]),
+    "table5": ("cub200", [30_000, 30_000, 30_000, 65_000, 51_000]),
+}
+
+
+@pytest.mark.parametrize("name", ["paper", "mini", "quickstart", "methods"])
+def test_presets_of_the_repository_have_the_papers_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    plan = Plan(load_preset(Path("config") / f"{name}.yaml"))
+    for table, (data, published) in PUBLISHED_ITERATIONS.items():
+        rows = plan.preset.tables[table].rows.values()
+        iterations = [sum(run.iterations for run in plan.row_runs(row)) for row in rows]
+        assert [n * plan.preset.divide_schedules.get(data, 1) for n in iterations] == published
+
+
+def test_nets_that_tables_share_train_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    plan = Plan(load_preset(Path("config/paper.yaml")))
+    tables = plan.preset.tables
+    assert plan.nets(tables["table3"].rows["Teacher-original"]) == plan.nets("teacher")[:1]
+    for figures_of in ("student", "student_full"):
+        assert {net.start for net in plan.nets(figures_of)} == {plan.net("student/1").start}
+    # Tables 1 to 5 as published, less the teachers of Tables 3 and 4; and figure 3's students.
+    assert sum(run.iterations for run in plan.runs.values()) == (724 + 448 + 248 + 259 + 206 + 3 * 64) * 1000

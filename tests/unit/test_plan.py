@@ -49,12 +49,32 @@ def test_pinned_data_is_the_same_from_anywhere_and_other_data_is_not(project: Pr
     assert set(project.plan().runs) == set(project.plan(elsewhere).runs)
 
 
-def test_a_net_cannot_start_from_one_of_other_data(project: Project) -> None:
+def test_a_net_cannot_learn_from_one_of_other_data_but_start_from_it(project: Project) -> None:
     project.set("data.others", {"name": "others", "source": "imagefolder", "path": "x"})
-    project.set("rows.student.data", "others")
     project.set("timings", {})
-    with pytest.raises(UserError, match=r"student-stage1 is trained on 'others' and needs teacher-1, .* on 'digits'"):
+    project.set("rows.student.data", "others")
+    with pytest.raises(
+        UserError, match=r"student-stage1 is trained on 'others' and learns from teacher-1, .* 'digits'"
+    ):
         project.plan()
+    project.set("rows.student.stage1", ...)
+    project.set("rows.student.start", "teacher/1")
+    plan = project.plan()
+    assert plan.net("student/1").is_transfer
+    assert plan.net("student/1").phase == "teachers"
+    project.set("rows.student.data", "images")
+    assert not project.plan().net("student/1").is_transfer
+
+
+def test_replicates_are_other_runs_with_teachers_of_their_own(project: Project) -> None:
+    alone = project.plan()
+    project.set("replicates", 3)
+    plan = project.plan()
+    assert {run.id for run in plan.row_runs("student", 1)} == {run.id for run in alone.row_runs("student")}
+    assert len(plan.runs) == 3 * len(alone.runs)
+    for number, rows in enumerate(plan.replicates, 1):
+        assert {net.stage1.teacher for net in rows["student"]} == {plan.net("teacher/1", number)}
+    assert [net.replicate for net in plan.nets("student/2")] == [1, 2, 3]
 
 
 def test_a_row_can_borrow_another_rows_stage_1(project: Project) -> None:

@@ -46,34 +46,53 @@ def run_outputs(run):
     return [f"{run.folder}/{file}" for file in files]
 
 
-def outputs(plan):
-    """All tables, figures and time comparisons of a plan."""
+def result_files(plan):
+    """All tables, figures and time comparisons of a plan, and what is said of its claims."""
     preset = plan.preset
     names = [f"{table}.csv" for table in preset.tables]
-    names += [f"{figure}.png" for figure in preset.figures]
+    names += [f"{figure}.svg" for figure in preset.figures]
     names += [f"{timing}.csv" for timing in preset.timings]
+    names += ["claims.csv"] if plan.claims else []
     return [f"{preset.results}/{name}" for name in names]
+
+
+def measured_results(wildcards):
+    """The figures and time comparisons that claims are about."""
+    plan = PLANS[wildcards.results]
+    files = {
+        f"{plan.preset.results}/{claim.figure}_flat.csv"
+        for claim in plan.claims
+        if claim.compare == "figure"
+    }
+    files |= {
+        f"{plan.preset.results}/{claim.timing}.csv"
+        for claim in plan.claims
+        if claim.compare == "timing"
+    }
+    return sorted(files)
+
+
+def table_runs(wildcards):
+    """The nets in all tables of a preset."""
+    plan = PLANS[wildcards.results]
+    tables = plan.preset.tables.values()
+    rows = dict.fromkeys(row for table in tables for row in table.rows.values())
+    return list(dict.fromkeys(run for row in rows for run in plan.nets(row)))
 
 
 def result_runs(wildcards):
     """The runs whose nets a table or figure shows."""
     plan = PLANS[wildcards.results]
     if "table" in wildcards.keys():
-        return [
-            run
-            for row in plan.preset.tables[wildcards.table].rows.values()
-            for run in plan.rows[row]
-        ]
-    return [
-        plan.net(net) for net in plan.preset.figures[wildcards.figure].curves.values()
-    ]
+        rows = plan.preset.tables[wildcards.table].rows
+    else:
+        rows = plan.preset.figures[wildcards.figure].curves
+    return [run for row in rows.values() for run in plan.nets(row)]
 
 
 def all_runs(runs):
     """Those runs, and the stage-1 runs that are counted to them."""
-    return dict.fromkeys(
-        [run.start for run in runs if run.start and run.start.stage == 1] + runs
-    )
+    return dict.fromkeys([run.stage1 for run in runs if run.stage1] + runs)
 
 
 def timed_nets(wildcards):

@@ -1,8 +1,8 @@
 """
-Packs each data set once into one file.
+Packs each data set, and each file of pretrained weights, once into one file.
 
-Needs:  what the data set's source names, or the place that FSPKD_DATA_<NAME> names on this machine
-Makes:  data/<name>/<hash>.npz
+Needs:  what their sources name, or the place that FSPKD_DATA_<NAME> or FSPKD_WEIGHTS_<NAME> names on this machine
+Makes:  data/<name>/<hash>.npz, data/<name>/<hash>/weights.pt
 """
 
 
@@ -18,5 +18,21 @@ rule pack_data:
         ENVIRONMENT
     message:
         "pack the data set {wildcards.name}"
+    shell:
+        "python {input.script:q} {output:q} 2>&1 | tee -i {log:q}"
+
+
+rule pack_weights:
+    input:
+        script=ancient("scripts/pack_weights.py"),
+    output:
+        "data/{name}/{hash}/weights.pt",
+    log:
+        "results/logs/pack_weights-{name}-{hash}.log",
+    retries: 0  # runs where snakemake does
+    conda:
+        ENVIRONMENT
+    message:
+        "pack the pretrained weights {wildcards.name}"
     shell:
         "python {input.script:q} {output:q} 2>&1 | tee -i {log:q}"

@@ -1,9 +1,10 @@
 """
-Tables, figures and time comparisons.
+Tables, figures, time comparisons, verdicts on claims, and the summary of a preset.
 
 Needs:  metrics, manifests and test predictions of the nets that they show; the published numbers; for a time comparison
         the packed data and the teachers' weights
-Makes:  <results>/<table>.csv, .md, .tex, .json; <results>/<figure>.png, .svg, .csv; <results>/<timing>.csv
+Makes:  <results>/<table>.csv, .md, .html, .tex, .json; <results>/<figure>.png, .svg, .csv, _flat.csv;
+        <results>/<timing>.csv, .html; <results>/claims.csv, .md, .html; <results>/summary.html
 """
 
 
@@ -17,11 +18,18 @@ rule table:
         manifests=lambda wildcards: [
             f"{run.folder}/manifest.json" for run in all_runs(result_runs(wildcards))
         ],
-        reference=lambda wildcards: PLANS[wildcards.results].reference(wildcards.table),
+        reference=lambda wildcards: PLANS[wildcards.results].reference(wildcards.table)
+        or [],
     output:
         csv="{results}/{table}.csv",
         markdown="{results}/{table}.md",
         latex="{results}/{table}.tex",
+        html=report(
+            "{results}/{table}.html",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"preset": "{results}", "table": "{table}"},
+        ),
         metrics="{results}/{table}.json",
     log:
         "{results}/logs/{table}.log",
@@ -51,8 +59,14 @@ rule figure:
         ],
     output:
         png="{results}/{figure}.png",
-        svg="{results}/{figure}.svg",
+        svg=report(
+            "{results}/{figure}.svg",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"preset": "{results}", "figure": "{figure}"},
+        ),
         curves="{results}/{figure}.csv",
+        flat="{results}/{figure}_flat.csv",
     log:
         "{results}/logs/{figure}.log",
     retries: 0  # runs where snakemake does
@@ -75,14 +89,20 @@ rule timing:
         data=lambda wildcards: ancient(str(timed_nets(wildcards)[0].data.path)),
         teachers=lambda wildcards: sorted(
             {
-                f"{net.start.teacher.folder}/weights.pt"
+                f"{net.stage1.teacher.folder}/weights.pt"
                 for net in timed_nets(wildcards)
-                if net.start
+                if net.stage1
             }
         ),
         reference=lambda wildcards: PLANS[wildcards.results].reference(wildcards.timing),
     output:
-        "{results}/{timing}.csv",
+        csv="{results}/{timing}.csv",
+        html=report(
+            "{results}/{timing}.html",
+            caption="../report/timing.rst",
+            category="Time",
+            labels={"preset": "{results}", "comparison": "{timing}"},
+        ),
     log:
         "{results}/logs/{timing}.log",
     conda:
@@ -96,6 +116,58 @@ rule timing:
         .model_dump_json(),
         runs=lambda wildcards: [run.id for run in all_runs(timed_nets(wildcards))],
     message:
-        "measure {output}"
+        "measure {output.csv}"
+    shell:
+        "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q}"
+
+
+rule claims:
+    input:
+        script="scripts/judge_claims.py",
+        code=[PACKAGE / f"{name}.py" for name in ("evaluate", "stats", "verdicts")],
+        claims="config/claims.yaml",
+        predictions=lambda wildcards: [
+            f"{run.folder}/predictions.npz" for run in table_runs(wildcards)
+        ],
+        measured=measured_results,
+    output:
+        csv="{results}/claims.csv",
+        markdown="{results}/claims.md",
+        html=report(
+            "{results}/claims.html",
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={"preset": "{results}"},
+        ),
+    log:
+        "{results}/logs/claims.log",
+    retries: 0  # runs where snakemake does
+    conda:
+        ENVIRONMENT
+    message:
+        "write {output.csv}"
+    shell:
+        "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q}"
+
+
+rule summary:
+    input:
+        script="scripts/write_summary.py",
+        code=[PACKAGE / name for name in ("summary.py", "pages.py", "page.html.j2")],
+        results=lambda wildcards: result_files(PLANS[wildcards.results]),
+    output:
+        report(
+            "{results}/summary.html",
+            caption="../report/summary.rst",
+            category="Summary",
+            labels={"preset": "{results}"},
+        ),
+    log:
+        "{results}/logs/summary.log",
+    retries: 0  # runs where snakemake does
+    conda:
+        ENVIRONMENT
+    message:
+        "write {output}"
     shell:
         "python {input.script:q} {output:q} 2>&1 | tee -i {log:q}"

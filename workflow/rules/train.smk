@@ -66,9 +66,13 @@ for plan in PLANS.values():
             f"{plan.preset.name}_data"
         input:
             [ancient(str(data.path)) for data in plan.data.values()],
+            [
+                ancient(f"{weights.folder}/weights.pt")
+                for weights in plan.pretrained.values()
+            ],
         localrule: True
         message:
-            "all packed data of a preset"
+            "all packed data and pretrained weights of a preset"
 
     for phase in PHASES:
 

@@ -1,17 +1,16 @@
-"""The objectives that a stage can train for, by the name of their method.
+"""The methods that a stage can train by, each in a module with its name.
 
-To add a method: its settings in config.py, its objective (objective.py says what that is) here, in a module with the
-method's name, and a row that names it.
+To add one: a module here (method.py says what is in it; kd.py is a short one), and a row of a preset that names it.
 """
 
-from fspkd.distill.cross_entropy import CrossEntropyObjective
-from fspkd.distill.fsp import FspObjective
-from fspkd.distill.hint import HintObjective
-from fspkd.distill.kd import KnowledgeDistillationObjective
+import importlib
+import pkgutil
 
-OBJECTIVES = {
-    "cross_entropy": CrossEntropyObjective,
-    "kd": KnowledgeDistillationObjective,
-    "fsp": FspObjective,
-    "hint": HintObjective,
-}
+from fspkd.distill.method import Method, TaughtMethod
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+METHODS = tuple(
+    method for base in (Method, TaughtMethod) for method in base.__subclasses__() if method is not TaughtMethod
+)

@@ -1,17 +1,20 @@
 """Training on the labels."""
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from __future__ import annotations
 
-from fspkd.config import Network, Settings
-from fspkd.distill.objective import Objective, float32
+from typing import TYPE_CHECKING, Literal
+
+from fspkd.distill.method import Method, float32
+from fspkd.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
-class CrossEntropyObjective(Objective):
+class CrossEntropy(Method):
     """Cross-entropy with the labels."""
 
-    def __init__(self, settings: Settings, seed: int, stream: str, student: Network, teacher: None) -> None:
-        super().__init__()
+    method: Literal["cross_entropy"]
 
-    def forward(self, student: nn.Module, targets: None, x: Tensor, y: Tensor, progress: Tensor) -> Tensor:
-        return F.cross_entropy(float32(student(x)), y)
+    def loss(self, student: nn.Module, modules: dict, targets: None, x: Tensor, y: Tensor, progress: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(float32(student(x)), y)

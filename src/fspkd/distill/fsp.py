@@ -1,19 +1,18 @@
 """FSP matrices and their loss [Yim et al., CVPR 2017, eqs. 1 and 2]."""
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from __future__ import annotations
 
-from fspkd.config import Fsp, Network
-from fspkd.distill.objective import Objective, float32
-from fspkd.models import CifarResNet
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from fspkd.distill.method import TaughtMethod, float32
+from fspkd.lazy import torch
+from fspkd.settings import PositiveReal
 from fspkd.streams import generator
 
-# The two taps of each of the three matrices.
-PAIRS = {
-    "section": (("stem", "section1"), ("section1", "section2"), ("section2", "section3")),
-    "module": tuple((f"section{i}.first", f"section{i}") for i in (1, 2, 3)),
-}
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from fspkd.networks import ResidualNetwork
 
 
 def fsp_matrix(first_BMHW: Tensor, second_BNHW: Tensor) -> Tensor:
@@ -26,13 +25,14 @@ def fsp_matrix(first_BMHW: Tensor, second_BNHW: Tensor) -> Tensor:
     small = min(sizes)
     if any(a % b for size in sizes for a, b in zip(size, small, strict=True)):
         raise ValueError(f"feature maps of {sizes[0]} and {sizes[1]} do not pool to one size by a whole factor")
-    first, second = (
-        (F.max_pool2d(f, tuple(a // b for a, b in zip(f.shape[2:], small, strict=True))) if f.shape[2:] != small else f)
-        .permute(0, 2, 3, 1)
-        .flatten(1, 2)
-        for f in (first_BMHW, second_BNHW)
-    )
-    return first.transpose(1, 2) @ second / first.shape[1]
+
+    def flat(features: Tensor) -> Tensor:
+        factors = tuple(a // b for a, b in zip(features.shape[2:], small, strict=True))
+        pooled = torch.nn.functional.max_pool2d(features, factors) if features.shape[2:] != small else features
+        return pooled.permute(0, 2, 3, 1).flatten(1, 2)
+
+    first = flat(first_BMHW)
+    return first.transpose(1, 2) @ flat(second_BNHW) / first.shape[1]
 
 
 def fsp_loss(teacher: list[Tensor], student: list[Tensor], weight: float, reduction: str) -> Tensor:
@@ -40,61 +40,101 @@ def fsp_loss(teacher: list[Tensor], student: list[Tensor], weight: float, reduct
 
     `reduction`: the squares of a matrix are summed, as the equation is written, or averaged over its entries.
     """
-    squares = [F.mse_loss(s, t, reduction=reduction) for t, s in zip(teacher, student, strict=True)]
+    mse_loss = torch.nn.functional.mse_loss
+    squares = [mse_loss(s, t, reduction=reduction) for t, s in zip(teacher, student, strict=True)]
     return weight * sum(squares) / (len(teacher[0]) if reduction == "sum" else 1)
 
 
-def draw_permutations(spec_seed: int, stream: str, settings: Fsp, network: Network) -> list[tuple[Tensor, Tensor]]:
-    """The channel permutations of a shuffled teacher: for each matrix, one of its rows and one of its columns.
+class Fsp(TaughtMethod):
+    """Stage 1 of the FSP paper: the student's FSP matrices towards those of a frozen, perhaps shuffled, teacher.
 
-    `channel`: one permutation a tapped layer, used by both matrices that the layer takes part in. `tied`: the stem
-    and the first section share one, as identity shortcuts would have it. `independent`: every matrix on its own.
+    `layers`: the two layers of a section's matrix, its input and output or the outputs of its first and last module.
+    `shuffle`: how the teacher's channels are permuted. `channel`: one permutation a tapped layer, used by both matrices
+    that the layer takes part in. `tied`: the stem and the first section share one, as identity shortcuts would have it.
+    `independent`: every matrix on its own.
     """
-    drawn: dict[str, Tensor] = {}
 
-    def permutation(tap: str, matrix: int, side: int) -> Tensor:
-        channels = CifarResNet.channels(network, tap)
-        match settings.shuffle:
-            case "none":
-                return torch.arange(channels)
-            case "channel":
-                key = tap
-            case "tied":
-                key = "section1" if tap in ("stem", "section1.first") else tap
-            case "independent":
-                key = f"matrix {matrix} side {side}"
-        if key not in drawn:
-            drawn[key] = torch.from_numpy(generator(spec_seed, stream, f"shuffle {key}").permutation(channels))
-        return drawn[key]
+    trains_classifier: ClassVar[bool] = False
+    method: Literal["fsp"]
+    layers: Literal["section", "module"] = "section"
+    reduction: Literal["mean", "sum"] = "mean"
+    weight: PositiveReal = 1.0
+    shuffle: Literal["none", "channel", "tied", "independent"] = "none"
 
-    pairs = PAIRS[settings.layers]
-    return [tuple(permutation(tap, m, side) for side, tap in enumerate(pair)) for m, pair in enumerate(pairs)]
+    def problem(self, student: ResidualNetwork, teacher: ResidualNetwork) -> str | None:
+        if len(student.sections) != len(teacher.sections):
+            return "student and teacher are of different architectures. Give both the same."
+        if teacher.width != student.width:
+            return (
+                f"learns FSP matrices of width {teacher.width} with a net of width {student.width}: the matrices differ in "
+                f"shape. Give both networks the same width."
+            )
+        if self.layers == "module" and min(*student.modules, *teacher.modules) == 1:
+            return "layers = 'module' needs sections of two modules or more, and one has a single one. Use layers: section."
+        return None
 
+    def pairs(self, network: ResidualNetwork) -> list[tuple[str, str]]:
+        """The two taps of each matrix, one matrix a section."""
+        if self.layers == "module":
+            return [(f"{section}.first", section) for section in network.sections]
+        return list(zip(("stem", *network.sections), network.sections, strict=False))
 
-class FspObjective(Objective):
-    """Stage 1 of the FSP paper: the student's FSP matrices towards those of a frozen, perhaps shuffled, teacher."""
+    def student_taps(self, student: ResidualNetwork) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(tap for pair in self.pairs(student) for tap in pair))
 
-    def __init__(self, settings: Fsp, seed: int, stream: str, student: Network, teacher: Network) -> None:
-        super().__init__()
-        self.settings = settings
-        self.pairs = PAIRS[settings.layers]
-        self.student_taps = tuple(dict.fromkeys(tap for pair in self.pairs for tap in pair))
-        for number, (rows, columns) in enumerate(draw_permutations(seed, stream, settings, teacher)):
-            self.register_buffer(f"rows{number}", rows)
-            self.register_buffer(f"columns{number}", columns)
+    def permutations(self, seed: int, stream: str, network: ResidualNetwork) -> list[tuple[Tensor, Tensor]]:
+        """The channel permutations of a shuffled teacher: for each matrix, one of its rows and one of its columns."""
+        drawn: dict[str, Tensor] = {}
+
+        def permutation(tap: str, matrix: int, side: int) -> Tensor:
+            channels = network.channels(tap)
+            match self.shuffle:
+                case "none":
+                    return torch.arange(channels)
+                case "channel":
+                    key = tap
+                case "tied":
+                    key = "section1" if tap in ("stem", "section1.first") else tap
+                case "independent":
+                    key = f"matrix {matrix} side {side}"
+            if key not in drawn:
+                drawn[key] = torch.from_numpy(generator(seed, stream, f"shuffle {key}").permutation(channels))
+            return drawn[key]
+
+        pairs = enumerate(self.pairs(network))
+        return [tuple(permutation(tap, m, side) for side, tap in enumerate(pair)) for m, pair in pairs]
+
+    def modules(
+        self, seed: int, stream: str, student: ResidualNetwork, teacher: ResidualNetwork
+    ) -> dict[str, nn.Module]:
+        """For each matrix, the permutations `rows` and `columns` of the teacher."""
+        matrices = {}
+        for number, (rows, columns) in enumerate(self.permutations(seed, stream, teacher)):
+            matrices[f"matrix{number}"] = permuted = torch.nn.Module()
+            permuted.register_buffer("rows", rows)
+            permuted.register_buffer("columns", columns)
+        return matrices
 
     def targets(self, teacher: nn.Module, x: Tensor) -> list[Tensor]:
         """The teacher's FSP matrices, not shuffled: students with other permutations can share them."""
         return self._matrices(teacher, x)
 
-    def forward(self, student: nn.Module, targets: list[Tensor], x: Tensor, y: Tensor, progress: Tensor) -> Tensor:
-        if self.settings.shuffle != "none":
-            targets = [
-                g[:, getattr(self, f"rows{i}")[:, None], getattr(self, f"columns{i}")] for i, g in enumerate(targets)
-            ]
-        return fsp_loss(targets, self._matrices(student, x), self.settings.weight, self.settings.reduction)
+    def loss(
+        self,
+        student: nn.Module,
+        modules: dict[str, nn.Module],
+        targets: list[Tensor],
+        x: Tensor,
+        y: Tensor,
+        progress: Tensor,
+    ) -> Tensor:
+        if self.shuffle != "none":
+            shuffles = zip(targets, modules.values(), strict=True)
+            targets = [matrix[:, p.rows[:, None], p.columns] for matrix, p in shuffles]
+        return fsp_loss(targets, self._matrices(student, x), self.weight, self.reduction)
 
     def _matrices(self, net: nn.Module, x: Tensor) -> list[Tensor]:
-        taps = {name: float32(features) for name, features in net.taps(x, self.student_taps).items()}
+        taps = net.taps(x, self.student_taps(net.network))
+        features = {name: float32(tap) for name, tap in taps.items()}
         with torch.autocast(x.device.type, enabled=False):
-            return [fsp_matrix(taps[a], taps[b]) for a, b in self.pairs]
+            return [fsp_matrix(features[a], features[b]) for a, b in self.pairs(net.network)]

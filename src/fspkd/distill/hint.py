@@ -1,12 +1,18 @@
 """Hints [Romero et al., "FitNets", ICLR 2015, eq. 3]."""
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from __future__ import annotations
 
-from fspkd.config import Hint, Network
-from fspkd.distill.objective import Objective, float32
-from fspkd.models import CifarResNet
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from fspkd.distill.method import TaughtMethod, float32
+from fspkd.lazy import torch
+from fspkd.settings import Sections
 from fspkd.streams import torch_generator
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from fspkd.networks import ResidualNetwork
 
 
 def hint_loss(hint: Tensor, guided: Tensor, reduction: str) -> Tensor:
@@ -14,36 +20,53 @@ def hint_loss(hint: Tensor, guided: Tensor, reduction: str) -> Tensor:
 
     `reduction`: an image's squares are summed, as the equation is written, or averaged over its entries.
     """
-    squares = F.mse_loss(float32(guided), float32(hint), reduction=reduction)
+    squares = torch.nn.functional.mse_loss(float32(guided), float32(hint), reduction=reduction)
     return 0.5 * (squares / len(hint) if reduction == "sum" else squares)
 
 
-class HintObjective(Objective):
-    """The student's guided layers, through regressors, towards the hint layers of a frozen teacher.
+class Hint(TaughtMethod):
+    """The student's guided layers, through regressors, towards the hint layers of a frozen teacher: the ends of sections.
 
     Student and teacher have the same spatial sizes at their sections' ends, so a regressor is a 1x1 convolution
     followed by the teacher's non-linearity.
     """
 
-    def __init__(self, settings: Hint, seed: int, stream: str, student: Network, teacher: Network) -> None:
-        super().__init__()
-        self.settings = settings
-        self.student_taps = tuple(f"section{i}" for i in settings.sections)
-        self.regressors = nn.ModuleDict()
-        for tap in self.student_taps:
-            conv = nn.Conv2d(CifarResNet.channels(student, tap), CifarResNet.channels(teacher, tap), 1)
+    trains_classifier: ClassVar[bool] = False
+    method: Literal["hint"]
+    sections: Sections
+    reduction: Literal["mean", "sum"] = "sum"
+
+    def problem(self, student: ResidualNetwork, teacher: ResidualNetwork) -> str | None:
+        return self.sections_problem(self.sections, student, teacher)
+
+    def student_taps(self, student: ResidualNetwork) -> tuple[str, ...]:
+        return tuple(f"section{number}" for number in self.sections)
+
+    def modules(
+        self, seed: int, stream: str, student: ResidualNetwork, teacher: ResidualNetwork
+    ) -> dict[str, nn.Module]:
+        """The regressors, by tap."""
+        regressors = {}
+        for tap in self.student_taps(student):
+            conv = torch.nn.Conv2d(student.channels(tap), teacher.channels(tap), 1)
             weights = torch_generator(seed, stream, f"regressor {tap}")
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu", generator=weights)
-            nn.init.zeros_(conv.bias)
-            self.regressors[tap] = nn.Sequential(conv, nn.ReLU())
+            torch.nn.init.kaiming_normal_(conv.weight, nonlinearity="relu", generator=weights)
+            torch.nn.init.zeros_(conv.bias)
+            regressors[tap] = torch.nn.Sequential(conv, torch.nn.ReLU())
+        return regressors
 
     def targets(self, teacher: nn.Module, x: Tensor) -> dict[str, Tensor]:
         """The teacher's hint layers (B, C, H, W) by tap."""
-        return teacher.taps(x, self.student_taps)
+        return teacher.taps(x, tuple(f"section{number}" for number in self.sections))
 
-    def forward(self, student: nn.Module, targets: dict[str, Tensor], x: Tensor, y: Tensor, progress: Tensor) -> Tensor:
-        guided = student.taps(x, self.student_taps)
-        return sum(
-            hint_loss(targets[tap], self.regressors[tap](guided[tap]), self.settings.reduction)
-            for tap in self.student_taps
-        )
+    def loss(
+        self,
+        student: nn.Module,
+        modules: dict[str, nn.Module],
+        targets: dict[str, Tensor],
+        x: Tensor,
+        y: Tensor,
+        progress: Tensor,
+    ) -> Tensor:
+        guided = student.taps(x, tuple(targets))
+        return sum(hint_loss(targets[tap], modules[tap](guided[tap]), self.reduction) for tap in targets)

@@ -1,4 +1,4 @@
-"""CIFAR residual nets of 6n+2 layers [He et al. 2016, section 4.2], as the FSP paper uses them."""
+"""What all residual nets have in common: stem, sections, global average pooling, a linear layer, and taps."""
 
 import copy
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fspkd.config import Network
+from fspkd.networks import ResidualNetwork
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -19,106 +19,92 @@ class BatchNorm(nn.BatchNorm2d):
         )
 
 
-class ResidualModule(nn.Module):
-    """conv-BN-ReLU-conv-BN, plus the shortcut, then ReLU: (B, Cin, H, W) to (B, Cout, H/stride, W/stride).
+class ResNet(nn.Module):
+    """Stem, sections, global average pooling, one linear layer, with a tap after each.
 
-    The shortcut has no parameters: it subsamples, and fills the new channels with zeros.
+    Feature maps: `stem`, `section1`, ... (outputs), `section1.first`, ... (the output of the section's first module). Then
+    `pooled`, (B, C), and `logits`, (B, classes). What derives from this gives `stem`, of which the second module is a
+    convolution and the third its batch norm, and residual modules, by `residual_module`; then it calls `initialise`.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+    def __init__(self, network: ResidualNetwork, stem: nn.Sequential, classes: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
-        self.bn1 = BatchNorm(channels_out)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
-        self.bn2 = BatchNorm(channels_out)
-        self.stride = stride
-        self.new_channels = channels_out - channels_in
+        self.network = network
+        self.stages = ("stem", *network.sections, "pooled", "logits")
+        self.stem = stem
+        channels_in = network.width
+        for number, (section, modules) in enumerate(zip(network.sections, network.modules, strict=True)):
+            channels = network.channels(section)
+            first = self.residual_module(channels_in, channels, stride=1 if number == 0 else 2)
+            rest = [self.residual_module(channels, channels, stride=1) for _ in range(modules - 1)]
+            self.add_module(section, nn.Sequential(first, *rest))
+            channels_in = channels
+        self.linear = nn.Linear(channels_in, classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
-        if self.stride > 1:
-            x = F.avg_pool2d(x, 1, self.stride)  # every stride-th pixel, and its gradient keeps the layout
-        if self.new_channels:
-            x = F.pad(x, (0, 0, 0, 0, 0, self.new_channels))
-        return F.relu(y.add_(x), inplace=True)
+    def residual_module(self, channels_in: int, channels_out: int, stride: int) -> nn.Module:
+        """A module with conv1, bn1, conv2, bn2: (B, Cin, H, W) to (B, Cout, H/stride, W/stride)."""
+        raise NotImplementedError
 
-
-class CifarResNet(nn.Module):
-    """Stem, three sections of n modules, global average pooling, one linear layer.
-
-    Taps are named `stem`, `section1` to `section3` (outputs), and `section1.first` to `section3.first` (the output
-    of the section's first module). Weights are drawn from `generator` by MSRA initialisation: normal, variance
-    2 / fan-in [He et al. 2015, eq. 10].
-    """
-
-    STAGES = ("stem", "section1", "section2", "section3")
-
-    def __init__(self, network: Network, channels_in: int, classes: int, generator: torch.Generator) -> None:
-        super().__init__()
-        modules = (network.depth - 2) // 6
-        width = network.width
-        self.stem = nn.Sequential(
-            BatchNorm(channels_in),
-            nn.Conv2d(channels_in, width, 3, 1, 1, bias=False),
-            BatchNorm(width),
-            nn.ReLU(inplace=True),
-        )
-        self.section1 = self._section(modules, width, width, 1)
-        self.section2 = self._section(modules, width, 2 * width, 2)
-        self.section3 = self._section(modules, 2 * width, 4 * width, 2)
-        self.linear = nn.Linear(4 * width, classes)
+    def initialise(self, generator: torch.Generator | None) -> None:
+        """Draw the weights by MSRA initialisation: normal, variance 2 / fan-in [He et al. 2015, eq. 10]."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
-    @staticmethod
-    def _section(modules: int, channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
-        rest = [ResidualModule(channels_out, channels_out, 1) for _ in range(modules - 1)]
-        return nn.Sequential(ResidualModule(channels_in, channels_out, stride), *rest)
-
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to logits (B, classes)."""
-        return self.linear(self.taps(x, ("section3",))["section3"].mean((2, 3)))
+        return self.taps(x, ("logits",))["logits"]
 
     def taps(self, x: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
         """The feature maps (B, C, H, W) at the named taps; computes nothing beyond the last of them."""
         found = {}
         for stage in self.stages_to(names):
-            blocks = [getattr(self, stage)] if stage == "stem" else getattr(self, stage)
-            for number, block in enumerate(blocks):
-                x = block(x)
-                if number == 0 and f"{stage}.first" in names:
-                    found[f"{stage}.first"] = x
+            match stage:
+                case "stem":
+                    x = self.stem(x)
+                case "pooled":
+                    x = x.mean((2, 3))
+                case "logits":
+                    x = self.linear(x)
+                case section:
+                    first, *rest = getattr(self, section)
+                    x = first(x)
+                    if f"{section}.first" in names:
+                        found[f"{section}.first"] = x
+                    for module in rest:
+                        x = module(x)
             if stage in names:
                 found[stage] = x
         return found
 
-    def folded(self, precision: torch.dtype) -> "CifarResNet":
+    def folded(self, precision: torch.dtype) -> "ResNet":
         """A frozen copy for evaluation, its batch norms folded into the convolutions before them, which get `precision`.
 
-        The one on the input stays: a convolution pads with zeros after it, not before.
+        One on the input stays: a convolution pads with zeros after it, not before.
         """
-        net = copy.deepcopy(self).eval().requires_grad_(False)
-        net.stem[1], net.stem[2] = fuse_conv_bn_eval(net.stem[1], net.stem[2]).to(precision), nn.Identity()
-        for module in net.modules():
-            if isinstance(module, ResidualModule):
-                module.conv1, module.bn1 = fuse_conv_bn_eval(module.conv1, module.bn1).to(precision), nn.Identity()
-                module.conv2, module.bn2 = fuse_conv_bn_eval(module.conv2, module.bn2).to(precision), nn.Identity()
+        net = copy.deepcopy(self).eval()
+
+        def fold(parent: nn.Module, convolution: str, norm: str) -> None:
+            fused = fuse_conv_bn_eval(getattr(parent, convolution), getattr(parent, norm)).to(precision)
+            setattr(parent, convolution, fused)
+            setattr(parent, norm, nn.Identity())
+
+        fold(net.stem, "1", "2")
+        for module in [module for section in net.network.sections for module in getattr(net, section)]:
+            fold(module, "conv1", "bn1")
+            fold(module, "conv2", "bn2")
+            if getattr(module, "downsample", None):
+                fold(module.downsample, "0", "1")
         return net.requires_grad_(False)
 
-    @classmethod
-    def stages_to(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def stages_to(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The stages that the named taps need, in order."""
-        last = max(cls.STAGES.index(name.split(".")[0]) for name in names)
-        return cls.STAGES[: last + 1]
+        last = max(self.stages.index(name.split(".")[0]) for name in names)
+        return self.stages[: last + 1]
 
     def parameters_to(self, names: tuple[str, ...]) -> list[nn.Parameter]:
-        """The parameters that the named taps depend on."""
-        return [p for stage in self.stages_to(names) for p in getattr(self, stage).parameters()]
-
-    @staticmethod
-    def channels(network: Network, tap: str) -> int:
-        """The channels of the feature map at a tap."""
-        return network.width * {"stem": 1, "section1": 1, "section2": 2, "section3": 4}[tap.split(".")[0]]
+        """The parameters that the named taps depend on, in the order of the net's own."""
+        wanted = {"linear" if stage == "logits" else stage for stage in self.stages_to(names)}
+        return [p for name, module in self.named_children() if name in wanted for p in module.parameters()]

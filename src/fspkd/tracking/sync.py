@@ -88,11 +88,11 @@ class Sync:
         self.store.data_set(tracked, name, manifest["inputs_sha256"]["data"], "training")
         self.store.artifacts(run.id, [run.folder / file for file in ("run.yaml", "manifest.json", "metrics.csv")])
         if run.stage == 2:
-            from fspkd.models import CifarResNet
+            from fspkd.models import build
             from fspkd.train.checkpoint import load_weights
 
             images = manifest["images"]
-            net = CifarResNet(run.spec.network, images["shape"][0], len(images["classes"]), None)
+            net = build(run.spec.network, images["shape"][0], len(images["classes"]), None)
             net.load_state_dict(load_weights(run.folder, run.id))
             model = self.store.model(run.id, net, images["shape"], images["classes"], run.iterations)
             last = final_measurements(run.folder, journal).tail(1)
@@ -117,14 +117,14 @@ class Sync:
 
     def _tags(self, run: Run, attempt: dict) -> dict[str, object]:
         """What tells runs apart in a search; stage 1 and 2 are linked both by tags and in the description."""
-        first = run if run.stage == 1 else run.start
+        first = run if run.stage == 1 else run.stage1
         tags = {
             "kind": "net" if run.stage == 2 else "stage 1",
             "net": run.net or "shared",
             "stage": run.stage,
-            "network": f"resnet{run.spec.network.depth}",
+            "network": f"resnet{run.spec.network.layers}",
             "method": run.spec.method.method,
-            "stage1": first.spec.method.method if first and first.stage == 1 else "none",
+            "stage1": first.spec.method.method if first else "none",
             "start": run.spec.start or "scratch",
             "teacher": run.spec.teacher or "none",
         }
@@ -216,9 +216,7 @@ class Sync:
         rows = self.preset.tables[name].rows.values()
         if not self.complete.issuperset(rows):
             return
-        shown = {
-            figure: {self.plan.net(net).row for net in f.curves.values()} for figure, f in self.preset.figures.items()
-        }
+        shown = {figure: set(f.curves.values()) for figure, f in self.preset.figures.items()}
         shown |= {timing: set(t.rows) for timing, t in self.preset.timings.items()}
         others = [o for o, needed in shown.items() if needed & set(rows) and self.complete.issuperset(needed)]
         files = [file for result in (name, *others) for file in self._current_files(result)]

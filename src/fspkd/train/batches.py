@@ -5,25 +5,39 @@ import torch
 from torch import Tensor
 
 from fspkd.augment import crop_and_flip, pad_images
+from fspkd.config import Augment
 from fspkd.data import PackedData
+from fspkd.errors import UserError
 from fspkd.plan import RunSpec
 from fspkd.streams import generator
 
 
 class Images:
-    """A packed data set on a device: the training images padded by `pad` pixels, and the test images."""
+    """A packed data set on a device: the training images, padded, and the test images, cropped in the middle.
 
-    def __init__(self, data: PackedData, pad: int, device: torch.device) -> None:
+    `size` is the height and width of what nets are given; `margins` are the largest offsets of a crop of that size.
+    Raises UserError where the images are smaller than their crops.
+    """
+
+    def __init__(self, data: PackedData, augment: Augment, device: torch.device) -> None:
         self.device = device
         self.sha256 = data.sha256
         self.class_names = data.classes
         self.classes = len(data.classes)
-        self.train = pad_images(torch.from_numpy(data.images["train"]), pad).to(device)
+        self.train = pad_images(torch.from_numpy(data.images["train"]), augment.pad).to(device)
         self.train_labels = torch.from_numpy(data.labels["train"]).to(device)
-        self.test = torch.from_numpy(data.images["test"]).to(device)
         self.test_labels = torch.from_numpy(data.labels["test"]).to(device)
-        self.count, *size, self.channels = data.images["train"].shape
-        self.size = tuple(size)
+        self.count, *whole, self.channels = data.images["train"].shape
+        self.size = (augment.crop, augment.crop) if augment.crop else tuple(whole)
+        if min(whole) < min(self.size):
+            raise UserError(
+                f"{data.source}: augment.crop = {augment.crop}: the images have {whole[1]}x{whole[0]} pixels. Give the data "
+                f"set a 'size' of {augment.crop} or more."
+            )
+        self.margins = tuple(have - wanted for have, wanted in zip(self.train.shape[1:3], self.size, strict=True))
+        top, left = ((have - wanted) // 2 for have, wanted in zip(whole, self.size, strict=True))
+        height, width = self.size
+        self.test = torch.from_numpy(data.images["test"])[:, top : top + height, left : left + width].to(device)
 
 
 class Batches:
@@ -45,7 +59,7 @@ class Batches:
         drawn[..., 0] = self._images_at(np.arange(first * size, (first + count) * size)).reshape(count, size)
         for row, iteration in zip(drawn, range(first, first + count), strict=True):
             draw = generator(self.spec.seed, self.spec.batches, "augment", iteration)
-            row[:, 1:3] = draw.integers(0, 2 * augment.pad, (size, 2), endpoint=True)
+            row[:, 1:3] = draw.integers(0, self.images.margins, (size, 2), endpoint=True)
             row[:, 3] = draw.random(size) < (0.5 if augment.flip else 0.0)
         return torch.from_numpy(drawn)
 

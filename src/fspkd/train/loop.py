@@ -46,7 +46,7 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float) 
             raise UserError(
                 f"{unfinished[0].folder} and {other.folder}: are trained on different data. Train them one by one."
             )
-        images = Images(load_packed(data.path), data.settings.augment.pad, device)
+        images = Images(load_packed(data.path), data.settings.augment, device)
         members = [Member(run, images, new_stream(device)) for run in unfinished]
         with usage_recorded([run.folder for run in unfinished], device):
             Loop(members, checkpoint_seconds, stopped).to_the_end()

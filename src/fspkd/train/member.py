@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from fspkd.config import Optimizer
 from fspkd.data import read_sha256
-from fspkd.distill import OBJECTIVES
 from fspkd.errors import UserError
 from fspkd.evaluate import accuracy_and_loss, predict, save_predictions
 from fspkd.files import file_sha256, write_atomically
 from fspkd.journal import JournalWriter
-from fspkd.models import CifarResNet
+from fspkd.models import ResNet, build
 from fspkd.plan import Run
 from fspkd.provenance import provenance
 from fspkd.streams import torch_generator
@@ -26,20 +25,37 @@ from fspkd.train.batches import Images
 from fspkd.train.capture import Captured
 from fspkd.train.device import description, usable_precision
 from fspkd.train.metrics import MetricsFile
+from fspkd.train.objective import Objective
 from fspkd.train.progress import tell
 from fspkd.train.schedule import learning_rate, next_milestone
 from fspkd.train.sgd import Sgd
 
 
-def initial_net(run: Run, images: Images) -> CifarResNet:
-    """A net of the run's kind, initialised from the run's seed."""
+def initial_net(run: Run, images: Images) -> ResNet:
+    """A net of the run's kind, initialised from the run's seed, or with the weights that the run starts from.
+
+    Of weights that were trained on other data the linear layer is left out. Raises UserError where they do not fit.
+    """
     weights = torch_generator(run.spec.seed, run.spec.stream, "initialisation")
-    return CifarResNet(run.spec.network, images.channels, images.classes, weights)
+    net = build(run.spec.network, images.channels, images.classes, weights)
+    if run.start:
+        state = checkpoint.load_weights(run.start.folder, run.start.id)
+        if run.is_transfer:
+            own = {name: tensor for name, tensor in net.state_dict().items() if name.startswith("linear.")}
+            state = {**state, **own}
+        try:
+            net.load_state_dict(state)
+        except RuntimeError as misfit:
+            raise UserError(
+                f"run {run.id}: the weights of {run.start.id} do not fit images of {images.channels} channels: {misfit}. "
+                f"Start from weights that were trained on such images."
+            ) from None
+    return net
 
 
-def finished_net(run: Run, images: Images) -> CifarResNet:
+def finished_net(run: Run, images: Images) -> ResNet:
     """The net that a finished run has trained."""
-    net = initial_net(run, images)
+    net = build(run.spec.network, images.channels, images.classes, None)
     net.load_state_dict(checkpoint.load_weights(run.folder, run.id))
     return net
 
@@ -100,7 +116,7 @@ class Member:
         self.precision = usable_precision(self.spec.training.precision, images.device)
 
         self.inputs_sha256 = inputs_sha256(run, images.sha256)
-        net = finished_net(run.start, images) if run.start else initial_net(run, images)
+        net = initial_net(run, images)
         self.net = net.to(images.device, memory_format=torch.channels_last).train()
         self.teacher = None
         if run.teacher:
@@ -108,15 +124,12 @@ class Member:
             self.teacher = teacher.to(images.device, memory_format=torch.channels_last)
         method = self.spec.method
         teacher_network = run.teacher.spec.network if run.teacher else None
-        objective = OBJECTIVES[method.method](
-            method, self.spec.seed, self.spec.stream, self.spec.network, teacher_network
-        )
+        objective = Objective(method, self.spec.seed, self.spec.stream, self.spec.network, teacher_network)
         self.objective = objective.to(images.device)
-        taps = objective.student_taps
-        student_parameters = net.parameters_to(taps) if taps else list(net.parameters())
+        trained = [*net.parameters_to(objective.student_taps), *objective.parameters()]
         training = self.spec.training
         self.optimizer = Sgd(
-            decay_groups(net, [*student_parameters, *objective.parameters()], training),
+            decay_groups(net, trained, training),
             training.momentum,
             rate=torch.zeros((), device=images.device),
         )

@@ -1,0 +1,21 @@
+#!/usr/bin/env python
+"""Judge what the paper claims by a preset's results: python scripts/judge_claims.py results/quickstart/claims.csv"""
+
+import argparse
+from pathlib import Path
+
+from fspkd.errors import run_command
+from fspkd.plan import plan_for
+from fspkd.verdicts import write_claims
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path, help="the CSV file")
+    args = parser.parse_args()
+    write_claims(plan_for(args.output.parent), args.output)
+    print(args.output.with_suffix(".md").read_text(), flush=True)
+
+
+if __name__ == "__main__":
+    run_command(main)

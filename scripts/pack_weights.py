@@ -1,0 +1,28 @@
+#!/usr/bin/env python
+"""Pack pretrained weights that a preset names: python scripts/pack_weights.py data/imagenet/0123456789/weights.pt
+
+FSPKD_WEIGHTS_<NAME> in the environment says where the file of weights <NAME> lies on this machine.
+"""
+
+import argparse
+from pathlib import Path
+
+from fspkd.errors import UserError, run_command
+from fspkd.plan import load_plans
+from fspkd.pretrained import pack_weights
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path, help="the packed file; its folder says which weights")
+    args = parser.parse_args()
+    known = {p.folder / "weights.pt": p for plan in load_plans().values() for p in plan.pretrained.values()}
+    if args.output not in known:
+        raise UserError(
+            f"{args.output}: no preset in config/ has such weights; there is: {', '.join(map(str, known))}."
+        )
+    print(f"packed {known[args.output].settings.weights} into {pack_weights(known[args.output])}")
+
+
+if __name__ == "__main__":
+    run_command(main)

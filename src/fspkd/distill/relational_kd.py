@@ -1,0 +1,57 @@
+"""Relational knowledge distillation [Park et al., CVPR 2019, eqs. 4 to 9]."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from fspkd.distill.method import TaughtMethod, float32
+from fspkd.lazy import torch
+from fspkd.settings import Real
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def distances(embedding_BC: Tensor) -> Tensor:
+    """The distances between the images of a batch, relative to their mean, (B, B), eqs. 4 and 5."""
+    squares = (embedding_BC[:, None] - embedding_BC).square().sum(2)
+    apart = ~torch.eye(len(squares), dtype=torch.bool, device=squares.device)
+    # The root's slope at 0 is infinite, so an image's distance to itself is left out before it is taken.
+    root = torch.where(apart, squares, 1.0).clamp(min=1e-12).sqrt() * apart
+    return root / (root.sum() / apart.sum())
+
+
+def angles(embedding_BC: Tensor) -> Tensor:
+    """The cosines of the angles that three images form at the first of them, (B, B, B), eq. 7."""
+    directions = torch.nn.functional.normalize(embedding_BC - embedding_BC[:, None], dim=2)
+    return directions @ directions.transpose(1, 2)
+
+
+class RelationalKd(TaughtMethod):
+    """Cross-entropy, and Huber losses of distances and angles between the pooled features of a batch's images.
+
+    The weights are those of the paper for classification.
+    """
+
+    method: Literal["relational_kd"]
+    distance_weight: Annotated[Real, Field(ge=0)] = 25.0
+    angle_weight: Annotated[Real, Field(ge=0)] = 50.0
+
+    def targets(self, teacher: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Distances and angles between the teacher's embeddings of a batch."""
+        embedding = float32(teacher.taps(x, ("pooled",))["pooled"])
+        return distances(embedding), angles(embedding)
+
+    def loss(
+        self, student: nn.Module, modules: dict, targets: tuple[Tensor, Tensor], x: Tensor, y: Tensor, progress: Tensor
+    ) -> Tensor:
+        functional = torch.nn.functional
+        taps = student.taps(x, ("pooled", "logits"))
+        embedding = float32(taps["pooled"])
+        with torch.autocast(x.device.type, enabled=False):
+            apart = functional.smooth_l1_loss(distances(embedding), targets[0])
+            turned = functional.smooth_l1_loss(angles(embedding), targets[1])
+        loss = functional.cross_entropy(float32(taps["logits"]), y)
+        return loss + self.distance_weight * apart + self.angle_weight * turned

@@ -1,0 +1,174 @@
+"""Images in folders and archives: {train,test}/<class>/*, and CUB-200-2011's own layout."""
+
+import os
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fspkd.data import SPLITS, PackedData
+from fspkd.errors import UserError
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+CUB200_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
+
+
+def is_archive(path: Path) -> bool:
+    return path.is_file() and path.name.endswith(ARCHIVES)
+
+
+@contextmanager
+def unpacked(archive: Path, where: str) -> Iterator[Path]:
+    """The content of a tar or zip in a temporary folder; raises UserError where it is damaged."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            if archive.suffix == ".zip":
+                zipfile.ZipFile(archive).extractall(folder)
+            else:
+                with tarfile.open(archive) as file:
+                    file.extractall(folder, filter="data")
+        except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
+            raise UserError(f"{where}: this archive cannot be unpacked: {error}. Fetch or make it again.") from None
+        yield Path(folder)
+
+
+def find_splits(root: Path) -> Path | None:
+    """The folder that holds train/ and test/: root, or a single folder inside it, as archives often have."""
+    for folder in (root, *(sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else ())):
+        if all((folder / split).is_dir() for split in SPLITS):
+            return folder
+    return None
+
+
+def read_image_folder(path: Path, size: int | None, where: str) -> PackedData:
+    """Read {train,test}/<class>/* from a folder, tar or zip; grey only where every image is grey.
+
+    `size` resizes every image to size x size; without it all must be of one size. `where` names the setting in
+    errors: raises UserError for a missing folder, classes that differ, a damaged image, mixed sizes.
+    """
+    if is_archive(path):
+        with unpacked(path, where) as folder:
+            return read_image_folder(folder, size, where)
+    root = find_splits(path)
+    if root is None:
+        raise UserError(
+            f"{where}: no such folder, or it holds no train/ and test/. It must hold {{train,test}}/<class>/*."
+        )
+    classes = {split: {p.name for p in (root / split).iterdir() if p.is_dir()} for split in SPLITS}
+    if classes["train"] != classes["test"]:
+        only = sorted(classes["train"] ^ classes["test"])
+        owner = "train" if only[0] in classes["train"] else "test"
+        raise UserError(
+            f"{where}: class folder {only[0]!r} is in {owner}/ only. Both splits need the same class folders: add it to the "
+            f"other, or remove {root / owner / only[0]}."
+        )
+    names = sorted(classes["train"])
+    if not names:
+        raise UserError(f"{where}: {root / 'train'} holds no class folders. It must hold {{train,test}}/<class>/*.")
+    files = {
+        split: [(f, label) for label, name in enumerate(names) for f in sorted((root / split / name).iterdir())]
+        for split in SPLITS
+    }
+    for split in SPLITS:
+        empty = sorted(set(range(len(names))) - {label for _, label in files[split]})
+        if empty:
+            raise UserError(f"{where}: {root / split / names[empty[0]]} holds no image. Add some, or remove the class.")
+    labels = {split: np.array([label for _, label in files[split]]) for split in SPLITS}
+    paths = {split: [file for file, _ in files[split]] for split in SPLITS}
+    return PackedData(_read_images(paths, size, False, where), labels, names, f"image folder {path}")
+
+
+def read_cub200(path: Path, size: int, where: str) -> PackedData:
+    """Read CUB-200-2011's layout from a folder or archive: images/, and the lists of CUB200_FILES.
+
+    Of every image the shorter side is resized to `size`, and the square in the middle is kept. Raises UserError for a
+    list that is missing or does not fit the others, and for a damaged image.
+    """
+    if is_archive(path):
+        with unpacked(path, where) as folder:
+            return read_cub200(folder, size, where)
+    folders = [path, *sorted(p for p in path.iterdir() if p.is_dir())] if path.is_dir() else []
+    root = next((folder for folder in folders if (folder / "images").is_dir()), None)
+    if root is None:
+        raise UserError(f"{where}: holds no images/. It must be CUB_200_2011, or a folder or archive that holds it.")
+    files, labels, training = (_read_cub200_list(root / name, where) for name in CUB200_FILES)
+    for name, other in zip(CUB200_FILES[1:], (labels, training), strict=True):
+        if files.keys() != other.keys():
+            missing = sorted(files.keys() ^ other.keys())[0]
+            raise UserError(
+                f"{where}: image {missing} is not both in images.txt and in {name}. Fetch CUB-200-2011 again."
+            )
+    names = {label: Path(files[image]).parent.name for image, label in labels.items()}
+    order = sorted(names, key=int)
+    split_of = {image: "train" if flag == "1" else "test" for image, flag in training.items()}
+    chosen = {split: [image for image in files if split_of[image] == split] for split in SPLITS}
+    for split in SPLITS:
+        if absent := set(order) - {labels[image] for image in chosen[split]}:
+            raise UserError(f"{where}: train_test_split.txt: class {min(absent, key=int)} has no {split} image.")
+    return PackedData(
+        _read_images({s: [root / "images" / files[i] for i in chosen[s]] for s in SPLITS}, size, True, where),
+        {s: np.array([order.index(labels[i]) for i in chosen[s]]) for s in SPLITS},
+        [names[label] for label in order],
+        f"CUB-200-2011 at {path}",
+    )
+
+
+def _read_cub200_list(file: Path, where: str) -> dict[str, str]:
+    """A list's second column by its first, the number of the image."""
+    try:
+        return dict(line.split() for line in file.read_text().splitlines() if line.strip())
+    except (OSError, ValueError) as error:
+        problem = (
+            error.strerror if isinstance(error, OSError) else "not two columns: the number of an image, and a value"
+        )
+        raise UserError(f"{where}: {file}: {problem}. Fetch CUB-200-2011 again.") from None
+
+
+def _read_images(files: dict[str, Sequence[Path]], size: int | None, square: bool, where: str) -> dict[str, np.ndarray]:
+    """The images (N, H, W, C) uint8 of both splits; grey only where every image is grey."""
+    everything = [file for split in SPLITS for file in files[split]]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        images = list(pool.map(lambda file: _decode(file, size, square), everything))
+    for file, image in zip(everything, images, strict=True):
+        if image.shape[:2] != images[0].shape[:2]:
+            raise UserError(
+                f"{where}: images of mixed size: {everything[0]} has {_size(images[0])} pixels, {file} has {_size(image)}. "
+                f"Give the data set a 'size' to resize to, such as size: 32."
+            )
+    if any(image.ndim == 3 for image in images):
+        images = [image if image.ndim == 3 else np.repeat(image[:, :, None], 3, 2) for image in images]
+    else:
+        images = [image[:, :, None] for image in images]
+    cut = len(files["train"])
+    return {"train": np.stack(images[:cut]), "test": np.stack(images[cut:])}
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
+
+
+def _decode(file: Path, size: int | None, square: bool) -> np.ndarray:
+    """One image, (H, W) where it is grey and (H, W, 3) otherwise, uint8; `square`: of the middle, and not squeezed."""
+    try:
+        with Image.open(file) as image:
+            image = image.convert("L" if image.mode in ("1", "L") else "RGB")
+            if square:
+                edge = min(image.size)
+                left, top = ((side - edge) // 2 for side in image.size)
+                image = image.crop((left, top, left + edge, top + edge))
+            return resize(image, size)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{file}: not a whole image: {error}. Replace or remove it.") from None
+
+
+def resize(image: Image.Image, size: int | None) -> np.ndarray:
+    """An image as an array, where `size` is given of size x size pixels."""
+    if size is not None and image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image)

@@ -1,0 +1,60 @@
+"""Which residual nets a preset may name, and the channels of their taps. Imports no torch."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from fspkd.settings import PositiveInt, Settings
+
+
+class ResidualNetwork(Settings):
+    """A stem, sections of residual modules, global average pooling, a linear layer.
+
+    Every section but the first begins with half the size and twice the channels. `modules`, a field or a property of
+    what derives from this, has the number of modules of each section. Taps are named `stem`, `section1`, `section2`, ...
+    (outputs of sections), and `section1.first`, ... (outputs of their first modules).
+    """
+
+    width: PositiveInt = Field(description="channels of the stem and of the first section")
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The taps at the ends of the sections."""
+        return tuple(f"section{number}" for number, _ in enumerate(self.modules, 1))
+
+    @property
+    def layers(self) -> int:
+        """Convolutions on the main path and the linear layer, as names like ResNet-26 count them."""
+        return 2 * sum(self.modules) + 2
+
+    def channels(self, tap: str) -> int:
+        """The channels of the feature map at a tap."""
+        return self.width * 2 ** max(0, ("stem", *self.sections).index(tap.split(".")[0]) - 1)
+
+
+class CifarNetwork(ResidualNetwork):
+    """6n+2 layers in three sections [He et al. 2016, section 4.2]; shortcuts have no parameters."""
+
+    architecture: Literal["cifar_resnet"] = "cifar_resnet"
+    depth: PositiveInt
+
+    @field_validator("depth")
+    @classmethod
+    def _six_n_plus_two(cls, depth: int) -> int:
+        if depth < 8 or (depth - 2) % 6:
+            raise ValueError("must be 6n+2: 8, 14, 20, 26, 32, ...")
+        return depth
+
+    @property
+    def modules(self) -> tuple[int, ...]:
+        return ((self.depth - 2) // 6,) * 3
+
+
+class ImageNetNetwork(ResidualNetwork):
+    """Four sections after a 7x7 stem [He et al. 2016, table 1]; modules 3, 4, 6, 3 and width 64 are ResNet-34."""
+
+    architecture: Literal["imagenet_resnet"] = "imagenet_resnet"
+    modules: Annotated[tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt], Field(strict=False)]
+
+
+Network = Annotated[CifarNetwork | ImageNetNetwork, Field(discriminator="architecture")]

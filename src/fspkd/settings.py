@@ -1,0 +1,55 @@
+"""What all settings are made of: a frozen model that refuses unknown keys, and checked types. Imports no torch."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+# YAML 1.1 reads 1e-3 as text; accepting text for numbers with a fraction spares users that trap.
+Real = Annotated[float, Field(strict=False, allow_inf_nan=False)]
+PositiveReal = Annotated[Real, Field(gt=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+def matching(pattern: str, description: str) -> AfterValidator:
+    """A validator of texts that a pattern matches whole."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {description}, and is {text!r}")
+        return text
+
+    return AfterValidator(check)
+
+
+def not_empty(values: tuple) -> tuple:
+    """A validator of tuples; raises ValueError for one with nothing in it."""
+    if not values:
+        raise ValueError("must not be empty")
+    return values
+
+
+def rising(values: tuple[int, ...]) -> tuple[int, ...]:
+    """A validator of tuples; raises ValueError where they do not rise."""
+    if list(values) != sorted(set(values)):
+        raise ValueError("must rise, each number once")
+    return values
+
+
+def suggest(name: str, names: Iterable) -> str:
+    """'; did you mean ...' for a close match among names, else what there is."""
+    close = difflib.get_close_matches(str(name), [str(n) for n in names], 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there is: {', '.join(map(str, names)) or 'nothing'}"
+
+
+Identifier = Annotated[
+    str, matching(r"[a-z0-9]+(_[a-z0-9]+)*", "lower-case letters and digits, with single underscores between")
+]
+NetReference = Annotated[str, matching(r"[a-z0-9_]+/[1-9][0-9]*", "row/number, such as teacher/1")]
+Sections = Annotated[tuple[PositiveInt, ...], Field(strict=False), AfterValidator(not_empty), AfterValidator(rising)]
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

@@ -1,0 +1,133 @@
+"""Claims judged: what the paper published, what came out here, how sure that is."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fspkd.claims import FigureClaim, RowsClaim, TimingClaim
+from fspkd.evaluate import correct, ensemble, load_predictions
+from fspkd.files import write_atomically
+from fspkd.pages import page, table_html
+from fspkd.plan import Plan, Run
+from fspkd.stats import Estimate, over_seeds_and_images, ratio
+from fspkd.tables import read_reference
+
+
+def verdict(estimate: Estimate, threshold: float) -> str:
+    """What an interval says about a claim that a value lies above a threshold."""
+    if estimate.n > 1 and estimate.low > threshold:
+        return "reproduced"
+    if estimate.n > 1 and estimate.high < threshold:
+        return "not reproduced"
+    return f"undecided at n = {estimate.n}"
+
+
+def judge(plan: Plan) -> pd.DataFrame:
+    """The claims of a preset: claim, where, unit, published, ours, low, high, threshold, n, verdict.
+
+    Differences between rows are in percentage points, and n is the number of replicates, or of nets where there is one
+    replicate and the claim is about single nets; times and flat parts are ratios.
+    """
+    rows = []
+    for claim in plan.claims:
+        unit, published, estimate = {RowsClaim: _rows, FigureClaim: _figure, TimingClaim: _timing}[type(claim)](
+            plan, claim
+        )
+        rows.append(
+            {
+                "claim": claim.claim,
+                "where": claim.where,
+                "unit": unit,
+                "published": published,
+                "ours": estimate.value,
+                "low": estimate.low,
+                "high": estimate.high,
+                "threshold": claim.more_than,
+                "n": estimate.n,
+                "verdict": verdict(estimate, claim.more_than),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _rows(plan: Plan, claim: RowsClaim) -> tuple[str, float, Estimate]:
+    table = plan.preset.tables[claim.table]
+    published = np.nan
+    if reference := plan.reference(claim.table):
+        numbers = read_reference(reference)
+        values = numbers["ensemble"] - numbers["average"] if claim.value == "gain" else numbers[claim.value]
+        published = values[claim.more] - values[claim.less]
+    seeds = partial(_seeds, plan, claim.value)
+    more, less = seeds(table.rows[claim.more]), seeds(table.rows[claim.less])
+    # Replicates of two rows are pairs, which may share a teacher; nets of one replicate are not.
+    terms = [more - less] if plan.preset.replicates > 1 or len(more) == len(less) == 1 else [more, -less]
+    return "percentage points", published, over_seeds_and_images([100 * term for term in terms])
+
+
+def _seeds(plan: Plan, value: str, reference: str) -> np.ndarray:
+    """A value of nets for each test image, as (seeds, images): a seed is a replicate, or else a net."""
+    replicates = [_by_image(plan.nets(reference, r + 1)) for r in range(plan.preset.replicates)]
+    if value in ("accuracy", "average"):
+        nets = [single for single, _ in replicates]
+        return nets[0] if len(nets) == 1 else np.stack([single.mean(0) for single in nets])
+    return np.stack([together - (single.mean(0) if value == "gain" else 0) for single, together in replicates])
+
+
+def _by_image(nets: list[Run]) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each net is right, (nets, images), and whether their ensemble is, (images,)."""
+    probabilities, labels = zip(*(load_predictions(net.folder / "predictions.npz") for net in nets), strict=True)
+    single = [correct(p, y) for p, y in zip(probabilities, labels, strict=True)]
+    return np.stack(single), correct(ensemble(list(probabilities)), labels[0])
+
+
+def _figure(plan: Plan, claim: FigureClaim) -> tuple[str, float, Estimate]:
+    flat = pd.read_csv(Path(plan.preset.results) / f"{claim.figure}_flat.csv")
+    flat = flat[flat["measure"] == claim.measure].groupby("curve")["iteration"]
+    return "times", claim.published, ratio(flat.get_group(claim.later), flat.get_group(claim.earlier))
+
+
+def _timing(plan: Plan, claim: TimingClaim) -> tuple[str, float, Estimate]:
+    row = pd.read_csv(Path(plan.preset.results) / f"{claim.timing}.csv").set_index("what").loc[claim.what]
+    return "times", row["published"], Estimate(row["value"], row["low"], row["high"], int(row["rounds"]))
+
+
+def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:
+    """Claims as people read them: a text a cell."""
+
+    def number(value: float) -> str:
+        return "–" if np.isnan(value) else f"{value:.2f}"
+
+    return pd.DataFrame(
+        {
+            "claim": frame["claim"],
+            "where": frame["where"],
+            "published": [f"{number(v)}{_unit(u)}" for v, u in zip(frame["published"], frame["unit"], strict=True)],
+            "ours": [f"{number(v)}{_unit(u)}" for v, u in zip(frame["ours"], frame["unit"], strict=True)],
+            "95 % interval": [f"{number(a)} to {number(b)}" for a, b in zip(frame["low"], frame["high"], strict=True)],
+            "has to be above": frame["threshold"].map("{:g}".format),
+            "verdict": frame["verdict"],
+        }
+    )
+
+
+def _unit(unit: str) -> str:
+    return " times" if unit == "times" else ""
+
+
+def claims_html(frame: pd.DataFrame) -> str:
+    """Claims as an HTML table."""
+    table = table_html(shown_claims(frame)).replace('class="wide"', 'class="wide claims"')
+    for word, kind in (("reproduced", "reproduced"), ("not reproduced", "not")):
+        table = table.replace(f"<td>{word}</td>", f'<td class="{kind}">{word}</td>')
+    return table
+
+
+def write_claims(plan: Plan, csv: Path) -> None:
+    """Judge a preset's claims, and write them as CSV, and beside it as Markdown and HTML."""
+    frame = judge(plan)
+    write_atomically(csv, frame.to_csv(index=False, float_format="%.4g").encode())
+    title = f"What the paper claims, and what came out (preset {plan.preset.name}; differences in percentage points)"
+    write_atomically(csv.with_suffix(".md"), f"{title}.\n\n{shown_claims(frame).to_markdown(index=False)}\n".encode())
+    write_atomically(csv.with_suffix(".html"), page(title, claims_html(frame)).encode())
