@@ -1,11 +1,16 @@
 # Everything that needs the environment depends on .venv/ready, which installs it once.
-.PHONY: quickstart mini test lint benchmark mlflow lock
+.PHONY: quickstart report mini test lint benchmark mlflow lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+RESULTS ?= results/quickstart
 PYTHON ?= python3.11
 UV = uv==0.13.9
 
 quickstart: .venv/ready  ## Table 1 and figure 3 on handwritten digits, in minutes
 	snakemake results/quickstart/table1.csv results/quickstart/figure3.png results/quickstart/timing.csv
+
+report: .venv/ready  ## everything of a preset on one page and, with the DAG and every run's settings, as Snakemake's report
+	snakemake $(RESULTS)/summary.html
+	snakemake $(RESULTS)/summary.html --report $(RESULTS)/report.html
 
 mini: .venv/ready  ## the real CIFAR-10 at a hundredth of the paper's length
 	snakemake results/mini/table1.csv results/mini/figure3.png

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fspkd.data import load_packed
 from fspkd.errors import UserError, run_command
-from fspkd.plan import PHASES, Run, plan_for
+from fspkd.plan import PHASES, PretrainedWeights, Run, plan_for
 from fspkd.provenance import code_sha256
 from fspkd.tables import read_manifest
 
@@ -22,6 +22,17 @@ def drop_data(path: Path) -> None:
     except UserError as damage:
         print(damage, flush=True)
         path.unlink()
+
+
+def drop_weights(pretrained: PretrainedWeights) -> None:
+    """Delete packed pretrained weights that are damaged."""
+    from fspkd.train.checkpoint import load_weights
+
+    try:
+        load_weights(pretrained.folder, pretrained.id)
+    except UserError as damage:
+        print(damage, flush=True)
+        (pretrained.folder / "weights.pt").unlink()
 
 
 def drop_run(run: Run) -> None:
@@ -50,6 +61,9 @@ def main() -> None:
         for data in plan.data.values():
             if data.path.exists():
                 drop_data(data.path)
+        for pretrained in plan.pretrained.values():
+            if (pretrained.folder / "weights.pt").exists():
+                drop_weights(pretrained)
     for run in plan.runs.values():
         if args.phase in (None, run.phase) and (run.folder / "manifest.json").exists():
             drop_run(run)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Pack a data set that a preset names into one file: python scripts/pack_data.py data/digits/0123456789.npz
+"""Pack a data set that a preset names into one file: python scripts/pack_data.py data/packed/digits/0123456789.npz
 
 FSPKD_DATA_<NAME> in the environment says where the images of data set <NAME> lie on this machine.
 """

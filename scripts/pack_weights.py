@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Pack pretrained weights that a preset names: python scripts/pack_weights.py data/imagenet/0123456789/weights.pt
+"""Pack pretrained weights that a preset names: python scripts/pack_weights.py data/packed/imagenet/0123456789/weights.pt
 
 FSPKD_WEIGHTS_<NAME> in the environment says where the file of weights <NAME> lies on this machine.
 """

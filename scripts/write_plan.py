@@ -25,11 +25,13 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="the preset's folder of results")
     args = parser.parse_args()
     plan = plan_for(args.results)
+    timings = {name: timing.model_dump(mode="json") for name, timing in plan.preset.timings.items()}
     phases = {
-        "data": {key: {"id": data.id, **data.settings.model_dump(mode="json")} for key, data in plan.data.items()},
+        "data": {p.id: p.settings.model_dump(mode="json") for p in (*plan.data.values(), *plan.pretrained.values())},
         **{phase: {run.id: decided_by(run) for run in plan.phase(phase)} for phase in PHASES},
         "tables": {name: table.model_dump(mode="json") for name, table in plan.preset.tables.items()},
         "figures": {name: figure.model_dump(mode="json") for name, figure in plan.preset.figures.items()},
+        "report": {"claims": [claim.model_dump(mode="json") for claim in plan.claims], "timings": timings},
     }
     for phase, content in phases.items():
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

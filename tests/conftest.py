@@ -83,7 +83,27 @@ TINY = {
             "shuffled_students": "student",
         }
     },
+    "claims": True,
 }
+CLAIMS = [
+    {"compare": "rows", "table": "table1", "value": "average", "more": "Student*", "less": "Teacher"},
+    {"compare": "rows", "table": "table1", "value": "gain", "more": "Student*", "less": "Teacher"},
+    {
+        "compare": "figure",
+        "figure": "figure3",
+        "measure": "training loss",
+        "later": "Teacher",
+        "earlier": "Student",
+        "published": 3,
+        "more_than": 2,
+    },
+    {
+        "compare": "timing",
+        "timing": "timing",
+        "what": "speed-up of Student* over three teachers, on the fly",
+        "more_than": 1.78,
+    },
+]
 
 
 class Project:
@@ -94,6 +114,8 @@ class Project:
         self.preset_path = folder / "config" / "tiny.yaml"
         shutil.copytree(REPOSITORY / "config" / "reference", folder / "config" / "reference", dirs_exist_ok=True)
         self.content = copy.deepcopy(TINY)
+        claims = [{"claim": f"claim {n}", "where": "here", **claim} for n, claim in enumerate(CLAIMS, 1)]
+        (folder / "config" / "claims.yaml").write_text(yaml.safe_dump({"claims": claims}))
         self.write()
 
     def set(self, key: str, value: object) -> None:
@@ -175,8 +197,8 @@ def project_in(folder: Path, packed: Path, patch: pytest.MonkeyPatch) -> Project
     patch.chdir(folder)
     patch.delenv("MLFLOW_TRACKING_URI", raising=False)
     torch.set_num_threads(1)
-    (folder / "data" / "digits").mkdir(parents=True)
-    shutil.copy(packed, folder / "data" / "digits")
+    (folder / "data/packed/digits").mkdir(parents=True)
+    shutil.copy(packed, folder / "data/packed/digits")
     return Project(folder)
 
 

@@ -20,6 +20,7 @@ from fspkd.settings import Settings
 
 CONFIG = Path("config")
 CLAIMS = "claims.yaml"
+PACKED = Path("data/packed")
 PHASES = ("teachers", "stage1", "students")
 LOCATION_VARIABLE = "FSPKD_DATA_{name}"
 WEIGHTS_VARIABLE = "FSPKD_WEIGHTS_{name}"
@@ -47,7 +48,7 @@ class DataSet:
     @property
     def path(self) -> Path:
         name, hash_of_it = self.id.rsplit("-", 1)
-        return Path("data") / name / f"{hash_of_it}.npz"
+        return PACKED / name / f"{hash_of_it}.npz"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class PretrainedWeights:
     @property
     def folder(self) -> Path:
         name, hash_of_it = self.id.rsplit("-", 1)
-        return Path("data") / name / hash_of_it
+        return PACKED / name / hash_of_it
 
 
 class RunSpec(Settings):

@@ -89,7 +89,7 @@ def loss_that_becomes_nan(project: Project) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (corrupted_packed_file, r"error: data/digits/\w+.npz: this packed data set is damaged. Delete it"),
+        (corrupted_packed_file, r"error: data/packed/digits/\w+.npz: this packed data set is damaged. Delete it"),
         (
             checkpoint_of_another_run,
             r"checkpoint.pt: belongs to another run: .*'teacher-2-0000000000'.* Delete the folder",

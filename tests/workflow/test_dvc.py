@@ -12,7 +12,7 @@ from conftest import REPOSITORY, Project
 
 from fspkd.provenance import ENGINE, PACKAGE
 
-TARGETS = ("results/tiny/table1.csv", "results/tiny/figure3.png")
+TARGETS = ("results/tiny/summary.html",)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def repository(workflow: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
         Path(name).parent.mkdir(exist_ok=True)
         shutil.copy(REPOSITORY / name, name)
     shutil.copytree(REPOSITORY / "src", "src", ignore=shutil.ignore_patterns("__pycache__"))
-    Path("params.yaml").write_text(yaml.safe_dump({"preset": "tiny", "results": "results/tiny", "data": "digits"}))
+    Path("params.yaml").write_text(yaml.safe_dump({"preset": "tiny", "results": "results/tiny", "tables": ["table1"]}))
     monkeypatch.setenv("PYTHONPATH", str(Path("src").absolute()))
     for variable in ("GIT_AUTHOR", "GIT_COMMITTER"):
         monkeypatch.setenv(f"{variable}_NAME", "test")
@@ -72,7 +72,7 @@ def flip_a_byte(path: Path) -> None:
 
 def test_what_changed_is_made_again(repository: Project) -> None:
     stages, nets = repro(repository)
-    assert stages == {"plan", "data", "teachers", "stage1", "students", "tables", "figures"}
+    assert stages == {"plan", "data", "teachers", "stage1", "students", "tables@table1", "figures", "report"}
     assert nets == {run.spec.stream for run in repository.plan().runs.values()}
     assert repro(repository) == (set(), set())
     assert "Nothing to be done" in do(repository, "snakemake", "-n", *TARGETS)
@@ -81,11 +81,11 @@ def test_what_changed_is_made_again(repository: Project) -> None:
     repository.set("schedules.other", [{**first_rate[0], "rate": 2e-3}, first_rate[1]])
     repository.set("rows.student.stage1.schedule", "other")
     stages, nets = repro(repository)
-    assert stages == {"plan", "stage1", "students", "tables", "figures"}
+    assert stages == {"plan", "stage1", "students", "tables@table1", "figures", "report"}
     assert nets == {"student-stage1", "student-1", "student-2"}
 
-    edit("src/fspkd/figures.py", "figsize=(8, 3.2)", "figsize=(8, 3)")
-    assert repro(repository) == ({"figures"}, set())
+    edit("src/fspkd/figures.py", "figsize=(8, 3.4)", "figsize=(8, 3)")
+    assert repro(repository) == ({"figures", "report"}, set())  # the report shows the figure
 
     edit("src/fspkd/distill/hint.py", '"""', '""" ')
     stages, nets = repro(repository)

@@ -2,7 +2,7 @@
 Packs each data set, and each file of pretrained weights, once into one file.
 
 Needs:  what their sources name, or the place that FSPKD_DATA_<NAME> or FSPKD_WEIGHTS_<NAME> names on this machine
-Makes:  data/<name>/<hash>.npz, data/<name>/<hash>/weights.pt
+Makes:  data/packed/<name>/<hash>.npz, data/packed/<name>/<hash>/weights.pt
 """
 
 
@@ -10,7 +10,7 @@ rule pack_data:
     input:
         script=ancient("scripts/pack_data.py"),
     output:
-        "data/{name}/{hash}.npz",
+        "data/packed/{name}/{hash}.npz",
     log:
         "results/logs/pack_data-{name}-{hash}.log",
     retries: 0  # runs where snakemake does
@@ -26,7 +26,7 @@ rule pack_weights:
     input:
         script=ancient("scripts/pack_weights.py"),
     output:
-        "data/{name}/{hash}/weights.pt",
+        "data/packed/{name}/{hash}/weights.pt",
     log:
         "results/logs/pack_weights-{name}-{hash}.log",
     retries: 0  # runs where snakemake does

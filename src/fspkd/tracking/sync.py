@@ -1,6 +1,7 @@
 """What MLflow is sent of a preset: an experiment; in it a run for each table row, below it one for each net and stage."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -10,11 +11,11 @@ from filelock import FileLock, Timeout
 from fspkd.errors import UserError
 from fspkd.journal import Journal, final_measurements, read_journal, usage
 from fspkd.plan import Plan, Run, RunSpec, digest
-from fspkd.tables import PUBLISHED, make_table, read_manifest, row_results, table_csv
+from fspkd.tables import make_table, read_manifest, row_results, table_csv
 from fspkd.tracking.store import Store
 
 MEASURED = ("loss", "learning_rate", "gradient_norm", "test_loss", "test_accuracy")
-RESULT_FILES = (".csv", ".json", ".md", ".tex", ".png", ".svg")
+RESULT_FILES = (".csv", ".json", ".md", ".html", ".tex", ".png", ".svg")
 
 
 class Sync:
@@ -110,6 +111,7 @@ class Sync:
 
     def _name(self, run: Run) -> str:
         parts = [self._label(run.row)]
+        parts += [f"replicate {run.replicate}"] if run.replicate > 1 else []
         parts += [f"net {run.net}"] if run.net else []
         parts += ["stage 1"] if run.stage == 1 else []
         parts += [] if run.id in self.plan.runs else ["former settings"]
@@ -122,6 +124,7 @@ class Sync:
             "kind": "net" if run.stage == 2 else "stage 1",
             "net": run.net or "shared",
             "stage": run.stage,
+            "replicate": run.replicate,
             "network": f"resnet{run.spec.network.layers}",
             "method": run.spec.method.method,
             "stage1": first.spec.method.method if first else "none",
@@ -142,8 +145,12 @@ class Sync:
 
     def _label(self, row: str) -> str:
         """What a table calls a row, or else the row's own name."""
-        labels = {r: label for table in self.preset.tables.values() for label, r in table.rows.items()}
-        return labels.get(row, row)
+        named = [(t, label) for t, table in self.preset.tables.items() for label, r in table.rows.items() if r == row]
+        if not named:
+            return row
+        table, label = named[0]
+        ambiguous = any(label in other.rows for name, other in self.preset.tables.items() if name != table)
+        return f"{label}, {table}" if ambiguous else label
 
     def _row_tags(self, row: str) -> dict[str, object]:
         tables = [name for name, table in self.preset.tables.items() if row in table.rows.values()]
@@ -162,7 +169,7 @@ class Sync:
         tags = {"kind": "row", **self._row_tags(row), "stage1": settings.stage1.method if settings.stage1 else "none"}
         if settings.stage1_of:
             tags["stage1"] = self.preset.rows[settings.stage1_of].stage1.method
-        nets = len(self.plan.rows[row])
+        nets = len(self.plan.nets(row))
         tags["mlflow.note.content"] = (
             f"The mean of {nets} nets, their average and ensemble accuracy in percent, and the paper's (`..._published`)."
         )
@@ -186,7 +193,7 @@ class Sync:
             training = any(is_training(run.folder) for run in begun)
             self.store.set_status(identity, "RUNNING" if training else "SCHEDULED")
             return
-        nets = self.plan.rows[row]
+        nets = self.plan.nets(row)
         journals = {run: read_journal(run.folder) for run in runs}
         measured = [final_measurements(run.folder, journals[run]) for run in nets]
         mean = pd.concat(measured).groupby("iteration", as_index=False).mean().dropna(subset="test_accuracy")
@@ -204,7 +211,7 @@ class Sync:
             for label, r in table.rows.items():
                 if r == row:
                     cells = make_table(self.plan, name, [label]).iloc[0]
-                    keys = [f"{key}{end}" for key in ("average", "ensemble", "iterations") for end in ("", PUBLISHED)]
+                    keys = [key for key in cells.index[1:] if not key.startswith("net")]
                     return {key: round(float(cells[key]), 2) for key in keys if pd.notna(cells[key])}
         values = row_results(self.plan.rows[row])
         return {key: round(values[key], 2) for key in ("average", "ensemble")}
@@ -213,10 +220,10 @@ class Sync:
 
     def _table(self, name: str) -> None:
         """A table as a run whose artifacts are the table and the figures and time comparisons of its rows."""
-        rows = self.preset.tables[name].rows.values()
+        rows = _rows_of(self.preset.tables[name].rows.values())
         if not self.complete.issuperset(rows):
             return
-        shown = {figure: set(f.curves.values()) for figure, f in self.preset.figures.items()}
+        shown = {figure: set(_rows_of(f.curves.values())) for figure, f in self.preset.figures.items()}
         shown |= {timing: set(t.rows) for timing, t in self.preset.timings.items()}
         others = [o for o, needed in shown.items() if needed & set(rows) and self.complete.issuperset(needed)]
         files = [file for result in (name, *others) for file in self._current_files(result)]
@@ -249,12 +256,18 @@ def former_runs(plan: Plan) -> Iterator[Run]:
     """The runs in a preset's folder of results that its present settings do not lead to."""
     for file in sorted(Path(plan.preset.results).glob("runs/*/*/run.yaml")):
         if file.parent.name not in plan.runs:
-            spec = RunSpec.model_validate(yaml.safe_load(file.read_text()), strict=False)
-            stage = 1 if spec.stream.endswith("-stage1") else 2
-            stem = spec.stream.removesuffix("-stage1")
-            row, _, number = stem.rpartition("-")
-            row, net = (row, int(number)) if row and number.isdecimal() else (stem, None)
-            yield Run(spec, file.parent, row, net, stage, data=None, start=None, teacher=None)
+            try:
+                spec = RunSpec.model_validate(yaml.safe_load(file.read_text()), strict=False)
+            except ValueError:  # of a version of this package that knew other settings
+                continue
+            row, net, first, again = re.fullmatch(r"(.*?)(?:-(\d+))?(-stage1)?(?:-r(\d+))?", spec.stream).groups()
+            net, replicate = net and int(net), int(again or 1)
+            yield Run(spec, file.parent, row, replicate, net, 1 if first else 2, data=None, start=None, teacher=None)
+
+
+def _rows_of(references: Iterable[str]) -> list[str]:
+    """The rows that a table or figure shows, whole or a net of them."""
+    return list(dict.fromkeys(reference.partition("/")[0] for reference in references))
 
 
 def is_training(folder: Path) -> bool:
