@@ -56,27 +56,31 @@ class Claims(Settings):
 
 
 def load_claims(path: Path, preset: Preset) -> tuple[Claim, ...]:
-    """The claims in a YAML file; raises UserError for one that is not valid, or about what the preset does not compute."""
+    """The claims in a YAML file about what a preset has.
+
+    Raises UserError for claims that are not valid, and for rows and curves that the preset's tables and figures lack.
+    """
     content = read_yaml(path)
     try:
         claims = Claims.model_validate(content).claims
     except ValidationError as error:
         raise UserError(explain(error, [(path, content)], content)) from None
-    for number, claim in enumerate(claims, 1):
-        kind = {"rows": "tables", "figure": "figures", "timing": "timings"}[claim.compare]
-        name = getattr(claim, {"rows": "table"}.get(claim.compare, claim.compare))
-        known = getattr(preset, kind)
-        labels: dict[str, object] = {}
-        if name in known and claim.compare != "timing":
-            labels = known[name].rows if claim.compare == "rows" else known[name].curves
-        named = {"rows": ("more", "less"), "figure": ("later", "earlier")}.get(claim.compare, ())
-        wrong = [(kind, name, known)] if name not in known else []
-        wrong += [
-            (key, getattr(claim, key), labels) for key in named if name in known and getattr(claim, key) not in labels
-        ]
-        for key, value, names in wrong:
-            raise UserError(
-                f"{path}: claim {number}, {claim.claim!r}: {key} = {value!r}: preset {preset.name!r} has no such "
-                f"entry{suggest(value, names)}. Correct it, or set claims: false in the preset."
-            )
-    return claims
+    chosen = []
+    for claim in claims:
+        match claim:
+            case RowsClaim() if claim.table in preset.tables:
+                named, known = ("more", "less"), preset.tables[claim.table].rows
+            case FigureClaim() if claim.figure in preset.figures:
+                named, known = ("later", "earlier"), preset.figures[claim.figure].curves
+            case TimingClaim() if claim.timing in preset.timings:
+                named, known = (), {}
+            case _:
+                continue
+        chosen.append(claim)
+        for key in named:
+            if (label := getattr(claim, key)) not in known:
+                raise UserError(
+                    f"{path}: claim {claim.claim!r}: {key} = {label!r}: preset {preset.name!r} has no such entry"
+                    f"{suggest(label, known)}. Correct it, or set claims: false in the preset."
+                )
+    return tuple(chosen)

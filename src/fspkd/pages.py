@@ -14,9 +14,9 @@ def page(title: str, body: str) -> str:
     return jinja2.Template(template, autoescape=True).render(title=title, body=body)
 
 
-def table_html(frame: pd.DataFrame) -> str:
-    """A table of texts; the first column names the rows."""
-    return f'<div class="wide">{frame.to_html(index=False, border=0)}</div>'
+def table_html(frame: pd.DataFrame, kind: str = "numbers") -> str:
+    """A table of texts, of which the first column names the rows; `kind` is a class of the page's style sheet."""
+    return f'<div class="wide {kind}">{frame.to_html(index=False, border=0)}</div>'
 
 
 def picture_html(svg: bytes, description: str) -> str:

@@ -63,7 +63,7 @@ def _what_ran(plan: Plan) -> str:
         "versions": ", ".join(f"{name} {v}" for name, v in attempts[-1]["versions"].items()),
     }
     frame = pd.DataFrame({"": facts.keys(), " ": [str(value) for value in facts.values()]})
-    return table_html(frame).replace('class="wide"', 'class="wide claims"')
+    return f"<p>{html.escape(plan.preset.about)}</p>" + table_html(frame, "texts facts")
 
 
 def _claims(frame: pd.DataFrame) -> str:
@@ -86,7 +86,9 @@ def _table(plan: Plan, name: str) -> str:
         parts.append(f"<p>{html.escape(warning)}</p>")
     for label, row in plan.preset.tables[name].rows.items():
         runs = plan.row_runs(row)
-        parts.append(f"<details><summary>{html.escape(label)}: how its {len(plan.nets(row))} nets were made</summary>")
+        nets = len(plan.nets(row))
+        made = f"how its {nets} nets were made" if nets > 1 else "how it was made"
+        parts.append(f"<details><summary>{html.escape(label)}: {made}</summary>")
         parts += [_settings(run) for run in runs] + ["</details>"]
     return "\n".join(parts)
 

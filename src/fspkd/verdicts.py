@@ -1,5 +1,6 @@
 """Claims judged: what the paper published, what came out here, how sure that is."""
 
+import html
 from functools import partial
 from pathlib import Path
 
@@ -99,26 +100,26 @@ def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:
     def number(value: float) -> str:
         return "–" if np.isnan(value) else f"{value:.2f}"
 
+    def with_unit(column: str) -> list[str]:
+        pairs = zip(frame[column], frame["unit"], strict=True)
+        return [number(value) + (" times" if unit == "times" else "") for value, unit in pairs]
+
     return pd.DataFrame(
         {
             "claim": frame["claim"],
-            "where": frame["where"],
-            "published": [f"{number(v)}{_unit(u)}" for v, u in zip(frame["published"], frame["unit"], strict=True)],
-            "ours": [f"{number(v)}{_unit(u)}" for v, u in zip(frame["ours"], frame["unit"], strict=True)],
+            "verdict": frame["verdict"],
+            "ours": with_unit("ours"),
             "95 % interval": [f"{number(a)} to {number(b)}" for a, b in zip(frame["low"], frame["high"], strict=True)],
             "has to be above": frame["threshold"].map("{:g}".format),
-            "verdict": frame["verdict"],
+            "published": with_unit("published"),
+            "where": frame["where"],
         }
     )
 
 
-def _unit(unit: str) -> str:
-    return " times" if unit == "times" else ""
-
-
 def claims_html(frame: pd.DataFrame) -> str:
     """Claims as an HTML table."""
-    table = table_html(shown_claims(frame)).replace('class="wide"', 'class="wide claims"')
+    table = table_html(shown_claims(frame), "texts claims")
     for word, kind in (("reproduced", "reproduced"), ("not reproduced", "not")):
         table = table.replace(f"<td>{word}</td>", f'<td class="{kind}">{word}</td>')
     return table
@@ -129,5 +130,7 @@ def write_claims(plan: Plan, csv: Path) -> None:
     frame = judge(plan)
     write_atomically(csv, frame.to_csv(index=False, float_format="%.4g").encode())
     title = f"What the paper claims, and what came out (preset {plan.preset.name}; differences in percentage points)"
-    write_atomically(csv.with_suffix(".md"), f"{title}.\n\n{shown_claims(frame).to_markdown(index=False)}\n".encode())
-    write_atomically(csv.with_suffix(".html"), page(title, claims_html(frame)).encode())
+    about = plan.preset.about
+    markdown = f"{title}. {about}\n\n{shown_claims(frame).to_markdown(index=False)}\n"
+    write_atomically(csv.with_suffix(".md"), markdown.encode())
+    write_atomically(csv.with_suffix(".html"), page(title, f"<p>{html.escape(about)}</p>{claims_html(frame)}").encode())

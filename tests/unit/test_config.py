@@ -130,10 +130,11 @@ def test_extending_goes_on_and_not_in_a_circle(project: Project) -> None:
 
 def test_the_readmes_preset_for_own_images_is_valid(project: Project) -> None:
     shutil.copytree(REPOSITORY / "config", project.folder / "config", dirs_exist_ok=True)
+    project.preset_path.unlink()  # of which claims.yaml says nothing now
     text = (REPOSITORY / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
     (project.folder / "config" / "mine.yaml").write_text(text)
     plan = load_plans()["results/mine"]
-    assert plan.data["images"].settings.name == "flowers"
+    assert plan.data["cifar10"].settings.name == "flowers"
     assert plan.net("student/3").iterations == 210
 
 
@@ -214,3 +215,21 @@ def test_nets_that_tables_share_train_once(monkeypatch: pytest.MonkeyPatch) -> N
         assert {net.start for net in plan.nets(figures_of)} == {plan.net("student/1").start}
     # Tables 1 to 5 as published, less the teachers of Tables 3 and 4; and figure 3's students.
     assert sum(run.iterations for run in plan.runs.values()) == (724 + 448 + 248 + 259 + 206 + 3 * 64) * 1000
+
+
+def test_claims_about_rows_that_there_are_not_are_refused_and_about_other_tables_left_out(project: Project) -> None:
+    assert len(project.plan().claims) == 4
+    project.set("timings", {})
+    assert [claim.compare for claim in project.plan().claims] == ["rows", "rows", "figure"]
+    project.set("tables.table1.rows", {"Students*": "student", "Teacher": "teacher"})
+    with pytest.raises(UserError, match=r"claims.yaml: claim 'claim 1': more = 'Student\*'.*did you mean 'Students\*'"):
+        project.plan()
+    Path("config/claims.yaml").write_text("claims: [{claim: x, where: y, compare: rows, value: best}]")
+    with pytest.raises(UserError, match=r"config/claims.yaml: claims.0.*value = 'best': input should be 'accuracy'"):
+        project.plan()
+
+
+def test_the_papers_claims_are_all_about_what_the_presets_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    for name in ("paper", "mini", "quickstart"):
+        assert len(Plan(load_preset(Path(f"config/{name}.yaml"))).claims) == 21

@@ -1,14 +1,16 @@
 """Averages, ensembles, tables and figures from known predictions."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import Project
+from scipy import stats
 
-from fspkd import evaluate, figures, tables
+from fspkd import evaluate, figures, tables, verdicts
 from fspkd.errors import UserError
 
 LABELS = torch.tensor([0, 1, 2, 2])
@@ -26,7 +28,8 @@ def pretend(project: Project) -> None:
                 torch.tensor([0.5, 0.0, 0.0]) if LABELS[run.net - 1] else torch.tensor([0.0, 0.5, 0.0])
             )
             evaluate.save_predictions(run.folder / "predictions.npz", logits, LABELS)
-            frame = pd.DataFrame({"iteration": range(1, run.iterations + 1), "loss": 1.0, "test_accuracy": 50.0})
+            loss = 2.0 if run.row == "teacher" else 1.0
+            frame = pd.DataFrame({"iteration": range(1, run.iterations + 1), "loss": loss, "test_accuracy": 50.0})
             frame.to_csv(run.folder / "metrics.csv", index=False)
 
 
@@ -66,6 +69,7 @@ def test_table_files_hold_the_same_numbers(project: Project) -> None:
 def test_a_row_of_ones_own_has_no_published_numbers(project: Project) -> None:
     pretend(project)
     project.set("tables.table1.rows", {"Mine": "student", "Teacher*": "teacher", "FitNet, 1 loss*": "fitnet"})
+    project.set("claims", False)
     plan, csv = project.plan(), project.folder / "table1.csv"
     tables.write_table(tables.make_table(plan, "table1"), plan, "table1", csv)
     table = pd.read_csv(csv).set_index("row")
@@ -109,8 +113,9 @@ def test_figure_shows_each_curve_and_is_the_same_again(project: Project) -> None
     pretend(project)
     drawing = figures.draw_figure(project.plan(), "figure3")
     loss, accuracy = drawing.axes
-    assert [line.get_label() for line in accuracy.lines] == ["Teacher", "Student"]
-    assert [len(line.get_xdata()) for line in loss.lines] == [20, 8]
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["Teacher", "Student"]
+    curves = [line for line in loss.lines if line.get_linestyle() == "-"]
+    assert [len(line.get_xdata()) for line in curves] == [20, 8]
     figures.write_figure(project.plan(), "figure3", project.folder / "a.png")
     figures.write_figure(project.plan(), "figure3", project.folder / "b.png")
     assert (project.folder / "a.svg").read_bytes() == (project.folder / "b.svg").read_bytes()
@@ -122,3 +127,111 @@ def test_loss_curve_is_a_running_mean(project: Project) -> None:
     frame.to_csv("metrics.csv", index=False)
     curve = figures.read_curve(project.folder / "metrics.csv")
     assert curve["smoothed_loss"].iloc[10] == np.mean([7, 8, 9, 10])
+
+
+def test_a_line_is_the_mean_of_its_nets_and_the_band_reaches_to_the_outermost(project: Project) -> None:
+    pretend(project)
+    nets = project.plan().nets("teacher")
+    for net, accuracy in zip(nets, (40.0, 60.0), strict=True):
+        frame = pd.read_csv(net.folder / "metrics.csv").assign(test_accuracy=accuracy)
+        frame.to_csv(net.folder / "metrics.csv", index=False)
+    _, axes = figures.draw_figure(project.plan(), "figure3").axes
+    assert set(axes.lines[0].get_ydata()) == {50}
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (40, 60)
+
+
+def test_flat_part_begins_where_the_loss_comes_near_its_level(project: Project) -> None:
+    pretend(project)
+    project.set("schedules.long", [{"until": 400, "rate": 0.1}, {"until": 500, "rate": 0.01}])
+    project.set("figures.figure3.curves", {"Teacher": "teacher"})
+    project.set("claims", False)
+    plan = project.plan()
+    for number, reached in ((1, 100), (2, 200)):
+        folder = plan.net(f"teacher/{number}").folder
+        folder.mkdir(parents=True)
+        loss = np.where(np.arange(1, 501) < reached, 2.0, 1.0)
+        loss[400:] = 0.1  # at the second rate, which says nothing
+        frame = pd.DataFrame({"iteration": range(1, 501), "loss": loss, "test_accuracy": np.nan})
+        frame.loc[19::20, "test_accuracy"] = np.where(loss[19::20] > 1, 30.0, 50.0)
+        frame.to_csv(folder / "metrics.csv", index=False)
+    curves = figures.read_curves(plan, "figure3")["Teacher"]
+    window = 500 // figures.POINTS
+    loss = [figures.flat_from(net, curve, "training loss") for net, curve in curves]
+    assert loss == [100 + window - 1, 200 + window - 1]  # when the whole window is past the step
+    assert [figures.flat_from(net, curve, "test accuracy") for net, curve in curves] == [100, 200]
+    untested = curves[0][1].assign(test_accuracy=np.nan)
+    with pytest.raises(UserError, match=r"no test accuracy in the last tenth.*Lower training.evaluate_every"):
+        figures.flat_from(curves[0][0], untested, "test accuracy")
+
+
+def test_replicates_give_means_and_students_interval(project: Project) -> None:
+    project.set("replicates", 3)
+    pretend(project)
+    worse = project.plan().net("teacher/1", 2)
+    evaluate.save_predictions(worse.folder / "predictions.npz", torch.zeros(4, 3), LABELS)  # right about one image
+    plan, csv = project.plan(), project.folder / "table1.csv"
+    table = tables.make_table(plan, "table1").set_index("row")
+    averages = [75, (25 + 75) / 2, 75]
+    assert table.loc["Teacher", "average"] == pytest.approx(np.mean(averages))
+    half = stats.t.ppf(0.975, 2) * np.std(averages, ddof=1) / np.sqrt(3)
+    assert table.loc["Teacher", "average_ci95"] == pytest.approx(half)
+    assert table["n"].tolist() == [3, 3, 3]
+    assert table.loc["Teacher", "iterations"] == 40
+    tables.write_table(table.reset_index(), plan, "table1", csv)
+    assert f"66.67 ± {half:.2f} (91.75)" in csv.with_suffix(".md").read_text()
+    assert "75.00 ± 0.00" in csv.with_suffix(".md").read_text()
+
+
+def test_table_without_a_reference_and_of_single_nets(project: Project) -> None:
+    pretend(project)
+    project.set("tables.table1.reference", ...)
+    project.set("tables.table1.rows", {"Teacher": "teacher/2", "Student*": "student/1"})
+    project.set("claims", False)
+    table = tables.make_table(project.plan(), "table1").set_index("row")
+    assert table.to_dict("list") == {"accuracy": [75, 75], "iterations": [20, 18]}
+
+
+def judged(project: Project) -> pd.DataFrame:
+    plan = project.plan()
+    figures.write_figure(plan, "figure3", Path("results/tiny/figure3.png"))
+    row = {
+        "what": "speed-up of Student* over three teachers, on the fly",
+        "value": 2.0,
+        "published": 1.78,
+        "unit": "times",
+    }
+    frame = pd.DataFrame([{**row, "low": 1.7, "high": 2.3, "rounds": 5, "device": "cpu"}])
+    frame.to_csv("results/tiny/timing.csv", index=False)
+    return verdicts.judge(plan)
+
+
+def test_claims_compare_what_tables_show(project: Project) -> None:
+    pretend(project)
+    claims = judged(project)
+    assert claims["published"].tolist() == pytest.approx([92.14 - 91.75, 93.26 - 92.14 - (93.48 - 91.75), 3, 1.78])
+    assert claims["ours"].tolist() == pytest.approx([0, 0, 1, 2])
+    assert claims["n"].tolist() == [2, 1, 2, 5]
+    assert claims["verdict"].tolist() == [
+        "undecided at n = 2",
+        "undecided at n = 1",
+        "not reproduced",  # both become flat at once, and 2 times is asked for
+        "undecided at n = 5",
+    ]
+
+
+def test_replicates_are_compared_in_pairs(project: Project) -> None:
+    """With a difference that is the same in each replicate, but replicates that differ much."""
+    project.set("replicates", 3)
+    pretend(project)
+    labels = torch.arange(2000) % 3
+    for replicate in (1, 2, 3):
+        for row, wrong in (("teacher", 300 * replicate + 60), ("student", 300 * replicate)):
+            for net in project.plan().nets(row, replicate):
+                guesses = torch.where(torch.arange(2000) < wrong, (labels + 1) % 3, labels)
+                logits = 9.0 * torch.nn.functional.one_hot(guesses, 3).float()
+                evaluate.save_predictions(net.folder / "predictions.npz", logits, labels)
+    claim = judged(project).iloc[0]
+    assert claim["ours"] == pytest.approx(3)
+    assert claim["n"] == 3
+    assert claim["verdict"] == "reproduced"

@@ -24,7 +24,13 @@ def draw(random: np.random.Generator, seeds: int, images: int, spread: float) ->
 
 @pytest.mark.parametrize(
     ("seeds", "images", "spread", "paired"),
-    [(3, 1000, 0.003, False), (3, 1000, 0.01, False), (5, 1000, 0.005, True), (10, 500, 0.01, True), (1, 1000, 0, True)],
+    [
+        (3, 1000, 0.003, False),
+        (3, 1000, 0.01, False),
+        (5, 1000, 0.005, True),
+        (10, 500, 0.01, True),
+        (1, 1000, 0, True),
+    ],
 )
 def test_intervals_cover_a_known_difference(seeds: int, images: int, spread: float, paired: bool) -> None:
     random = np.random.default_rng(2017)
