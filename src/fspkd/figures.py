@@ -1,6 +1,7 @@
 """Figures: training loss and test accuracy over the iterations, and where the curves become flat."""
 
 import io
+import math
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +13,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import LogFormatter
 
-from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan, Run
 
@@ -37,23 +37,22 @@ def read_curves(plan: Plan, name: str) -> dict[str, list[tuple[Run, pd.DataFrame
     }
 
 
-def flat_from(net: Run, curve: pd.DataFrame, measure: str) -> int:
+def flat_from(net: Run, curve: pd.DataFrame, measure: str) -> float:
     """The iteration at which a net's curve enters its flat part, within the first learning rate.
 
-    The level of a curve is its mean over the last tenth of the iterations at the first learning rate. Its flat part begins
-    where it first comes within NEAR of that level, as a part of the level: the loss from above, the accuracy from below.
-    Later rates lower both curves at the same iterations, whatever the start was, so they say nothing here.
+    The level of a curve is its mean over the last tenth of the iterations at the first learning rate, or its last value
+    there. Its flat part begins where it first comes within NEAR of that level, as a part of the level: the loss from above,
+    the accuracy from below. Later rates lower both curves at the same iterations, whatever the start was, so they say
+    nothing here. NaN where nothing was measured at the first rate.
     """
     end = net.spec.schedule[0].until
     values = curve[curve["iteration"] <= end].set_index("iteration")[MEASURES[measure]].dropna()
-    level = values[values.index > 0.9 * end].mean()
-    if pd.isna(level):
-        raise UserError(
-            f"{net.folder}/metrics.csv: no {measure} in the last tenth of the first learning rate, which ends at {end}. Lower "
-            f"training.evaluate_every."
-        )
+    if values.empty:
+        return math.nan
+    late = values[values.index > 0.9 * end]
+    level = late.mean() if len(late) else values.iloc[-1]
     near = values <= (1 + NEAR) * level if measure == "training loss" else values >= (1 - NEAR) * level
-    return int(near.idxmax())
+    return near.idxmax()
 
 
 def flat_parts(plan: Plan, name: str) -> pd.DataFrame:
@@ -83,7 +82,8 @@ def draw_figure(plan: Plan, name: str) -> plt.Figure:
             long = pd.concat([_thinned(curve, column) for _, curve in nets])
             sns.lineplot(long, x="iteration", y=column, errorbar=("pi", 100), color=color, label=label, ax=axes)
             begin = flat[(flat["measure"] == measure) & (flat["curve"] == label)]["iteration"].mean()
-            axes.axvline(begin, color=color, linestyle=":", linewidth=1)
+            if not math.isnan(begin):
+                axes.axvline(begin, color=color, linestyle=":", linewidth=1)
         axes.set_xlim(left=0)
         axes.get_legend().remove()
     loss_axes, accuracy_axes = panels

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import math
 from importlib.resources import files
 
 import jinja2
@@ -23,3 +24,8 @@ def picture_html(svg: bytes, description: str) -> str:
     """An SVG picture, with what it shows in words."""
     data = base64.b64encode(svg).decode()
     return f'<img alt="{html.escape(description)}" src="data:image/svg+xml;base64,{data}">'
+
+
+def shown(value: float, form: str = ".2f") -> str:
+    """A number as people read it; a dash for NaN."""
+    return "–" if math.isnan(value) else format(value, form)

@@ -58,9 +58,15 @@ def over_seeds_and_images(terms: Sequence[np.ndarray]) -> Estimate:
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
-    """The ratio of the geometric means of two groups of independent values, with Welch's interval of its logarithm."""
+    """The ratio of the geometric means of two groups of independent values, with Welch's interval of its logarithm.
+
+    Values that are NaN are left out.
+    """
     logs = [np.log(np.asarray(values, float)) for values in (over, under)]
+    logs = [values[~np.isnan(values)] for values in logs]
     n = min(map(len, logs))
+    if n == 0:
+        return Estimate(np.nan, np.nan, np.nan, 0)
     value = logs[0].mean() - logs[1].mean()
     half = np.nan
     if n > 1:

@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 
 from fspkd.figures import flat_parts
-from fspkd.pages import page, picture_html, table_html
+from fspkd.pages import page, picture_html, shown, table_html
 from fspkd.plan import Plan, Run
 from fspkd.stats import ratio
 from fspkd.tables import PUBLISHED, different_code, make_table, read_manifest, shown_table
@@ -105,11 +105,12 @@ def _flat_parts(plan: Plan, name: str) -> str:
     rows = []
     for measure, group in frame.groupby("measure", sort=False):
         by_curve = {label: nets["iteration"] for label, nets in group.groupby("curve", sort=False)}
-        first, second = list(by_curve)[:2]
-        estimate = ratio(by_curve[first], by_curve[second])
-        row = {"": measure, **{f"{label}: flat from": f"{nets.mean():,.0f}" for label, nets in by_curve.items()}}
-        row[f"{first} / {second}"] = f"{estimate.value:.2f}"
-        row["95 % interval"] = "–" if estimate.n == 1 else f"{estimate.low:.2f} to {estimate.high:.2f}"
+        row = {"": measure, **{f"{label}: flat from": shown(nets.mean(), ",.0f") for label, nets in by_curve.items()}}
+        if len(by_curve) > 1:
+            first, second = list(by_curve)[:2]
+            estimate = ratio(by_curve[first], by_curve[second])
+            row[f"{first} / {second}"] = shown(estimate.value)
+            row["95 % interval"] = f"{shown(estimate.low)} to {shown(estimate.high)}"
         published = [
             c.published for c in plan.claims if c.compare == "figure" and (c.figure, c.measure) == (name, measure)
         ]

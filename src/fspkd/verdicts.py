@@ -10,7 +10,7 @@ import pandas as pd
 from fspkd.claims import FigureClaim, RowsClaim, TimingClaim
 from fspkd.evaluate import correct, ensemble, load_predictions
 from fspkd.files import write_atomically
-from fspkd.pages import page, table_html
+from fspkd.pages import page, shown, table_html
 from fspkd.plan import Plan, Run
 from fspkd.stats import Estimate, over_seeds_and_images, ratio
 from fspkd.tables import read_reference
@@ -97,19 +97,16 @@ def _timing(plan: Plan, claim: TimingClaim) -> tuple[str, float, Estimate]:
 def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:
     """Claims as people read them: a text a cell."""
 
-    def number(value: float) -> str:
-        return "–" if np.isnan(value) else f"{value:.2f}"
-
     def with_unit(column: str) -> list[str]:
         pairs = zip(frame[column], frame["unit"], strict=True)
-        return [number(value) + (" times" if unit == "times" else "") for value, unit in pairs]
+        return [shown(value) + (" times" if unit == "times" else "") for value, unit in pairs]
 
     return pd.DataFrame(
         {
             "claim": frame["claim"],
             "verdict": frame["verdict"],
             "ours": with_unit("ours"),
-            "95 % interval": [f"{number(a)} to {number(b)}" for a, b in zip(frame["low"], frame["high"], strict=True)],
+            "95 % interval": [f"{shown(a)} to {shown(b)}" for a, b in zip(frame["low"], frame["high"], strict=True)],
             "has to be above": frame["threshold"].map("{:g}".format),
             "published": with_unit("published"),
             "where": frame["where"],

@@ -13,7 +13,7 @@ import pytest
 from conftest import REPOSITORY, Project
 from mlflow import MlflowClient
 
-RESULTS = ("results/tiny/table1.csv", "results/tiny/figure3.png", "results/tiny/timing.csv")
+RESULTS = tuple(f"results/tiny/{name}" for name in ("table1.csv", "figure3.png", "timing.csv", "summary.html"))
 MADE = re.compile(r"^train results/\S*?runs/\w+/(\S+)-[0-9a-f]{10}: (\d+) iterations", re.MULTILINE)
 
 
@@ -66,6 +66,12 @@ def test_from_nothing_to_the_table_then_only_what_changed(workflow: Project) -> 
         40 * normal / 360_000 / students, rel=1e-2
     )
     assert timing["published"]["speed-up of Student* with saved FSP"] == 2.18
+    claims = pd.read_csv("results/tiny/claims.csv").set_index("claim")
+    assert claims.loc["claim 1", "ours"] == pytest.approx(table["average"][2] - table["average"][0], abs=0.02)
+    page = Path(RESULTS[3]).read_text()
+    for text in ("A tiny table", "A tiny figure", "data:image/svg+xml", "undecided at n = 1", "weight_decay: 0.0001"):
+        assert text in page
+    assert not re.search(r"(src|href)=.?https?:", page)  # offline
     client = MlflowClient(f"sqlite:///{workflow.folder}/mlflow.db")
     runs = client.search_runs([client.get_experiment_by_name("fspkd-tiny").experiment_id])
     assert {"Teacher", "Student*", "Student*, net 2", "table1"} <= {run.info.run_name for run in runs}
