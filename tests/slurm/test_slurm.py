@@ -86,6 +86,7 @@ def one_long_net(project: Project) -> None:
     project.set("tables.table1.rows", {"Teacher": "teacher"})
     project.set("figures", ...)
     project.set("timings", ...)
+    project.set("claims", False)
 
 
 def set_site(project: Project, **settings: object) -> None:

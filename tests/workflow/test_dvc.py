@@ -12,6 +12,7 @@ from conftest import REPOSITORY, Project
 
 from fspkd.provenance import ENGINE, PACKAGE
 
+pytestmark = pytest.mark.usefixtures("not_followed")
 TARGETS = ("results/tiny/summary.html",)
 
 

@@ -17,6 +17,7 @@ from fspkd.files import file_sha256
 from fspkd.sources import read_source
 from fspkd.train.checkpoint import load_weights
 
+pytestmark = pytest.mark.usefixtures("not_followed")
 BIRDS = ("001.Black_footed_Albatross", "002.Laysan_Albatross")
 CUB200 = {"name": "cub200", "source": "cub200", "size": 36, "augment": {"crop": 32, "flip": True}}
 ROWS = {

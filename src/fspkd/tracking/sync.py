@@ -110,7 +110,7 @@ class Sync:
         self.store.points(tracked, _points(frame[frame["sample"] > sent], "sample", [f"system/{key}" for key in keys]))
 
     def _name(self, run: Run) -> str:
-        parts = [self._label(run.row)]
+        parts = [self._title(run.row)]
         parts += [f"replicate {run.replicate}"] if run.replicate > 1 else []
         parts += [f"net {run.net}"] if run.net else []
         parts += ["stage 1"] if run.stage == 1 else []
@@ -144,21 +144,25 @@ class Sync:
     # --- a row --------------------------------------------------------------------------------------------
 
     def _label(self, row: str) -> str:
-        """What a table calls a row, or else the row's own name."""
-        named = [(t, label) for t, table in self.preset.tables.items() for label, r in table.rows.items() if r == row]
-        if not named:
-            return row
-        table, label = named[0]
-        ambiguous = any(label in other.rows for name, other in self.preset.tables.items() if name != table)
-        return f"{label}, {table}" if ambiguous else label
+        """What the first table that shows it calls a row, or else the row's own name."""
+        labels = (label for table in self.preset.tables.values() for label, r in table.rows.items() if r == row)
+        return next(labels, row)
+
+    def _tables(self, row: str) -> list[str]:
+        return [name for name, table in self.preset.tables.items() if row in table.rows.values()]
+
+    def _title(self, row: str) -> str:
+        """The label, with the table where several tables have such a row."""
+        label, tables = self._label(row), self.preset.tables.values()
+        shared = len({table.rows[label] for table in tables if label in table.rows}) > 1
+        return f"{label}, {self._tables(row)[0]}" if shared and self._tables(row) else label
 
     def _row_tags(self, row: str) -> dict[str, object]:
-        tables = [name for name, table in self.preset.tables.items() if row in table.rows.values()]
         return {
             "preset": self.preset.name,
             "seed": self.preset.seed,
             "row": self._label(row),
-            "table": ", ".join(tables) or "none",
+            "table": ", ".join(self._tables(row)) or "none",
         }
 
     def _row_id(self, row: str) -> str:
@@ -176,7 +180,7 @@ class Sync:
         start = min(
             (journal.started for run in self.plan.row_runs(row) if (journal := read_journal(run.folder))), default=None
         )
-        return self.store.open(self._row_id(row), self._label(row), tags, None, start)
+        return self.store.open(self._row_id(row), self._title(row), tags, None, start)
 
     def _row(self, row: str) -> None:
         """The settings of a row; when all its nets are there, their mean curves and the row's values, once each."""
