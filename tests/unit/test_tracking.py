@@ -109,6 +109,7 @@ def check_everything(project: Project, client: MlflowClient) -> None:
         "table1.csv",
         "table1.json",
         "table1.md",
+        "table1.html",
         "table1.tex",
         "figure3.png",
         "figure3.svg",

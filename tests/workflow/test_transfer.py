@@ -1,5 +1,6 @@
 """Table 5's path: images in CUB-200-2011's layout, weights that were trained elsewhere, and their mistakes."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import torchvision
 from conftest import Project
 from PIL import Image
 
+from fspkd.config import Augment
 from fspkd.data import load_packed
 from fspkd.errors import UserError
 from fspkd.files import file_sha256
 from fspkd.sources import read_source
+from fspkd.train.batches import Images
 from fspkd.train.checkpoint import load_weights
 
 pytestmark = pytest.mark.usefixtures("not_followed")
@@ -101,12 +104,12 @@ def test_birds_from_pretrained_weights_to_a_table(transfer: Project, birds: Path
     table = pd.read_csv("results/tiny/table5.csv").set_index("row")
     assert list(table.columns) == ["accuracy", "iterations"]
     assert table["iterations"].to_dict() == {"Teacher": 2, "Scratch": 2, "Fitnet": 4, "Student": 4}
-    packed = load_packed(transfer.plan().data["cub200"].path)
+    plan = transfer.plan(dict(os.environ))
+    packed = load_packed(plan.data["cub200"].path)
     assert packed.images["train"].shape == (6, 36, 36, 3)
     assert packed.images["test"].shape == (2, 36, 36, 3)
     assert packed.classes == list(BIRDS)
 
-    plan = transfer.plan()
     start = plan.net("teacher/1").start
     state, published = load_weights(start.folder, start.id), torch.load(weights, weights_only=True)
     assert torch.equal(state["section3.5.conv2.weight"], published["layer3.5.conv2.weight"])
@@ -191,8 +194,17 @@ def test_other_weights_than_the_preset_pins_are_refused(transfer: Project, weigh
     assert not Path(target).exists()
 
 
-def test_a_crop_larger_than_the_images_is_refused(transfer: Project, birds: Path) -> None:
-    transfer.set("data.cub200.augment.crop", 40)
-    result = transfer.run("snakemake", "results/tiny/table5.csv")
-    assert result.returncode != 0
-    assert "augment.crop = 40: the images have 36x36 pixels" in " ".join((result.stdout + result.stderr).split())
+def test_a_crop_larger_than_the_images_is_refused(project: Project, birds: Path) -> None:
+    project.set("data.cub200", CUB200)
+    packed = read_source(project.plan({"FSPKD_DATA_CUB200": str(birds)}).data["cub200"])
+    with pytest.raises(UserError, match=r"CUB-200-2011 at .*: augment.crop = 40: the images have 36x36 pixels"):
+        Images(packed, Augment(crop=40), torch.device("cpu"))
+
+
+def test_test_images_are_cropped_in_the_middle_and_training_images_anywhere(project: Project, birds: Path) -> None:
+    project.set("data.cub200", CUB200)
+    data = project.plan({"FSPKD_DATA_CUB200": str(birds)}).data["cub200"]
+    packed = read_source(data)
+    images = Images(packed, data.settings.augment, torch.device("cpu"))
+    np.testing.assert_array_equal(images.test.numpy(), packed.images["test"][:, 2:34, 2:34])
+    assert (images.size, images.margins) == ((32, 32), (4, 4))
