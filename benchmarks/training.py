@@ -37,8 +37,9 @@ from torch import nn
 
 from fspkd.augment import to_input
 from fspkd.data import PackedData, load_packed, save_packed
-from fspkd.plan import Plan, Run
+from fspkd.plan import Plan
 from fspkd.presets import load_preset
+from fspkd.runs import Run
 from fspkd.train import checkpoint, device
 from fspkd.train.batches import Images
 from fspkd.train.capture import Captured

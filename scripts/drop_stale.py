@@ -10,8 +10,9 @@ from pathlib import Path
 
 from fspkd.data import load_packed
 from fspkd.errors import UserError, run_command
-from fspkd.plan import PHASES, PretrainedWeights, Run, plan_for
+from fspkd.plan import plan_for
 from fspkd.provenance import code_sha256
+from fspkd.runs import PHASES, PretrainedWeights, Run
 from fspkd.tables import read_manifest
 
 

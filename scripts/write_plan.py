@@ -11,8 +11,9 @@ import yaml
 
 from fspkd.errors import run_command
 from fspkd.files import write_atomically
-from fspkd.plan import PHASES, Run, plan_for
+from fspkd.plan import plan_for
 from fspkd.provenance import code_sha256
+from fspkd.runs import PHASES, Run
 
 
 def decided_by(run: Run) -> dict:

@@ -13,18 +13,23 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 import yaml
 
 from fspkd.data import load_packed, save_packed
-from fspkd.plan import DataSet, Plan, Run
+from fspkd.plan import Plan
 from fspkd.presets import load_preset
+from fspkd.runs import DataSet, Run
 from fspkd.sources import read_source
 from fspkd.tables import make_table, read_manifest, write_table
 from fspkd.tracking.follow import FOLLOWED
 from fspkd.train.batches import Images
+
+if TYPE_CHECKING:
+    from selenium import webdriver
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -319,3 +324,24 @@ def server(tmp_path: Path) -> Iterator[Server]:
     yield running
     running.kill()
     running.listener.close()
+
+
+@pytest.fixture
+def browser() -> Iterator["webdriver.Chrome"]:
+    """A headless Chromium."""
+    from selenium import webdriver
+
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("needs Debian's packages chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=1400,1000",
+    ):
+        options.add_argument(argument)
+    chrome = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    yield chrome
+    chrome.quit()

@@ -14,7 +14,8 @@ import seaborn as sns
 from matplotlib.ticker import LogFormatter
 
 from fspkd.files import write_atomically
-from fspkd.plan import Plan, Run
+from fspkd.plan import Plan
+from fspkd.runs import Run
 
 POINTS = 100  # of a smoothed loss curve
 NEAR = 0.05  # of its level: then a curve enters its flat part

@@ -8,7 +8,7 @@ from fspkd.errors import UserError
 from fspkd.files import file_sha256
 from fspkd.models import build
 from fspkd.models.imagenet import from_torchvision
-from fspkd.plan import WEIGHTS_VARIABLE, PretrainedWeights
+from fspkd.runs import WEIGHTS_VARIABLE, PretrainedWeights
 from fspkd.sources import DOWNLOADS, with_retries
 from fspkd.train import checkpoint
 

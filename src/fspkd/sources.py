@@ -11,7 +11,7 @@ from PIL import Image
 from fspkd.data import SPLITS, PackedData
 from fspkd.errors import UserError
 from fspkd.folders import find_splits, is_archive, read_cub200, read_image_folder, resize
-from fspkd.plan import LOCATION_VARIABLE, DataSet
+from fspkd.runs import LOCATION_VARIABLE, DataSet
 
 DOWNLOADS = Path("data/downloads")
 ATTEMPTS = 4

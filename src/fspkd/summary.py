@@ -9,7 +9,8 @@ import yaml
 
 from fspkd.figures import flat_parts
 from fspkd.pages import page, picture_html, shown, table_html
-from fspkd.plan import Plan, Run
+from fspkd.plan import Plan
+from fspkd.runs import Run
 from fspkd.stats import ratio
 from fspkd.tables import PUBLISHED, different_code, make_table, read_manifest, shown_table
 from fspkd.timing import shown_timing

@@ -11,7 +11,8 @@ from fspkd.errors import UserError
 from fspkd.evaluate import accuracy, ensemble, load_predictions
 from fspkd.files import write_atomically
 from fspkd.pages import page, table_html
-from fspkd.plan import Plan, Run
+from fspkd.plan import Plan
+from fspkd.runs import Run
 from fspkd.stats import over_seeds
 
 PUBLISHED, INTERVAL = "_published", "_ci95"

@@ -13,7 +13,8 @@ from fspkd.augment import to_input
 from fspkd.data import load_packed
 from fspkd.files import write_atomically
 from fspkd.pages import page, table_html
-from fspkd.plan import Plan, Run
+from fspkd.plan import Plan
+from fspkd.runs import Run
 from fspkd.stats import over_seeds
 from fspkd.train.batches import Images
 from fspkd.train.device import description, new_stream

@@ -11,7 +11,8 @@ from fspkd.claims import FigureClaim, RowsClaim, TimingClaim
 from fspkd.evaluate import correct, ensemble, load_predictions
 from fspkd.files import write_atomically
 from fspkd.pages import page, shown, table_html
-from fspkd.plan import Plan, Run
+from fspkd.plan import Plan
+from fspkd.runs import Run
 from fspkd.stats import Estimate, over_seeds_and_images, ratio
 from fspkd.tables import read_reference
 

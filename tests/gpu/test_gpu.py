@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import Project
 
-from fspkd.plan import Run
+from fspkd.runs import Run
 from fspkd.tables import read_manifest
 from fspkd.train import device, loop
 from fspkd.train.capture import Captured

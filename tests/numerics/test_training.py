@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from fspkd.augment import to_input
 from fspkd.distill.fsp import Fsp
 from fspkd.errors import UserError
-from fspkd.plan import Run
+from fspkd.runs import Run
 from fspkd.tables import read_manifest
 from fspkd.train import checkpoint, loop, member
 from fspkd.train.batches import Batches, Images

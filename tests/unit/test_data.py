@@ -18,7 +18,7 @@ from fspkd import sources
 from fspkd.config import Digits, ImageFolder, Torchvision
 from fspkd.data import load_packed, save_packed
 from fspkd.errors import UserError
-from fspkd.plan import DataSet
+from fspkd.runs import DataSet
 
 
 def make_folder(root: Path, mode: str = "RGB", size: tuple[int, int] = (6, 6), per_class: int = 3) -> Path:

@@ -1,8 +1,6 @@
 """MLflow's pages as a reader meets them, in a headless browser."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,24 +13,6 @@ from selenium.webdriver.support.ui import WebDriverWait
 from fspkd.tracking.sync import Sync
 
 SECONDS_TO_LOAD = 120
-
-
-@pytest.fixture
-def browser() -> Iterator[webdriver.Chrome]:
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("needs Debian's packages chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--window-size=1400,1000",
-    ):
-        options.add_argument(argument)
-    chrome = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    yield chrome
-    chrome.quit()
 
 
 @pytest.fixture

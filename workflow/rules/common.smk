@@ -9,7 +9,8 @@ import re
 from snakemake.exceptions import WorkflowError
 
 from fspkd.errors import UserError
-from fspkd.plan import PHASES, load_plans
+from fspkd.plan import load_plans
+from fspkd.runs import PHASES
 from fspkd.provenance import PACKAGE
 
 ENVIRONMENT = "../../environment.yml"

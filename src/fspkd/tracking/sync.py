@@ -10,7 +10,8 @@ from filelock import FileLock, Timeout
 
 from fspkd.errors import UserError
 from fspkd.journal import Journal, final_measurements, read_journal, usage
-from fspkd.plan import Plan, Run, RunSpec, digest
+from fspkd.plan import Plan
+from fspkd.runs import Run, RunSpec, digest
 from fspkd.tables import make_table, read_manifest, row_results, table_csv
 from fspkd.tracking.store import Store
 

@@ -8,7 +8,7 @@ from fspkd.augment import crop_and_flip, pad_images
 from fspkd.config import Augment
 from fspkd.data import PackedData
 from fspkd.errors import UserError
-from fspkd.plan import RunSpec
+from fspkd.runs import RunSpec
 from fspkd.streams import generator
 
 

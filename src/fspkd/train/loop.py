@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from fspkd.data import load_packed
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
-from fspkd.plan import Run
+from fspkd.runs import Run
 from fspkd.train.batches import Images
 from fspkd.train.device import new_stream
 from fspkd.train.member import Member, is_complete

@@ -17,8 +17,8 @@ from fspkd.evaluate import accuracy_and_loss, predict, save_predictions
 from fspkd.files import file_sha256, write_atomically
 from fspkd.journal import JournalWriter
 from fspkd.models import ResNet, build
-from fspkd.plan import Run
 from fspkd.provenance import provenance
+from fspkd.runs import Run
 from fspkd.streams import torch_generator
 from fspkd.train import checkpoint
 from fspkd.train.batches import Images

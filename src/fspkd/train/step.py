@@ -1,5 +1,6 @@
 """Iterations on the device: batch, forward, backward and optimiser, without a word from the host."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from fspkd.train.member import Member
 
 BLOCK = {"cuda": 200, "cpu": 1}  # iterations that a device is given at once
+BLOCK_BYTES = 2**28  # of their images, at most
 
 
 class Step:
@@ -31,8 +33,10 @@ class Step:
         first = members[0]
         images, self.spec, self.device = first.images, first.spec, first.images.device
         self.batches = Batches(images, self.spec)
-        block, size = BLOCK[self.device.type], self.spec.training.batch_size
-        self.images = torch.zeros(block, size, *images.size, images.channels, dtype=torch.uint8, device=self.device)
+        size = self.spec.training.batch_size
+        shape = (size, *images.size, images.channels)
+        self.block = block = max(1, min(BLOCK[self.device.type], BLOCK_BYTES // math.prod(shape)))
+        self.images = torch.zeros(block, *shape, dtype=torch.uint8, device=self.device)
         self.labels = torch.zeros(block, size, dtype=torch.int64, device=self.device)
         self.progress = torch.zeros(block, device=self.device)
         self.measured = torch.zeros(block, len(members), 2, device=self.device)
@@ -71,7 +75,7 @@ class Step:
 
     def _draw(self, first: int) -> None:
         self.first = first
-        count = min(BLOCK[self.device.type], self.members[0].next_stop(first) - first)
+        count = min(self.block, self.members[0].next_stop(first) - first)
         self.drawn = self.batches.draw(first, count)
         self.drawn_progress = torch.tensor([progress(self.spec.schedule, i) for i in range(first, first + count)])
         if self.stream:

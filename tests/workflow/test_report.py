@@ -1,0 +1,50 @@
+"""The summary and Snakemake's report as a reader meets them, in a headless browser without a network."""
+
+from pathlib import Path
+
+import pytest
+from conftest import Project
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+SUMMARY = "results/tiny/summary.html"
+PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+
+pytestmark = pytest.mark.usefixtures("not_followed")
+
+
+def test_summary_and_report_can_be_read(made: Project, browser: webdriver.Chrome) -> None:
+    for options in ([], ["--report", "results/tiny/report.html"]):
+        result = made.run("snakemake", SUMMARY, *options)
+        assert result.returncode == 0, result.stdout + result.stderr
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd(
+        "Network.emulateNetworkConditions",
+        {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0},
+    )
+
+    def shown() -> str:
+        return browser.find_element(By.TAG_NAME, "body").text
+
+    browser.get(Path(SUMMARY).absolute().as_uri())
+    for text in ("What the paper claims", "claim 3", "A tiny table", "(91.75)", "A tiny figure", "Time", "float32"):
+        assert text in shown()
+    (figure,) = browser.find_elements(By.TAG_NAME, "img")
+    assert browser.execute_script("return arguments[0].naturalWidth", figure) > 0
+    run = made.plan().net("student/1").id
+    assert run not in shown()
+    for details in browser.find_elements(By.TAG_NAME, "summary"):
+        details.click()
+    assert run in shown()
+
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    browser.get(Path(SUMMARY).absolute().as_uri())
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= PHONE["width"]
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+    browser.get(Path("results/tiny/report.html").absolute().as_uri())
+    for category in ("Workflow", "Statistics", "Claims", "Figures", "Summary", "Tables", "Time"):
+        WebDriverWait(browser, 60).until(lambda _, text=category: text in shown())
+    errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not errors
