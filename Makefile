@@ -16,7 +16,7 @@ mini: .venv/ready  ## the real CIFAR-10 at a hundredth of the paper's length
 	snakemake results/mini/table1.csv results/mini/figure3.png
 
 test: .venv/ready lint  ## every test
-	pytest -n 2
+	pytest -n 3  # on two cores: much of it waits for SLURM
 
 lint: .venv/ready
 	ruff check .

@@ -36,6 +36,7 @@ import yaml
 from torch import nn
 
 from fspkd.augment import to_input
+from fspkd.config import Augment
 from fspkd.data import PackedData, load_packed, save_packed
 from fspkd.plan import Plan
 from fspkd.presets import load_preset
@@ -80,8 +81,12 @@ def make_project(settings: argparse.Namespace) -> None:
     bench = {
         "extends": "paper",
         "results": "results/bench",
-        "data": {"images": {"name": "noise", "source": "imagefolder", "path": ".", "augment": {"pad": 4}}},
-        "networks": {name: {"depth": settings.depth, "width": settings.width} for name in ("teacher", "student")},
+        "claims": False,
+        "data": {"cifar10": {"name": "noise", "source": "imagefolder", "path": ".", "augment": {"pad": 4}}},
+        "networks": {
+            **{name: {"depth": settings.depth, "width": settings.width} for name in ("teacher", "student")},
+            "small_student": {"width": settings.width},
+        },
         "schedules": {name: [{"until": 10**8, "rate": 1e-5}] for name in ("full", "third", "fsp", "hint")},
         "training": {"batch_size": BATCH, "precision": settings.precision, "evaluate_every": 10**8},
         "rows": {"fitnet_3_losses": {"stage1_shared": False}},
@@ -95,7 +100,7 @@ def make_project(settings: argparse.Namespace) -> None:
     save_packed(data, runs[0].data.path)
     finished = [other for run in runs for other in (run.start, run.teacher) if other]
     for run in dict.fromkeys(finished):
-        state = initial_net(run, Images(data, 0, torch.device("cpu"))).state_dict()
+        state = initial_net(run, Images(data, Augment(), torch.device("cpu"))).state_dict()
         content = {"run": run.id, "sha256": checkpoint.weights_sha256(state), "state": dict(state)}
         checkpoint.save(content, run.folder / "weights.pt")
 
@@ -134,7 +139,7 @@ def plain_way(case: str, runs: list[Run], on: torch.device, matrix: Callable = p
 
 
 def make_members(runs: list[Run], on: torch.device) -> list[Member]:
-    images = Images(load_packed(runs[0].data.path), 4, on)
+    images = Images(load_packed(runs[0].data.path), runs[0].spec.augment, on)
     return [Member(run, images, device.new_stream(on)) for run in runs]
 
 
