@@ -162,7 +162,7 @@ def test_killed_in_the_middle_then_complete(repository: Project) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     stages, _ = repro(repository)
-    assert {"teachers", "stage1", "students", "tables", "figures"} <= stages
+    assert {"teachers", "stage1", "students", "tables@table1", "figures", "report"} <= stages
     assert repro(repository) == (set(), set())
     assert set(repository.checksums()) == set(repository.plan().runs)
 
