@@ -83,4 +83,11 @@ def load_claims(path: Path, preset: Preset) -> tuple[Claim, ...]:
                     f"{path}: claim {claim.claim!r}: {key} = {label!r}: preset {preset.name!r} has no such entry"
                     f"{suggest(label, known)}. Correct it, or set claims: false in the preset."
                 )
+        if isinstance(claim, RowsClaim):
+            data = [preset.rows[known[label].partition("/")[0]].data for label in (claim.more, claim.less)]
+            if data[0] != data[1]:
+                raise UserError(
+                    f"{path}: claim {claim.claim!r}: {claim.more!r} is on {data[0]!r} and {claim.less!r} on {data[1]!r}, and "
+                    f"only rows on the same test images can be compared. Name two rows on one data set."
+                )
     return tuple(chosen)

@@ -186,9 +186,9 @@ class Timing(Settings):
 class Preset(Settings):
     """Everything that decides what is computed; where it runs is the business of profiles.
 
-    `about`: what the results are worth, for those who read them.
-    `divide_schedules`: by the name of the data, what all iterations of rows on it are divided by. `replicates`: how often
-    every row is trained, teachers and all. `claims`: whether what config/claims.yaml lists is judged.
+    `about`: what the results are worth, for those who read them. `replicates`: how often every row is trained, teachers
+    and all. `divide_schedules`: by the name of the data, what all iterations of rows on it are divided by. `claims`:
+    whether what config/claims.yaml lists is judged.
     """
 
     name: Identifier

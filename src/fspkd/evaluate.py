@@ -49,11 +49,6 @@ def load_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
         ) from None
 
 
-def accuracy(probabilities_NK: np.ndarray, labels_N: np.ndarray) -> float:
-    """The percentage of images whose most probable class is the label."""
-    return float(100 * correct(probabilities_NK, labels_N).mean())
-
-
 def ensemble(probabilities: list[np.ndarray]) -> np.ndarray:
     """The mean of the nets' softmax outputs: a list of (N, K) to (N, K)."""
     return np.mean(np.stack(probabilities).astype(np.float64), axis=0)

@@ -22,16 +22,22 @@ NEAR = 0.05  # of its level: then a curve enters its flat part
 MEASURES = {"training loss": "smoothed_loss", "test accuracy": "test_accuracy"}
 
 
+Curves = dict[str, list[tuple[Run, pd.DataFrame]]]  # by label, each net with its metrics
+
+
 def read_curve(metrics: Path) -> pd.DataFrame:
     """The metrics of a run, the loss averaged over windows so that a curve has about POINTS points."""
     frame = pd.read_csv(metrics)
-    window = max(1, len(frame) // POINTS)
-    frame["smoothed_loss"] = frame["loss"].rolling(window, min_periods=1).mean()
+    frame["smoothed_loss"] = frame["loss"].rolling(_window(frame), min_periods=1).mean()
     return frame
 
 
-def read_curves(plan: Plan, name: str) -> dict[str, list[tuple[Run, pd.DataFrame]]]:
-    """The curves of a figure by label: those of each net."""
+def _window(frame: pd.DataFrame) -> int:
+    return max(1, len(frame) // POINTS)
+
+
+def read_curves(plan: Plan, name: str) -> Curves:
+    """The curves of a figure."""
     curves = plan.preset.figures[name].curves
     return {
         label: [(net, read_curve(net.folder / "metrics.csv")) for net in plan.nets(c)] for label, c in curves.items()
@@ -56,28 +62,25 @@ def flat_from(net: Run, curve: pd.DataFrame, measure: str) -> float:
     return near.idxmax()
 
 
-def flat_parts(plan: Plan, name: str) -> pd.DataFrame:
+def flat_parts(curves: Curves) -> pd.DataFrame:
     """Where each net's curves enter their flat part: columns measure, curve, net, iteration."""
     rows = [
         (measure, label, net.id, flat_from(net, curve, measure))
         for measure in MEASURES
-        for label, nets in read_curves(plan, name).items()
+        for label, nets in curves.items()
         for net, curve in nets
     ]
     return pd.DataFrame(rows, columns=["measure", "curve", "net", "iteration"])
 
 
-def draw_figure(plan: Plan, name: str) -> plt.Figure:
+def draw_figure(title: str, curves: Curves, flat: pd.DataFrame) -> plt.Figure:
     """Two panels, training loss on a logarithmic scale and test accuracy in percent, over the iterations.
 
     A line is the mean over the nets of a curve, the band around it reaches from their lowest to their highest value, and a
     dotted line stands where the mean net enters its flat part.
     """
-    figure = plan.preset.figures[name]
     sns.set_theme(context="paper", style="whitegrid", palette="colorblind")
     drawing, panels = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
-    curves = read_curves(plan, name)
-    flat = flat_parts(plan, name)
     for axes, (measure, column) in zip(panels, MEASURES.items(), strict=True):
         for color, (label, nets) in zip(sns.color_palette(), curves.items(), strict=False):
             long = pd.concat([_thinned(curve, column) for _, curve in nets])
@@ -93,7 +96,7 @@ def draw_figure(plan: Plan, name: str) -> plt.Figure:
     loss_axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
     accuracy_axes.set(xlabel="iteration", ylabel="test accuracy in %")
     accuracy_axes.legend(loc="lower right", frameon=False)
-    drawing.suptitle(f"{figure.title} (preset {plan.preset.name}; dotted: the flat part begins)", fontsize="medium")
+    drawing.suptitle(f"{title}; dotted: the flat part begins", fontsize="medium")
     sns.despine(drawing)
     return drawing
 
@@ -101,15 +104,14 @@ def draw_figure(plan: Plan, name: str) -> plt.Figure:
 def _thinned(curve: pd.DataFrame, column: str) -> pd.DataFrame:
     """The points of a curve that are drawn: where it was tested, or else POINTS of the smoothed loss, and the last."""
     if column == "smoothed_loss":
-        window = max(1, len(curve) // POINTS)
-        curve = curve[(curve["iteration"] % window == 0) | (curve["iteration"] == len(curve))]
+        curve = curve[(curve["iteration"] % _window(curve) == 0) | (curve["iteration"] == len(curve))]
     return curve[["iteration", column]].dropna()
 
 
-def curves_csv(plan: Plan, name: str) -> bytes:
+def curves_csv(curves: Curves) -> bytes:
     """The numbers behind a figure where the nets were tested, as CSV: an iteration a row; means over a curve's nets."""
     columns = {}
-    for label, nets in read_curves(plan, name).items():
+    for label, nets in curves.items():
         tested = pd.concat([curve.dropna(subset="test_accuracy") for _, curve in nets]).groupby("iteration")
         for measure, column in MEASURES.items():
             columns[f"{label}: {measure}"] = tested[column].mean()
@@ -118,12 +120,14 @@ def curves_csv(plan: Plan, name: str) -> bytes:
 
 def write_figure(plan: Plan, name: str, png: Path) -> None:
     """Write a figure as PNG, beside it as SVG, its numbers and its flat parts as CSV; the same data gives the same bytes."""
-    drawing = draw_figure(plan, name)
+    curves = read_curves(plan, name)
+    flat = flat_parts(curves)
+    drawing = draw_figure(f"{plan.preset.figures[name].title} (preset {plan.preset.name})", curves, flat)
     plt.rcParams["svg.hashsalt"] = "fspkd"
     for path, options in ((png, {"dpi": 200}), (png.with_suffix(".svg"), {"metadata": {"Date": None}})):
         buffer = io.BytesIO()
         drawing.savefig(buffer, format=path.suffix[1:], **options)
         write_atomically(path, buffer.getvalue())
     plt.close(drawing)
-    write_atomically(png.with_suffix(".csv"), curves_csv(plan, name))
-    write_atomically(png.with_name(f"{png.stem}_flat.csv"), flat_parts(plan, name).to_csv(index=False).encode())
+    write_atomically(png.with_suffix(".csv"), curves_csv(curves))
+    write_atomically(png.with_name(f"{png.stem}_flat.csv"), flat.to_csv(index=False).encode())

@@ -15,7 +15,7 @@ def page(title: str, body: str) -> str:
     return jinja2.Template(template, autoescape=True).render(title=title, body=body)
 
 
-def table_html(frame: pd.DataFrame, kind: str = "numbers") -> str:
+def table_html(frame: pd.DataFrame, kind: str = "") -> str:
     """A table of texts, of which the first column names the rows; `kind` is a class of the page's style sheet."""
     return f'<div class="wide {kind}">{frame.to_html(index=False, border=0)}</div>'
 

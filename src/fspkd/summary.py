@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from fspkd.figures import flat_parts
 from fspkd.pages import page, picture_html, shown, table_html
 from fspkd.plan import Plan
 from fspkd.runs import Run
@@ -27,7 +26,7 @@ def summary(plan: Plan) -> str:
         parts.append(_section(table.title, _table(plan, name)))
     for name, figure in preset.figures.items():
         drawn = picture_html((results / f"{name}.svg").read_bytes(), figure.title)
-        parts.append(_section(figure.title, drawn + _flat_parts(plan, name)))
+        parts.append(_section(figure.title, drawn + _flat_parts(plan, name, pd.read_csv(results / f"{name}_flat.csv"))))
     for name in preset.timings:
         frame = pd.read_csv(results / f"{name}.csv")
         note = (
@@ -43,20 +42,21 @@ def _section(title: str, content: str) -> str:
 
 def _what_ran(plan: Plan) -> str:
     """Counts, dates, machines, versions."""
-    manifests = [read_manifest(run) for run in plan.runs.values()]
+    finished = [run for run in plan.runs.values() if (run.folder / "manifest.json").exists()]
+    manifests = [read_manifest(run) for run in finished]  # a row that nothing shows need not have been trained
     attempts = [attempt for manifest in manifests for attempt in manifest["attempts"]]
 
     def all_of(values: list) -> str:
         counts = Counter(str(value) for value in values)
         return ", ".join(f"{value} ({n})" if len(counts) > 1 else value for value, n in counts.most_common())
 
-    finished = sorted(manifest["finished"] for manifest in manifests)
+    times = sorted(manifest["finished"] for manifest in manifests)
     facts = {
         "nets and first stages": len(manifests),
         "iterations": f"{sum(manifest['iterations'] for manifest in manifests):,}",
         "replicates": plan.preset.replicates,
         "seed": plan.preset.seed,
-        "finished": f"{finished[0]} to {finished[-1]}",
+        "finished": f"{times[0]} to {times[-1]}",
         "hours of training, summed over jobs": f"{sum(manifest['seconds'] for manifest in manifests) / 3600:.2f}",
         "device": all_of([attempt["device"] for attempt in attempts]),
         "precision": all_of([attempt["precision"] for attempt in attempts]),
@@ -100,9 +100,8 @@ def _settings(run: Run) -> str:
     return f"<p><code>{html.escape(str(run.folder))}</code></p><pre>{html.escape(text)}</pre>"
 
 
-def _flat_parts(plan: Plan, name: str) -> str:
+def _flat_parts(plan: Plan, name: str, frame: pd.DataFrame) -> str:
     """Where the curves of a figure become flat, and the ratio of the first to the second."""
-    frame = flat_parts(plan, name)
     rows = []
     for measure, group in frame.groupby("measure", sort=False):
         by_curve = {label: nets["iteration"] for label, nets in group.groupby("curve", sort=False)}

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fspkd.errors import UserError
-from fspkd.evaluate import accuracy, ensemble, load_predictions
+from fspkd.evaluate import correct, ensemble, load_predictions
 from fspkd.files import write_atomically
 from fspkd.pages import page, table_html
 from fspkd.plan import Plan
@@ -28,19 +28,28 @@ def read_manifest(run: Run) -> dict:
         raise UserError(f"{path}: cannot be read ({error}). Train that net again: snakemake {path}") from None
 
 
-def row_results(nets: list[Run]) -> dict[str, float]:
-    """Test accuracies in percent: net1, net2, ..., their average, and that of the mean of their softmax outputs."""
+def correct_by_image(nets: list[Run]) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each net is right about each test image, (nets, images), and whether their ensemble is, (images,): 0 or 1.
+
+    Raises UserError where the nets were tested on different images, or their predictions cannot be read.
+    """
     probabilities, labels = zip(*(load_predictions(run.folder / "predictions.npz") for run in nets), strict=True)
     if any(not np.array_equal(labels[0], other) for other in labels):
         raise UserError(
             f"{nets[0].folder} and the other nets of its row were tested on different images. Train them again: "
             f"delete their folders."
         )
-    single = [accuracy(p, y) for p, y in zip(probabilities, labels, strict=True)]
+    single = np.stack([correct(p, labels[0]) for p in probabilities])
+    return single, correct(ensemble(list(probabilities)), labels[0])
+
+
+def row_results(nets: list[Run]) -> dict[str, float]:
+    """Test accuracies in percent: net1, net2, ..., their average, and that of the mean of their softmax outputs."""
+    single, together = correct_by_image(nets)
     return {
-        **{f"net{i}": value for i, value in enumerate(single, 1)},
-        "average": float(np.mean(single)),
-        "ensemble": accuracy(ensemble(list(probabilities)), labels[0]),
+        **{f"net{i}": 100 * net.mean() for i, net in enumerate(single, 1)},
+        "average": 100 * single.mean(),
+        "ensemble": 100 * together.mean(),
     }
 
 

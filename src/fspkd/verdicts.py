@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 
 from fspkd.claims import FigureClaim, RowsClaim, TimingClaim
-from fspkd.evaluate import correct, ensemble, load_predictions
 from fspkd.files import write_atomically
 from fspkd.pages import page, shown, table_html
 from fspkd.plan import Plan
-from fspkd.runs import Run
 from fspkd.stats import Estimate, over_seeds_and_images, ratio
-from fspkd.tables import read_reference
+from fspkd.tables import correct_by_image, read_reference
 
 
 def verdict(estimate: Estimate, threshold: float) -> str:
@@ -70,18 +68,11 @@ def _rows(plan: Plan, claim: RowsClaim) -> tuple[str, float, Estimate]:
 
 def _seeds(plan: Plan, value: str, reference: str) -> np.ndarray:
     """A value of nets for each test image, as (seeds, images): a seed is a replicate, or else a net."""
-    replicates = [_by_image(plan.nets(reference, r + 1)) for r in range(plan.preset.replicates)]
+    replicates = [correct_by_image(plan.nets(reference, r + 1)) for r in range(plan.preset.replicates)]
     if value in ("accuracy", "average"):
         nets = [single for single, _ in replicates]
         return nets[0] if len(nets) == 1 else np.stack([single.mean(0) for single in nets])
     return np.stack([together - (single.mean(0) if value == "gain" else 0) for single, together in replicates])
-
-
-def _by_image(nets: list[Run]) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each net is right, (nets, images), and whether their ensemble is, (images,)."""
-    probabilities, labels = zip(*(load_predictions(net.folder / "predictions.npz") for net in nets), strict=True)
-    single = [correct(p, y) for p, y in zip(probabilities, labels, strict=True)]
-    return np.stack(single), correct(ensemble(list(probabilities)), labels[0])
 
 
 def _figure(plan: Plan, claim: FigureClaim) -> tuple[str, float, Estimate]:

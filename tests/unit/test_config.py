@@ -224,6 +224,13 @@ def test_claims_about_rows_that_there_are_not_are_refused_and_about_other_tables
     project.set("tables.table1.rows", {"Students*": "student", "Teacher": "teacher"})
     with pytest.raises(UserError, match=r"claims.yaml: claim 'claim 1': more = 'Student\*'.*did you mean 'Students\*'"):
         project.plan()
+    project.set("tables.table1.rows", {"Student*": "student", "Teacher": "teacher"})
+    project.set("data.others", {"name": "others", "source": "imagefolder", "path": "x"})
+    project.set("rows.student.data", "others")
+    with pytest.raises(
+        UserError, match=r"claim 'claim 1': 'Student\*' is on 'others' and 'Teacher' on 'images', and only"
+    ):
+        project.plan()
     Path("config/claims.yaml").write_text("claims: [{claim: x, where: y, compare: rows, value: best}]")
     with pytest.raises(UserError, match=r"config/claims.yaml: claims.0.*value = 'best': input should be 'accuracy'"):
         project.plan()

@@ -52,6 +52,7 @@ def test_pinned_data_is_the_same_from_anywhere_and_other_data_is_not(project: Pr
 def test_a_net_cannot_learn_from_one_of_other_data_but_start_from_it(project: Project) -> None:
     project.set("data.others", {"name": "others", "source": "imagefolder", "path": "x"})
     project.set("timings", {})
+    project.set("claims", False)
     project.set("rows.student.data", "others")
     with pytest.raises(
         UserError, match=r"student-stage1 is trained on 'others' and learns from teacher-1, .* 'digits'"

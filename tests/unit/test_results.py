@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,8 +37,8 @@ def pretend(project: Project) -> None:
 def test_ensemble_is_the_mean_of_the_softmax_outputs() -> None:
     first, second = np.array([[0.6, 0.4], [0.9, 0.1]]), np.array([[0.1, 0.9], [0.4, 0.6]])
     assert evaluate.ensemble([first, second]) == pytest.approx(np.array([[0.35, 0.65], [0.65, 0.35]]))
-    assert evaluate.accuracy(first, np.array([0, 0])) == 100
-    assert evaluate.accuracy(evaluate.ensemble([first, second]), np.array([0, 0])) == 50
+    assert evaluate.correct(first, np.array([0, 0])).tolist() == [1, 1]
+    assert evaluate.correct(evaluate.ensemble([first, second]), np.array([0, 0])).tolist() == [0, 1]
 
 
 def test_table_has_nets_average_ensemble_iterations_and_published_values(project: Project) -> None:
@@ -109,9 +110,14 @@ def test_damaged_predictions_and_manifest_are_named(project: Project) -> None:
         tables.make_table(project.plan(), "table1")
 
 
+def draw(project: Project) -> plt.Figure:
+    curves = figures.read_curves(project.plan(), "figure3")
+    return figures.draw_figure("A title", curves, figures.flat_parts(curves))
+
+
 def test_figure_shows_each_curve_and_is_the_same_again(project: Project) -> None:
     pretend(project)
-    drawing = figures.draw_figure(project.plan(), "figure3")
+    drawing = draw(project)
     loss, accuracy = drawing.axes
     assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["Teacher", "Student"]
     curves = [line for line in loss.lines if line.get_linestyle() == "-"]
@@ -135,7 +141,7 @@ def test_a_line_is_the_mean_of_its_nets_and_the_band_reaches_to_the_outermost(pr
     for net, accuracy in zip(nets, (40.0, 60.0), strict=True):
         frame = pd.read_csv(net.folder / "metrics.csv").assign(test_accuracy=accuracy)
         frame.to_csv(net.folder / "metrics.csv", index=False)
-    _, axes = figures.draw_figure(project.plan(), "figure3").axes
+    _, axes = draw(project).axes
     assert set(axes.lines[0].get_ydata()) == {50}
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (40, 60)

@@ -58,19 +58,17 @@ def result_files(plan):
 
 
 def measured_results(wildcards):
-    """The figures and time comparisons that claims are about."""
-    plan = PLANS[wildcards.results]
-    files = {
-        f"{plan.preset.results}/{claim.figure}_flat.csv"
-        for claim in plan.claims
-        if claim.compare == "figure"
-    }
-    files |= {
-        f"{plan.preset.results}/{claim.timing}.csv"
-        for claim in plan.claims
-        if claim.compare == "timing"
-    }
-    return sorted(files)
+    """What a preset's figures and time comparisons give to claims."""
+    preset = PLANS[wildcards.results].preset
+    names = [f"{figure}_flat.csv" for figure in preset.figures]
+    names += [f"{timing}.csv" for timing in preset.timings]
+    return [f"{preset.results}/{name}" for name in names]
+
+
+def shown_settings(wildcards):
+    """The settings of a preset that decide what is shown of its nets."""
+    shown = {"about", "tables", "figures", "timings"}
+    return PLANS[wildcards.results].preset.model_dump_json(include=shown)
 
 
 def table_runs(wildcards):

@@ -124,8 +124,16 @@ rule timing:
 rule claims:
     input:
         script="scripts/judge_claims.py",
-        code=[PACKAGE / f"{name}.py" for name in ("evaluate", "stats", "verdicts")],
+        code=[
+            PACKAGE / f"{name}.py"
+            for name in ("evaluate", "stats", "tables", "verdicts")
+        ],
         claims="config/claims.yaml",
+        references=lambda wildcards: [
+            file
+            for table in PLANS[wildcards.results].preset.tables
+            if (file := PLANS[wildcards.results].reference(table))
+        ],
         predictions=lambda wildcards: [
             f"{run.folder}/predictions.npz" for run in table_runs(wildcards)
         ],
@@ -144,6 +152,9 @@ rule claims:
     retries: 0  # runs where snakemake does
     conda:
         ENVIRONMENT
+    params:
+        settings=shown_settings,
+        runs=lambda wildcards: [run.id for run in table_runs(wildcards)],
     message:
         "write {output.csv}"
     shell:
@@ -167,6 +178,9 @@ rule summary:
     retries: 0  # runs where snakemake does
     conda:
         ENVIRONMENT
+    params:
+        settings=shown_settings,
+        runs=lambda wildcards: [run.id for run in table_runs(wildcards)],
     message:
         "write {output}"
     shell:

@@ -1,11 +1,9 @@
 """CIFAR residual nets of 6n+2 layers [He et al. 2016, section 4.2], as the FSP paper uses them."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fspkd.models.resnet import BatchNorm, ResNet
-from fspkd.networks import CifarNetwork
 
 
 class ResidualModule(nn.Module):
@@ -35,17 +33,13 @@ class ResidualModule(nn.Module):
 class CifarResNet(ResNet):
     """A stem with a batch norm on the input, and three sections."""
 
-    def __init__(
-        self, network: CifarNetwork, channels_in: int, classes: int, generator: torch.Generator | None
-    ) -> None:
-        stem = nn.Sequential(
+    residual_module = ResidualModule
+
+    @staticmethod
+    def new_stem(channels_in: int, width: int) -> nn.Sequential:
+        return nn.Sequential(
             BatchNorm(channels_in),
-            nn.Conv2d(channels_in, network.width, 3, 1, 1, bias=False),
-            BatchNorm(network.width),
+            nn.Conv2d(channels_in, width, 3, 1, 1, bias=False),
+            BatchNorm(width),
             nn.ReLU(inplace=True),
         )
-        super().__init__(network, stem, classes)
-        self.initialise(generator)
-
-    def residual_module(self, channels_in: int, channels_out: int, stride: int) -> nn.Module:
-        return ResidualModule(channels_in, channels_out, stride)

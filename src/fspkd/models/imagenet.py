@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, conv1x1
 
 from fspkd.models.resnet import BatchNorm, ResNet
-from fspkd.networks import ImageNetNetwork
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
 
@@ -26,20 +25,18 @@ class Normalise(nn.Module):
 class ImageNetResNet(ResNet):
     """A 7x7 stem of stride 2 with max-pooling, and four sections; a 1x1 convolution where a shortcut changes shape."""
 
-    def __init__(
-        self, network: ImageNetNetwork, channels_in: int, classes: int, generator: torch.Generator | None
-    ) -> None:
-        stem = nn.Sequential(
+    @staticmethod
+    def new_stem(channels_in: int, width: int) -> nn.Sequential:
+        return nn.Sequential(
             Normalise(channels_in),
-            nn.Conv2d(channels_in, network.width, 7, 2, 3, bias=False),
-            BatchNorm(network.width),
+            nn.Conv2d(channels_in, width, 7, 2, 3, bias=False),
+            BatchNorm(width),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, 2, 1),
         )
-        super().__init__(network, stem, classes)
-        self.initialise(generator)
 
-    def residual_module(self, channels_in: int, channels_out: int, stride: int) -> nn.Module:
+    @staticmethod
+    def residual_module(channels_in: int, channels_out: int, stride: int) -> nn.Module:
         shortcut = None
         if stride > 1 or channels_in != channels_out:
             shortcut = nn.Sequential(conv1x1(channels_in, channels_out, stride), BatchNorm(channels_out))

@@ -23,35 +23,40 @@ class ResNet(nn.Module):
     """Stem, sections, global average pooling, one linear layer, with a tap after each.
 
     Feature maps: `stem`, `section1`, ... (outputs), `section1.first`, ... (the output of the section's first module). Then
-    `pooled`, (B, C), and `logits`, (B, classes). What derives from this gives `stem`, of which the second module is a
-    convolution and the third its batch norm, and residual modules, by `residual_module`; then it calls `initialise`.
+    `pooled`, (B, C), and `logits`, (B, classes). What derives from this gives `new_stem` and `residual_module`. Weights are
+    drawn from `generator` by MSRA initialisation: normal, variance 2 / fan-in [He et al. 2015, eq. 10].
     """
 
-    def __init__(self, network: ResidualNetwork, stem: nn.Sequential, classes: int) -> None:
+    def __init__(
+        self, network: ResidualNetwork, channels_in: int, classes: int, generator: torch.Generator | None
+    ) -> None:
         super().__init__()
         self.network = network
         self.stages = ("stem", *network.sections, "pooled", "logits")
-        self.stem = stem
-        channels_in = network.width
+        self.stem = self.new_stem(channels_in, network.width)
+        width = network.width
         for number, (section, modules) in enumerate(zip(network.sections, network.modules, strict=True)):
             channels = network.channels(section)
-            first = self.residual_module(channels_in, channels, stride=1 if number == 0 else 2)
+            first = self.residual_module(width, channels, stride=1 if number == 0 else 2)
             rest = [self.residual_module(channels, channels, stride=1) for _ in range(modules - 1)]
             self.add_module(section, nn.Sequential(first, *rest))
-            channels_in = channels
-        self.linear = nn.Linear(channels_in, classes)
-
-    def residual_module(self, channels_in: int, channels_out: int, stride: int) -> nn.Module:
-        """A module with conv1, bn1, conv2, bn2: (B, Cin, H, W) to (B, Cout, H/stride, W/stride)."""
-        raise NotImplementedError
-
-    def initialise(self, generator: torch.Generator | None) -> None:
-        """Draw the weights by MSRA initialisation: normal, variance 2 / fan-in [He et al. 2015, eq. 10]."""
+            width = channels
+        self.linear = nn.Linear(width, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
+
+    @staticmethod
+    def new_stem(channels_in: int, width: int) -> nn.Sequential:
+        """What is before the sections: of its modules the second is a convolution, and the third its batch norm."""
+        raise NotImplementedError
+
+    @staticmethod
+    def residual_module(channels_in: int, channels_out: int, stride: int) -> nn.Module:
+        """A module with conv1, bn1, conv2, bn2: (B, Cin, H, W) to (B, Cout, H/stride, W/stride)."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to logits (B, classes)."""

@@ -249,9 +249,9 @@ class Sync:
         if name in self.preset.tables:
             current = csv.read_bytes() == table_csv(make_table(self.plan, name))
         elif name in self.preset.figures:
-            from fspkd.figures import curves_csv
+            from fspkd.figures import curves_csv, read_curves
 
-            current = csv.read_bytes() == curves_csv(self.plan, name)
+            current = csv.read_bytes() == curves_csv(read_curves(self.plan, name))
         else:
             current = True  # measured, so not to be made again
         return [file for end in RESULT_FILES if current and (file := csv.with_suffix(end)).exists()]
