@@ -2,6 +2,7 @@
 
 import html
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -50,13 +51,13 @@ def _what_ran(plan: Plan) -> str:
         counts = Counter(str(value) for value in values)
         return ", ".join(f"{value} ({n})" if len(counts) > 1 else value for value, n in counts.most_common())
 
-    times = sorted(manifest["finished"] for manifest in manifests)
+    times = sorted(datetime.fromisoformat(manifest["finished"]) for manifest in manifests)
     facts = {
         "nets and first stages": len(manifests),
         "iterations": f"{sum(manifest['iterations'] for manifest in manifests):,}",
         "replicates": plan.preset.replicates,
         "seed": plan.preset.seed,
-        "finished": f"{times[0]} to {times[-1]}",
+        "finished (UTC)": f"{times[0]:%Y-%m-%d %H:%M} to {times[-1]:%Y-%m-%d %H:%M}",
         "hours of training, summed over jobs": f"{sum(manifest['seconds'] for manifest in manifests) / 3600:.2f}",
         "device": all_of([attempt["device"] for attempt in attempts]),
         "precision": all_of([attempt["precision"] for attempt in attempts]),

@@ -22,7 +22,7 @@ def attention_map(features_BCHW: Tensor) -> Tensor:
 class AttentionTransfer(TaughtMethod):
     """Cross-entropy, and the squared distances of the attention maps at the ends of sections, averaged over a map.
 
-    The average, and `weight`, beta of eq. 2, are those of the authors' code.
+    `weight` is beta of eq. 2, which halves it; the average over a map, and 1000, are those of the authors' code.
     """
 
     method: Literal["attention_transfer"]
