@@ -40,8 +40,9 @@ rule all:
 
 
 onstart:
-    prepare_slurm()
-    FOLLOWER.start(list(PLANS))
+    if not workflow.touch:
+        prepare_slurm()
+        FOLLOWER.start(list(PLANS))
 
 
 onsuccess:
