@@ -10,6 +10,13 @@ from fspkd.errors import UserError
 from fspkd.presets import explain, read_yaml
 from fspkd.settings import PositiveReal, Real, Settings, suggest
 
+SpeedUp = Literal[
+    "speed-up of Student* over three teachers, on the fly",
+    "speed-up of Student* with saved FSP",
+    "speed-up of Student*† with saved FSP",
+    "speed-up of Student*† with shared FSP",
+]
+
 
 class BaseClaim(Settings):
     """`where`: in the paper. Reproduced where our value is above `more_than`."""
@@ -45,7 +52,7 @@ class TimingClaim(BaseClaim):
 
     compare: Literal["timing"]
     timing: str
-    what: str
+    what: SpeedUp
 
 
 Claim = Annotated[RowsClaim | FigureClaim | TimingClaim, Field(discriminator="compare")]

@@ -51,8 +51,11 @@ def explain(error: ValidationError, chain: list[tuple[Path, dict]], merged: dict
     for item in error.errors():
         keys, content = [], merged
         for position, key in enumerate(item["loc"], 1):
+            last = position == len(item["loc"])
             is_key = isinstance(content, list) or (isinstance(content, dict) and key in content)
-            if is_key or (position == len(item["loc"]) and item["type"] == "missing"):
+            if is_key and isinstance(content, dict) and not last and not isinstance(content[key], dict | list):
+                is_key = key not in content.values()  # a union's tag, though there is a key of that name
+            if is_key or (last and item["type"] == "missing"):
                 keys.append(str(key))  # what is no key is a union's tag, which pydantic puts in between
                 content = content[key] if is_key else None
         value, advice = f" = {item['input']!r}", f"{item['msg'][0].lower()}{item['msg'][1:]}"

@@ -56,8 +56,9 @@ def _rows(plan: Plan, claim: RowsClaim) -> tuple[str, float, Estimate]:
     table = plan.preset.tables[claim.table]
     published = np.nan
     if reference := plan.reference(claim.table):
-        numbers = read_reference(reference)
-        values = numbers["ensemble"] - numbers["average"] if claim.value == "gain" else numbers[claim.value]
+        numbers = read_reference(reference).reindex(columns=["accuracy", "average", "ensemble"])
+        numbers["gain"] = numbers["ensemble"] - numbers["average"]
+        values = numbers[claim.value].reindex([claim.more, claim.less])  # NaN where nothing is published
         published = values[claim.more] - values[claim.less]
     seeds = partial(_seeds, plan, claim.value)
     more, less = seeds(table.rows[claim.more]), seeds(table.rows[claim.less])

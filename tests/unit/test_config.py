@@ -234,6 +234,11 @@ def test_claims_about_rows_that_there_are_not_are_refused_and_about_other_tables
     Path("config/claims.yaml").write_text("claims: [{claim: x, where: y, compare: rows, value: best}]")
     with pytest.raises(UserError, match=r"config/claims.yaml: claims.0.*value = 'best': input should be 'accuracy'"):
         project.plan()
+    Path("config/claims.yaml").write_text(
+        "claims: [{claim: x, where: y, compare: timing, timing: timing, what: speed}]"
+    )
+    with pytest.raises(UserError, match=r"config/claims.yaml: claims.0.*what = 'speed': input should be 'speed-up of"):
+        project.plan()
 
 
 def test_the_papers_claims_are_all_about_what_the_presets_have(monkeypatch: pytest.MonkeyPatch) -> None:
