@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.figures import write_figure
-from fspkd.plan import plan_for
+from fspkd.plan import plan_for, result_of
 from fspkd.tracking.follow import followed
 
 
@@ -15,8 +15,9 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="the figure's PNG file")
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
+    name = result_of(plan, "figures", args.output)
     with followed(args.output.parent):
-        write_figure(plan, args.output.stem, args.output)
+        write_figure(plan, name, args.output)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Write a table as CSV, Markdown and LaTeX: python scripts/make_table.py results/quickstart/table1.csv"""
+"""Write a table as CSV, Markdown, HTML, LaTeX and JSON: python scripts/make_table.py results/quickstart/table1.csv"""
 
 import argparse
 from pathlib import Path
 
 from fspkd.errors import run_command
-from fspkd.plan import plan_for
+from fspkd.plan import plan_for, result_of
 from fspkd.tables import different_code, make_table, write_table
 from fspkd.tracking.follow import followed
 
@@ -15,11 +15,11 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="the table's CSV file")
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
+    name = result_of(plan, "tables", args.output)
     with followed(args.output.parent):
-        table = make_table(plan, args.output.stem)
-        write_table(table, plan, args.output.stem, args.output)
+        write_table(make_table(plan, name), plan, name, args.output)
     print(args.output.with_suffix(".md").read_text(), flush=True)
-    if warning := different_code(plan, args.output.stem):
+    if warning := different_code(plan, name):
         print(warning, flush=True)
 
 

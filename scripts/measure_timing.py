@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 
 from fspkd.errors import run_command
-from fspkd.plan import plan_for
+from fspkd.plan import plan_for, result_of
 from fspkd.tracking.follow import followed
 
 
@@ -15,11 +15,12 @@ def main() -> None:
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default the GPU where there is one")
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
+    name = result_of(plan, "timings", args.output)
 
     from fspkd.timing import measure_timing, write_timing
     from fspkd.train import device
 
-    frame = measure_timing(plan, args.output.stem, device.choose(args.device, threads=1))
+    frame = measure_timing(plan, name, device.choose(args.device, threads=1))
     with followed(args.output.parent):
         write_timing(frame, plan, args.output)
     print(frame.to_string(index=False, float_format="%.4g", na_rep=""), flush=True)

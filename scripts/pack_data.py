@@ -17,12 +17,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="the packed file; its name says which data set")
     args = parser.parse_args()
-    sets = {data.path: data for plan in load_plans().values() for data in plan.data.values()}
+    plans = load_plans().values()
+    sets = {data.path: data for plan in plans for data in plan.data.values()}
     if args.output not in sets:
         raise UserError(
             f"{args.output}: no preset in config/ has such a data set; there is: {', '.join(map(str, sets))}."
         )
     packed = read_source(sets[args.output])
+    for run in [run for plan in plans for run in plan.runs.values() if run.data.path == args.output]:
+        run.check_size(packed.images["train"].shape[1:3])  # now, and not when its teacher has been trained for hours
     save_packed(packed, args.output)
     for split, images in packed.images.items():
         print(

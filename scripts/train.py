@@ -20,11 +20,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--checkpoint-seconds", type=float, default=30, help="between checkpoints (default: 30)")
     args = parser.parse_args()
+    if args.threads < 1:
+        raise UserError(f"--threads = {args.threads}: must be 1 or more.")
+    if stray := [folder for folder in args.folders if len(folder.parts) < 4]:
+        raise UserError(f"{stray[0]}: no folder of a run. Name one as results/quickstart/runs/<phase>/<run>.")
     results = {folder.parents[2] for folder in args.folders}
     if len(results) > 1:
         raise UserError(f"{', '.join(map(str, args.folders))}: are runs of several presets. Train them one by one.")
     plan = plan_for(folder := results.pop())  # before torch, so that a mistake is told at once
-    runs = [plan.run(folder.name) for folder in args.folders]
+    runs = list(dict.fromkeys(plan.run(folder.name) for folder in args.folders))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the core to others
 
     with followed(folder):

@@ -160,14 +160,14 @@ class Table(Settings):
 
     title: str
     reference: str | None = None
-    rows: dict[str, Nets]
+    rows: Annotated[dict[str, Nets], AfterValidator(not_empty)]
 
 
 class Figure(Settings):
     """Training loss and test accuracy over the iterations of stage 2: a curve a row, its nets the band around it."""
 
     title: str
-    curves: dict[str, Nets]
+    curves: Annotated[dict[str, Nets], AfterValidator(not_empty)]
 
 
 class Timing(Settings):
@@ -237,7 +237,12 @@ class Preset(Settings):
             if "/" in row.start:
                 nets(row.start, f"rows.{name}.start")
             elif row.start != "scratch":
-                known("pretrained", row.start, f"rows.{name}.start")
+                if row.start in self.rows:
+                    problems.append(
+                        f"rows.{name}.start = {row.start!r}: must be one net of that row, such as {row.start}/1"
+                    )
+                else:
+                    known("pretrained", row.start, f"rows.{name}.start")
             if row.stage1_of:
                 known("rows", row.stage1_of, f"rows.{name}.stage1_of")
                 lender = self.rows.get(row.stage1_of)
@@ -262,9 +267,15 @@ class Preset(Settings):
         for name, table in self.tables.items():
             for label, row in table.rows.items():
                 nets(row, f"tables.{name}.rows.{label}")
+        files = [(f"tables.{name}", name) for name in self.tables]
+        files += [(f"figures.{name}", stem) for name in self.figures for stem in (name, f"{name}_flat")]
+        files += [(f"timings.{name}", name) for name in self.timings]
+        taken = {"claims": "the claims'", "summary": "the summary's"}
+        for where, stem in files:
+            if stem in taken:
+                problems.append(f"{where}: its file would be {taken[stem]} too. Give it another name")
+            taken[stem] = f"that of {where}"
         for name, timing in self.timings.items():
-            if name in self.tables:
-                problems.append(f"timings.{name}: a table has that name too")
             for role, row_name in zip(("teachers", "students", "shuffled_students"), timing.rows, strict=True):
                 where = f"timings.{name}.{role}"
                 known("rows", row_name, where)

@@ -1,7 +1,7 @@
 """Packed data sets: one .npz file a data set, which is all that training ever reads.
 
 Images are kept in a canonical order (by class, then by a hash of the pixels), so that the same images give the same
-file, and therefore the same training, whatever source or order they came in.
+checksum and the same training, whatever source or order they came in.
 """
 
 import hashlib

@@ -10,10 +10,12 @@ class UserError(Exception):
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command; a UserError ends it with one paragraph on stderr and exit status 1, not a traceback."""
+    """Run a command; a UserError or a missing file ends it with one paragraph and exit status 1, not a traceback."""
     try:
         main()
-    except UserError as error:
+    except (UserError, FileNotFoundError) as error:
         message = " ".join(str(error).split())
+        if isinstance(error, FileNotFoundError):
+            message = f"{error.filename}: {error.strerror}. Snakemake makes what the workflow makes: snakemake {error.filename}"
         print(textwrap.fill(f"error: {message}", 120, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
         raise SystemExit(1) from None

@@ -12,7 +12,7 @@ from fspkd.augment import to_input
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 
-EVALUATION_BATCH = 256
+PIXELS = {"cuda": 2**21, "cpu": 2**18}  # of a batch of test images: 2048 and 256 of CIFAR's
 
 
 @torch.no_grad()
@@ -20,7 +20,9 @@ def predict(net: nn.Module, images_NHWC: Tensor) -> Tensor:
     """Logits (N, K) of a net in evaluation mode for uint8 images; leaves the net in the mode it was in."""
     training = net.training
     net.eval()
-    logits = torch.cat([net(to_input(batch)) for batch in images_NHWC.split(EVALUATION_BATCH)])
+    _, height, width, _ = images_NHWC.shape
+    batches = images_NHWC.split(max(1, PIXELS[images_NHWC.device.type] // (height * width)))
+    logits = torch.cat([net(to_input(batch)) for batch in batches])
     net.train(training)
     return logits
 
@@ -45,7 +47,7 @@ def load_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
             return file["probabilities"], file["labels"]
     except Exception as error:  # zipfile, numpy and zlib each raise their own
         raise UserError(
-            f"{path}: these predictions cannot be read ({error}). Delete the file: snakemake {path}"
+            f"{path}: these predictions cannot be read ({error}). Delete the file and make it again: snakemake {path}"
         ) from None
 
 

@@ -82,7 +82,10 @@ def draw_figure(title: str, curves: Curves, flat: pd.DataFrame) -> plt.Figure:
     sns.set_theme(context="paper", style="whitegrid", palette="colorblind")
     drawing, panels = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
     for axes, (measure, column) in zip(panels, MEASURES.items(), strict=True):
-        for color, (label, nets) in zip(sns.color_palette(), curves.items(), strict=False):
+        colors = (
+            sns.color_palette() if len(curves) <= len(sns.color_palette()) else sns.color_palette("husl", len(curves))
+        )
+        for color, (label, nets) in zip(colors, curves.items(), strict=False):
             long = pd.concat([_thinned(curve, column) for _, curve in nets])
             sns.lineplot(long, x="iteration", y=column, errorbar=("pi", 100), color=color, label=label, ax=axes)
             begin = flat[(flat["measure"] == measure) & (flat["curve"] == label)]["iteration"].mean()

@@ -1,5 +1,6 @@
 """Images in folders and archives: {train,test}/<class>/*, and CUB-200-2011's own layout."""
 
+import lzma
 import os
 import tarfile
 import tempfile
@@ -33,7 +34,7 @@ def unpacked(archive: Path, where: str) -> Iterator[Path]:
             else:
                 with tarfile.open(archive) as file:
                     file.extractall(folder, filter="data")
-        except (tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
+        except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, OSError, EOFError) as error:
             raise UserError(f"{where}: this archive cannot be unpacked: {error}. Fetch or make it again.") from None
         yield Path(folder)
 
@@ -157,6 +158,10 @@ def _decode(file: Path, size: int | None, square: bool) -> np.ndarray:
     """One image, (H, W) where it is grey and (H, W, 3) otherwise, uint8; `square`: of the middle, and not squeezed."""
     try:
         with Image.open(file) as image:
+            if image.mode[0] in "IF":
+                raise UserError(
+                    f"{file}: has {image.mode} pixels, of more than 8 bits. Convert the images to 8 bits a channel."
+                )
             image = image.convert("L" if image.mode in ("1", "L") else "RGB")
             if square:
                 edge = min(image.size)

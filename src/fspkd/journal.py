@@ -98,14 +98,22 @@ class Journal:
 
 
 def read_journal(folder: Path) -> Journal | None:
-    """The journal in a run's folder; None where there is none yet. A last line without its end is left out."""
+    """The journal in a run's folder; None where there is none yet.
+
+    It is left out from the first line on that is not whole, as a full disk or a node that crashes may leave one.
+    """
     try:
         content = (folder / FILE).read_bytes()
     except FileNotFoundError:
         return None
-    whole = content[: content.rfind(b"\n") + 1]
-    lines = [json.loads(line) for line in whole.splitlines()]
-    return Journal(lines, len(whole)) if lines else None
+    lines, size = [], 0
+    for line in content.splitlines(keepends=True):
+        try:
+            lines.append(json.loads(line[: line.index(b"\n")]))
+        except ValueError:
+            break
+        size += len(line)
+    return Journal(lines, size) if lines else None
 
 
 def final_measurements(folder: Path, journal: Journal) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Which residual nets a preset may name, and the channels of their taps. Imports no torch."""
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -15,6 +16,7 @@ class ResidualNetwork(Settings):
     (outputs of sections), and `section1.first`, ... (outputs of their first modules).
     """
 
+    stem_stride: ClassVar[int] = 1
     width: PositiveInt = Field(description="channels of the stem and of the first section")
 
     @property
@@ -29,7 +31,14 @@ class ResidualNetwork(Settings):
 
     def channels(self, tap: str) -> int:
         """The channels of the feature map at a tap."""
-        return self.width * 2 ** max(0, ("stem", *self.sections).index(tap.split(".")[0]) - 1)
+        return self.width * 2 ** self._halvings(tap)
+
+    def size(self, tap: str, pixels: int) -> int:
+        """The height, or width, of the feature map at a tap, of images of so many pixels: halves are rounded up."""
+        return math.ceil(pixels / self.stem_stride / 2 ** self._halvings(tap))
+
+    def _halvings(self, tap: str) -> int:
+        return max(0, ("stem", *self.sections).index(tap.split(".")[0]) - 1)
 
 
 class CifarNetwork(ResidualNetwork):
@@ -53,6 +62,7 @@ class CifarNetwork(ResidualNetwork):
 class ImageNetNetwork(ResidualNetwork):
     """Four sections after a 7x7 stem [He et al. 2016, table 1]; modules 3, 4, 6, 3 and width 64 are ResNet-34."""
 
+    stem_stride: ClassVar[int] = 4
     architecture: Literal["imagenet_resnet"] = "imagenet_resnet"
     modules: Annotated[tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt], Field(strict=False)]
 

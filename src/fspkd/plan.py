@@ -6,6 +6,7 @@ folders, an unchanged run is never trained again, and the same net in two tables
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from fspkd.claims import Claim, load_claims
@@ -13,6 +14,7 @@ from fspkd.config import Method, Phase, Preset
 from fspkd.errors import UserError
 from fspkd.presets import load_preset
 from fspkd.runs import LOCATION_VARIABLE, WEIGHTS_VARIABLE, DataSet, PretrainedWeights, Run, RunSpec, digest
+from fspkd.settings import suggest
 
 CONFIG = Path("config")
 CLAIMS = "claims.yaml"
@@ -191,28 +193,49 @@ class Plan:
             raise UserError(f"{where}: {problem}")
 
 
-def load_plans(folder: Path = CONFIG) -> dict[str, Plan]:
+def load_plans(folder: Path = CONFIG, invalid: Callable[[UserError], object] | None = None) -> dict[str, Plan]:
     """The plans of all presets in a folder, by the folder of results that each writes.
 
-    Raises UserError for a preset that is not valid, and for two that write to the same place.
+    Raises UserError for two that write to the same place, and for a preset that is not valid, unless `invalid` takes it.
     """
+    paths = sorted(path for path in folder.glob("*.yaml") if path.name != CLAIMS)
+    if not paths:
+        raise UserError(f"{folder}: no presets here. Run this from the top folder of the repository.")
     plans: dict[str, Plan] = {}
-    for path in sorted(path for path in folder.glob("*.yaml") if path.name != CLAIMS):
-        plan = Plan(load_preset(path))
+    for path in paths:
+        try:
+            plan = Plan(load_preset(path))
+        except UserError as error:
+            if invalid is None:
+                raise
+            invalid(error)
+            continue
         if plan.preset.results in plans:
             other = plans[plan.preset.results].preset.name
             raise UserError(
                 f"{path}: results = {plan.preset.results!r}: preset {other!r} writes there already. Name another folder."
             )
         plans[plan.preset.results] = plan
-    if not plans:
-        raise UserError(f"{folder}: no presets here. Run this from the top folder of the repository.")
     return plans
 
 
 def plan_for(results: Path) -> Plan:
-    """The plan of the preset that writes to a folder of results; raises UserError where none does."""
-    plans = load_plans()
+    """The plan of the preset that writes to a folder of results; raises UserError where none does.
+
+    Others may be invalid: somebody writes at a preset while another trains.
+    """
+    problems: list[UserError] = []
+    plans = load_plans(invalid=problems.append)
     if str(results) not in plans:
+        if problems:
+            raise problems[0]
         raise UserError(f"{results}: no preset in {CONFIG}/ writes there; their folders are: {', '.join(plans)}.")
     return plans[str(results)]
+
+
+def result_of(plan: Plan, kind: str, path: Path) -> str:
+    """The name of the table, figure or timing that a path is for; raises UserError where the preset has no such."""
+    names = getattr(plan.preset, kind)
+    if path.stem not in names:
+        raise UserError(f"{path}: {path.stem!r}: no such entry in {kind}{suggest(path.stem, names)}.")
+    return path.stem

@@ -8,6 +8,9 @@ from pydantic import ValidationError
 
 from fspkd.config import Preset
 from fspkd.errors import UserError
+from fspkd.settings import suggest
+
+TAGS = ("source", "method", "architecture")  # which settings there are beside one of these depends on its value
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -26,9 +29,7 @@ def read_yaml(path: Path) -> dict:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read: {error.strerror}. Name a preset file, such as config/mini.yaml."
-        ) from None
+        raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not valid YAML: {error}") from None
     if not isinstance(content, dict):
@@ -40,7 +41,7 @@ def _merge(base: Any, over: Any) -> Any:
     """`over` laid on `base`, mapping by mapping; anything else, or another source or method, replaces what was there."""
     if not (isinstance(base, dict) and isinstance(over, dict)):
         return over
-    if any(tag in over and over[tag] != base.get(tag) for tag in ("source", "method", "architecture")):
+    if any(isinstance(over.get(tag), str) and over[tag] != base.get(tag) for tag in TAGS):
         return over
     return {**base, **{key: _merge(base[key], value) if key in base else value for key, value in over.items()}}
 
@@ -79,6 +80,14 @@ def explain(error: ValidationError, chain: list[tuple[Path, dict]], merged: dict
     return ". ".join(findings) + "."
 
 
+def _extended(path: Path, name: object) -> Path:
+    """The file of the preset that one extends."""
+    presets = sorted(file.stem for file in path.parent.glob("*.yaml"))
+    if name not in presets:
+        raise UserError(f"{path}: extends = {name!r}: no such preset beside it{suggest(str(name), presets)}.")
+    return path.with_name(f"{name}.yaml")
+
+
 def load_preset(path: Path) -> Preset:
     """The preset in a YAML file; `extends: NAME` takes NAME.yaml beside it as the base that the file changes.
 
@@ -91,7 +100,7 @@ def load_preset(path: Path) -> Preset:
             raise UserError(f"{path}: extends: {base} extends itself, by way of the presets that it extends.")
         content = read_yaml(base)
         chain.append((base, content))
-        base = base.with_name(f"{content.pop('extends')}.yaml") if "extends" in content else None
+        base = _extended(base, content.pop("extends")) if "extends" in content else None
     merged: dict = {}
     for _, content in reversed(chain):
         merged = _merge(merged, content)

@@ -54,8 +54,9 @@ def pack_weights(pretrained: PretrainedWeights) -> Path:
 
 def _file(pretrained: PretrainedWeights) -> Path:
     """The file at the place that is set for this machine, or else torchvision's, downloaded."""
+    variable = WEIGHTS_VARIABLE.format(name=pretrained.name.upper())
     if pretrained.location:
-        file, variable = Path(pretrained.location), WEIGHTS_VARIABLE.format(name=pretrained.name.upper())
+        file = Path(pretrained.location)
         if not file.is_file():
             raise UserError(
                 f"{variable} = {pretrained.location!r}: no such file. Set it to {pretrained.settings.weights}."
@@ -65,7 +66,7 @@ def _file(pretrained: PretrainedWeights) -> Path:
 
     try:
         url = get_weight(pretrained.settings.weights).url
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, KeyError):
         raise UserError(
             f"pretrained.{pretrained.name}.weights = {pretrained.settings.weights!r}: torchvision has no such weights. Give a "
             f"name such as ResNet34_Weights.IMAGENET1K_V1."
@@ -73,5 +74,5 @@ def _file(pretrained: PretrainedWeights) -> Path:
     file = DOWNLOADS / url.rsplit("/", 1)[1]
     if not file.exists():
         DOWNLOADS.mkdir(parents=True, exist_ok=True)
-        with_retries(lambda: torch.hub.download_url_to_file(url, str(file), progress=False))
+        with_retries(lambda: torch.hub.download_url_to_file(url, str(file), progress=False), variable)
     return file

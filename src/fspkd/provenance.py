@@ -1,5 +1,6 @@
 """What made a file: code, versions, machine, inputs."""
 
+import errno
 import hashlib
 import os
 import platform
@@ -16,6 +17,7 @@ ENGINE = (
     "distill/method.py",
     "evaluate.py",
     "models/*.py",
+    "networks.py",
     "streams.py",
     *(
         f"train/{name}.py"
@@ -42,7 +44,12 @@ def code_sha256(method: str) -> dict[str, str]:
 def _files_sha256(names: Iterable[str]) -> str:
     total = hashlib.sha256()
     for name in names:
-        for file in sorted(PACKAGE.glob(name)):
+        found = sorted(PACKAGE.glob(name))
+        if not found:
+            raise FileNotFoundError(
+                errno.ENOENT, "no such code; a method is named as its module is", str(PACKAGE / name)
+            )
+        for file in found:
             total.update(f"{file.relative_to(PACKAGE)}\n".encode() + file.read_bytes())
     return total.hexdigest()
 

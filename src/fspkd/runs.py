@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fspkd.config import Augment, Data, Method, Optimizer, Phase, Pretrained
+from fspkd.errors import UserError
 from fspkd.networks import Network
 from fspkd.settings import Settings
 
@@ -107,11 +108,6 @@ class Run:
         return self.folder.parent.name
 
     @property
-    def results(self) -> Path:
-        """The folder of results of its preset."""
-        return self.folder.parents[2]
-
-    @property
     def stage1(self) -> "Run | None":
         """The first stage whose weights this second one starts from, if it is such a one."""
         return self.start if isinstance(self.start, Run) and self.start.stage == 1 else None
@@ -121,6 +117,13 @@ class Run:
         """Whether it starts from weights that were trained on other data, and so with a linear layer of its own."""
         own = isinstance(self.start, Run) and self.start.data.id == self.data.id
         return self.start is not None and not own
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raise UserError where the run's method cannot do with what it is given of images of that height and width."""
+        crop = self.spec.augment.crop
+        given = (crop, crop) if crop else size
+        if problem := self.spec.method.size_problem(self.spec.network, given):
+            raise UserError(f"run {self.id}: images of {given[1]}x{given[0]} pixels: {problem}")
 
     @property
     def depth(self) -> int:

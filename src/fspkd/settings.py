@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -24,8 +24,8 @@ def matching(pattern: str, description: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def not_empty(values: tuple) -> tuple:
-    """A validator of tuples; raises ValueError for one with nothing in it."""
+def not_empty(values: Collection) -> Collection:
+    """A validator of tuples and mappings; raises ValueError for one with nothing in it."""
     if not values:
         raise ValueError("must not be empty")
     return values

@@ -5,6 +5,7 @@ Imports no torch.
 
 import getpass
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -109,7 +110,8 @@ def check_site(site: Site, warn: Callable[[str], None]) -> None:
             f"{asked}, and would not take it: {reason}. Set account, partition, GPU model and the like in that file; "
             f"docs/slurm.md has examples."
         )
-    limit = _minutes(_sinfo("%l", site)[0])
+    limits = [_minutes(limit) for limit in _sinfo("%l", site)]
+    limit = None if None in limits else max(limits)
     if limit is not None and site.runtime > limit:
         raise UserError(
             f"{SITE}: runtime = {site.runtime}: the partition allows {limit} minutes, so a job that asks for more would "
@@ -129,7 +131,13 @@ def _sinfo(field: str, site: Site) -> list[str]:
 
 def _has_gpu(site: Site) -> bool:
     """Whether any node of the partition, be it up or not, has such a GPU."""
-    return any(f"gpu:{site.gpu_model or ''}" in gres for gres in _sinfo("%G", site))
+    return any(site.gpu_model in (None, model) for line in _sinfo("%G", site) for model in gpu_models(line))
+
+
+def gpu_models(gres: str) -> list[str]:
+    """The models of GPUs in a node's resources, such as gpu:a100:4(S:0-1),gpu:2: `a100`, and '' where it has no name."""
+    found = [resource.split(":") for resource in re.sub(r"\([^)]*\)", "", gres).split(",")]
+    return [parts[1] if len(parts) > 2 else "" for parts in found if parts[0] == "gpu"]
 
 
 def _minutes(limit: str) -> int | None:

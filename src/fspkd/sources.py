@@ -25,8 +25,8 @@ def read_source(data: DataSet) -> PackedData:
     Raises UserError where they are missing, damaged, of mixed size, or not those that the preset pins.
     """
     settings, location = data.settings, data.location
+    variable = LOCATION_VARIABLE.format(name=settings.name.upper())
     if location is not None:
-        variable = LOCATION_VARIABLE.format(name=settings.name.upper())
         where = f"{variable} = {location!r}"
         if not Path(location).exists():
             raise UserError(f"{where}: no such file or folder. Set it to where {settings.name}'s images lie.")
@@ -35,16 +35,16 @@ def read_source(data: DataSet) -> PackedData:
         elif is_archive(Path(location)) or find_splits(Path(location)):
             packed = read_image_folder(Path(location), settings.size, where)
         elif settings.source == "torchvision":
-            packed = _read_torchvision(settings.dataset, Path(location), settings.size, download=False)
+            packed = _read_torchvision(settings.dataset, Path(location), settings.size)
         else:
             raise UserError(f"{where}: holds no train/ and test/ folders. Set it to a folder {{train,test}}/<class>/*.")
     elif settings.source == "imagefolder":
         where = f"data set {settings.name!r}: path = {settings.path!r}"
         packed = read_image_folder(Path(settings.path), settings.size, where)
     elif settings.source == "torchvision":
-        packed = _read_torchvision(settings.dataset, DOWNLOADS, settings.size, download=True)
+        packed = _read_torchvision(settings.dataset, DOWNLOADS, settings.size, download=variable)
     elif settings.source == "cub200":
-        packed = read_cub200(_download_cub200(), settings.size, f"data set {settings.name!r}")
+        packed = read_cub200(_download_cub200(variable), settings.size, f"data set {settings.name!r}")
     else:
         packed = _read_digits(settings.classes, settings.size)
     packed = packed.in_canonical_order()
@@ -60,8 +60,11 @@ def read_source(data: DataSet) -> PackedData:
 # --- torchvision and scikit-learn -------------------------------------------------------------------------
 
 
-def with_retries(download: Callable[[], object]) -> object:
-    """Call `download`, again after a pause where the network fails; torchvision checks what has arrived already."""
+def with_retries(download: Callable[[], object], variable: str) -> object:
+    """Call `download`, again after a pause where the network fails; torchvision checks what has arrived already.
+
+    Raises UserError, which names the variable that says where the file lies on this machine.
+    """
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return download()
@@ -69,7 +72,7 @@ def with_retries(download: Callable[[], object]) -> object:
             if attempt == ATTEMPTS:
                 raise UserError(
                     f"{DOWNLOADS}: the download failed {ATTEMPTS} times: {error}. Try again later or, where there is no "
-                    f"network, set {LOCATION_VARIABLE.format(name='<NAME>')} to a folder or archive with the images."
+                    f"network, set {variable} to where it lies on this machine."
                 ) from None
             print(f"download failed ({error}); attempt {attempt + 1} of {ATTEMPTS} follows", flush=True)
             time.sleep(2**attempt)
@@ -77,17 +80,18 @@ def with_retries(download: Callable[[], object]) -> object:
             raise UserError(f"{DOWNLOADS}: cannot be written: {error.strerror}. Free some space there.") from None
 
 
-def _read_torchvision(name: str, root: Path, size: int | None, download: bool) -> PackedData:
+def _read_torchvision(name: str, root: Path, size: int | None, download: str | None = None) -> PackedData:
+    """Read what torchvision keeps in a folder; `download`: or downloads to it, which that variable would spare it."""
     import torchvision.datasets  # only here: it takes seconds to import
 
     def read(train: bool) -> object:
         kind = getattr(torchvision.datasets, name)
         split = {"split": "train" if train else "test"} if name == "SVHN" else {"train": train}
-        return kind(root, download=download, **split)
+        return kind(root, download=download is not None, **split)
 
     try:
         sets = {
-            split: with_retries(lambda t=(split == "train"): read(t)) if download else read(split == "train")
+            split: with_retries(lambda t=(split == "train"): read(t), download) if download else read(split == "train")
             for split in SPLITS
         }
     except RuntimeError:
@@ -111,11 +115,11 @@ def _read_torchvision(name: str, root: Path, size: int | None, download: bool) -
     return PackedData(images, labels, classes, f"torchvision {name}")
 
 
-def _download_cub200() -> Path:
+def _download_cub200(variable: str) -> Path:
     """The archive of CUB-200-2011, downloaded where it is not there yet, and checked."""
     from torchvision.datasets.utils import download_url
 
-    with_retries(lambda: download_url(CUB200, str(DOWNLOADS), md5=CUB200_MD5))
+    with_retries(lambda: download_url(CUB200, str(DOWNLOADS), md5=CUB200_MD5), variable)
     return DOWNLOADS / "CUB_200_2011.tgz"
 
 

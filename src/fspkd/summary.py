@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from fspkd.errors import UserError
 from fspkd.pages import page, picture_html, shown, table_html
 from fspkd.plan import Plan
 from fspkd.runs import Run
@@ -45,11 +46,15 @@ def _what_ran(plan: Plan) -> str:
     """Counts, dates, machines, versions."""
     finished = [run for run in plan.runs.values() if (run.folder / "manifest.json").exists()]
     manifests = [read_manifest(run) for run in finished]  # a row that nothing shows need not have been trained
+    if not finished:
+        raise UserError(
+            f"{plan.preset.results}: nothing is trained yet. Make it all with: snakemake {plan.preset.results}/summary.html"
+        )
     attempts = [attempt for manifest in manifests for attempt in manifest["attempts"]]
 
     def all_of(values: list) -> str:
         counts = Counter(str(value) for value in values)
-        return ", ".join(f"{value} ({n})" if len(counts) > 1 else value for value, n in counts.most_common())
+        return "; ".join(f"{value} ({n})" if len(counts) > 1 else value for value, n in counts.most_common())
 
     times = sorted(datetime.fromisoformat(manifest["finished"]) for manifest in manifests)
     facts = {
@@ -58,11 +63,11 @@ def _what_ran(plan: Plan) -> str:
         "replicates": plan.preset.replicates,
         "seed": plan.preset.seed,
         "finished (UTC)": f"{times[0]:%Y-%m-%d %H:%M} to {times[-1]:%Y-%m-%d %H:%M}",
-        "hours of training, summed over jobs": f"{sum(manifest['seconds'] for manifest in manifests) / 3600:.2f}",
+        "hours of training, summed over nets": f"{sum(manifest['seconds'] for manifest in manifests) / 3600:.2f}",
         "device": all_of([attempt["device"] for attempt in attempts]),
         "precision": all_of([attempt["precision"] for attempt in attempts]),
         "commit": all_of([attempt["git_commit"] for attempt in attempts]),
-        "versions": ", ".join(f"{name} {v}" for name, v in attempts[-1]["versions"].items()),
+        "versions": all_of([", ".join(f"{k} {v}" for k, v in attempt["versions"].items()) for attempt in attempts]),
     }
     frame = pd.DataFrame({"": facts.keys(), " ": [str(value) for value in facts.values()]})
     return f"<p>{html.escape(plan.preset.about)}</p>" + table_html(frame, "texts facts")

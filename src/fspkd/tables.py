@@ -25,7 +25,9 @@ def read_manifest(run: Run) -> dict:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}). Train that net again: snakemake {path}") from None
+        raise UserError(
+            f"{path}: cannot be read ({error}). Delete it, if it is there, and make it again: snakemake {path}"
+        ) from None
 
 
 def correct_by_image(nets: list[Run]) -> tuple[np.ndarray, np.ndarray]:
@@ -140,6 +142,22 @@ def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
+LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "‡": r"$^\ddagger$",
+    "†": r"$^\dagger$",
+    "*": "$^*$",
+    "–": "--",
+    "±": r"$\pm$",
+}
+
+
+def _latex(text: str) -> str:
+    return text.translate(str.maketrans(LATEX))
+
+
 def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     """Write a table as CSV, and beside it as Markdown, HTML and LaTeX for people, and ours alone as JSON."""
     write_atomically(csv, table_csv(frame))
@@ -151,9 +169,8 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published})."
     markdown = f"{note}\n\n{shown.to_markdown(index=False)}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())
-    marks = str.maketrans({"‡": r"$^\ddagger$", "†": r"$^\dagger$", "*": "$^*$", "–": "--", "±": r"$\pm$"})
-    latex = shown.map(lambda text: text.translate(marks)).to_latex(
-        index=False, caption=note, label=f"tab:{name}", column_format="l" + "r" * (shown.shape[1] - 1)
+    latex = shown.map(_latex).to_latex(
+        index=False, caption=_latex(note), label=f"tab:{name}", column_format="l" + "r" * (shown.shape[1] - 1)
     )
     write_atomically(csv.with_suffix(".tex"), latex.encode())
     write_atomically(csv.with_suffix(".html"), page(note, table_html(shown)).encode())

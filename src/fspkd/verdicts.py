@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fspkd.claims import FigureClaim, RowsClaim, TimingClaim
+from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.pages import page, shown, table_html
 from fspkd.plan import Plan
@@ -117,6 +118,8 @@ def claims_html(frame: pd.DataFrame) -> str:
 
 def write_claims(plan: Plan, csv: Path) -> None:
     """Judge a preset's claims, and write them as CSV, and beside it as Markdown and HTML."""
+    if not plan.claims:
+        raise UserError(f"preset {plan.preset.name!r}: judges no claims. Give it claims: true.")
     frame = judge(plan)
     write_atomically(csv, frame.to_csv(index=False, float_format="%.4g").encode())
     title = f"What the paper claims, and what came out (preset {plan.preset.name}; differences in percentage points)"

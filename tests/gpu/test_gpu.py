@@ -10,7 +10,7 @@ from conftest import Project
 
 from fspkd.runs import Run
 from fspkd.tables import read_manifest
-from fspkd.train import device, loop
+from fspkd.train import device, loop, step
 from fspkd.train.capture import Captured
 from fspkd.train.member import Member
 
@@ -34,7 +34,10 @@ def outcome(run: Run) -> tuple[str, bytes]:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_captured_equals_eager(project: Project, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     project.set("training.precision", precision)
-    references = ("teacher/2", "fitnet/1", "student/1")
+    for method in ("attention_transfer", "relational_kd"):
+        stage2 = {"method": method, "teacher": "teacher/1", "schedule": "long"}
+        project.set(f"rows.{method}", {"data": "images", "network": "net", "nets": 1, "stage2": stage2})
+    references = ("teacher/2", "fitnet/1", "student/1", "attention_transfer/1", "relational_kd/1")
     project.train(*references, device="cuda")
     runs = [run for run in project.plan().runs.values() if run.folder.exists()]
     captured = {run.id: outcome(run) for run in runs}
@@ -59,6 +62,16 @@ def test_together_equals_alone(project: Project, gpu: torch.device) -> None:
         shutil.rmtree(run.folder)
         loop.train([run], gpu, 1000)
         assert outcome(run) == expected
+
+
+def test_length_of_a_block_changes_no_bit(project: Project, gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = project.plan().net("teacher/1")
+    loop.train([run], gpu, 1000)
+    expected = outcome(run)
+    shutil.rmtree(run.folder)
+    monkeypatch.setattr(step, "BLOCK_BYTES", 1)  # a block of one iteration
+    loop.train([run], gpu, 1000)
+    assert outcome(run) == expected
 
 
 def test_resumed_equals_uninterrupted(project: Project, gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:

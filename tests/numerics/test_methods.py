@@ -52,6 +52,16 @@ def test_a_student_equal_to_its_teacher_has_the_cross_entropy_alone(method: str)
     assert objective(net(2), targets, x, y, torch.zeros(())) > torch.nn.functional.cross_entropy(net(2)(x), y)
 
 
+@pytest.mark.parametrize("method", ["attention_transfer", "relational_kd"])
+def test_targets_are_float32_where_the_net_is_not(method: str) -> None:
+    kind = {"attention_transfer": AttentionTransfer, "relational_kd": RelationalKd}[method]
+    method = kind(method=method, schedule="s", teacher="teacher/1")
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        targets = method.targets(net(1), torch.rand(4, 3, 16, 16))
+    tensors = targets.values() if isinstance(targets, dict) else targets
+    assert all(tensor.dtype == torch.float32 for tensor in tensors)
+
+
 def test_relations_do_not_change_when_the_embedding_is_turned_or_scaled() -> None:
     points = torch.randn(6, 5)
     turn = torch.linalg.qr(torch.randn(5, 5))[0]

@@ -114,6 +114,13 @@ def test_finished_checkpoint_of_other_code_or_images_is_not_used(
         patch.setattr(member, "provenance", lambda method: other)
         project.train("teacher/1")
     assert [attempt["from_iteration"] for attempt in read_manifest(run)["attempts"]] == [0]
+    # Begun by other code, and finished by this.
+    (run.folder / "manifest.json").unlink()
+    saved = torch.load(run.folder / "checkpoint.pt")
+    saved["attempts"] = [{**saved["attempts"][0], **other}, *saved["attempts"]]
+    torch.save(saved, run.folder / "checkpoint.pt")
+    project.train("teacher/1")
+    assert [attempt["from_iteration"] for attempt in read_manifest(run)["attempts"]] == [0]
     (run.folder / "manifest.json").unlink()
     data = load_packed(run.data.path)
     data.images["train"][0] ^= 1

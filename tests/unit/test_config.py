@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import REPOSITORY, Project
 
 from fspkd.errors import UserError
-from fspkd.plan import Plan, load_plans
+from fspkd.plan import Plan, load_plans, plan_for
 from fspkd.presets import load_preset
+from fspkd.slurm import gpu_models
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,18 @@ from fspkd.presets import load_preset
         ("rows.student.stage1_of", "fitnet", r"rows.student: stage1_of stands alone"),
         ("rows.student.start", "Teacher", r"rows.student.start: must be scratch, row/number.*and is 'Teacher'"),
         ("rows.student.start", "imagenet", r"rows.student.start = 'imagenet': no such entry in pretrained"),
+        (
+            "rows.student.start",
+            "teacher",
+            r"rows.student.start = 'teacher': must be one net of that row, such as teacher/1",
+        ),
+        ("tables.table1.rows", {}, r"tables.table1.rows: must not be empty"),
+        ("tables.figure3", {"title": "T", "rows": {"A": "teacher"}}, r"figures.figure3: .* that of tables.figure3 too"),
+        (
+            "tables.claims",
+            {"title": "T", "rows": {"A": "teacher"}},
+            r"tables.claims: its file would be the claims' too",
+        ),
         ("rows.fitnet.stage1.sections", [1, 4], r"fitnet-stage1: sections = \[1, 4\]: the networks have 3"),
         ("tables.table1.rows.Teacher", "teacher/3", r"tables.table1.rows.Teacher = 'teacher/3'.*has only 2 nets"),
         ("rows.fitnet.stage1.sections", [2, 1], r"rows.fitnet.stage1.sections: must rise"),
@@ -126,6 +140,27 @@ def test_extending_goes_on_and_not_in_a_circle(project: Project) -> None:
     (config / "child.yaml").write_text("extends: grandchild\n")
     with pytest.raises(UserError, match=r"child.yaml: extends: .* extends itself"):
         load_preset(Path("config/child.yaml"))
+    for name in ("tinny", "../config/tiny", "[tiny]"):
+        (config / "child.yaml").write_text(f"extends: {name}\n")
+        with pytest.raises(UserError, match=r"child.yaml: extends = .*: no such preset beside it; "):
+            load_preset(Path("config/child.yaml"))
+
+
+def test_an_entry_named_as_a_key_that_tells_kinds_apart_replaces_nothing(project: Project) -> None:
+    tables = {"method": {"title": "A table", "rows": {"A": "teacher"}}}
+    child = {"extends": "tiny", "results": "results/child", "tables": tables}
+    (project.folder / "config" / "child.yaml").write_text(yaml.safe_dump(child))
+    assert set(load_preset(Path("config/child.yaml")).tables) == {"table1", "method"}
+
+
+def test_a_mistake_in_one_preset_does_not_stop_what_another_trains(project: Project) -> None:
+    (project.folder / "config" / "mine.yaml").write_text("extends: tiny\nresults: results/mine\nsede: 3\n")
+    assert plan_for(Path("results/tiny")).preset.name == "tiny"
+    for results in ("results/mine", "results/none"):
+        with pytest.raises(UserError, match=r"config/mine.yaml: sede = 3: unknown key"):
+            plan_for(Path(results))
+    with pytest.raises(UserError, match=r"config/mine.yaml"):
+        load_plans()
 
 
 def test_the_readmes_preset_for_own_images_is_valid(project: Project) -> None:
@@ -245,3 +280,16 @@ def test_the_papers_claims_are_all_about_what_the_presets_have(monkeypatch: pyte
     monkeypatch.chdir(REPOSITORY)
     for name in ("paper", "mini", "quickstart"):
         assert len(Plan(load_preset(Path(f"config/{name}.yaml"))).claims) == 21
+
+
+@pytest.mark.parametrize(
+    ("gres", "models"),
+    [
+        ("gpu:a100:4(S:0-1)", ["a100"]),
+        ("gpu:tesla:2(S:0,3),gpu:k80:1,nvme:1", ["tesla", "k80"]),
+        ("gpu:4", [""]),
+        ("(null)", []),
+    ],
+)
+def test_gpu_models_of_a_cluster(gres: str, models: list[str]) -> None:
+    assert gpu_models(gres) == models

@@ -111,12 +111,20 @@ def test_truncated_image_is_named(tmp_path: Path) -> None:
         sources.read_source(folder(root))
 
 
+def test_pixels_of_more_than_8_bits_are_refused(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images")
+    Image.fromarray(np.full((6, 6), 30_000, np.uint16)).save(root / "train" / "bee" / "1.png")
+    with pytest.raises(UserError, match=r"train/bee/1.png: has I;16 pixels.*Convert"):
+        sources.read_source(folder(root))
+
+
 def test_missing_folder_and_damaged_archive(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"path = '/no/where': no such folder"):
         sources.read_source(folder(Path("/no/where")))
-    (tmp_path / "half.tar.gz").write_bytes(b"\x1f\x8bhalf")
-    with pytest.raises(UserError, match=r"half.tar.gz': this archive cannot be unpacked"):
-        sources.read_source(folder(tmp_path / "half.tar.gz"))
+    for name, start in (("half.tar.gz", b"\x1f\x8b"), ("half.tar.xz", b"\xfd7zXZ\x00")):
+        (tmp_path / name).write_bytes(start + b"half" * 10)
+        with pytest.raises(UserError, match=rf"{name}': this archive cannot be unpacked"):
+            sources.read_source(folder(tmp_path / name))
 
 
 def test_location_of_this_machine_is_used_and_checked_against_the_pin(tmp_path: Path) -> None:
@@ -229,7 +237,7 @@ def test_broken_download_is_retried_and_a_whole_one_never_repeated(cifar_server:
 
 def test_download_that_never_works_ends_with_advice(cifar_server: dict) -> None:
     cifar_server["failures"] = 1000
-    with pytest.raises(UserError, match=r"the download failed 4 times.*FSPKD_DATA_<NAME>"):
+    with pytest.raises(UserError, match=r"the download failed 4 times.*FSPKD_DATA_CIFAR10"):
         sources.read_source(DataSet(Torchvision(name="cifar10", source="torchvision", dataset="CIFAR10"), None))
 
 

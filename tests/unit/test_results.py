@@ -54,10 +54,12 @@ def test_table_has_nets_average_ensemble_iterations_and_published_values(project
 def test_table_files_hold_the_same_numbers(project: Project) -> None:
     pretend(project)
     project.set("tables.table1.rows.Teacher‡", "teacher")
+    project.set("tables.table1.rows.A_b at 50%", "teacher")
+    project.set("tables.table1.title", "Half & half")
     plan = project.plan()
     csv = project.folder / "table1.csv"
     tables.write_table(tables.make_table(plan, "table1"), plan, "table1", csv)
-    assert pd.read_csv(csv)["average"].tolist() == [75, 75, 75, 75]
+    assert pd.read_csv(csv)["average"].tolist() == [75, 75, 75, 75, 75]
     markdown = csv.with_suffix(".md").read_text()
     assert "| Teacher " in markdown
     assert "75.00 (91.75)" in markdown
@@ -65,6 +67,8 @@ def test_table_files_hold_the_same_numbers(project: Project) -> None:
     assert r"75.00 (91.75)" in latex
     assert r"Student$^*$" in latex
     assert r"Teacher$^\ddagger$ &" in latex
+    assert r"A\_b at 50\% &" in latex
+    assert r"\caption{Half \& half (preset" in latex
 
 
 def test_a_row_of_ones_own_has_no_published_numbers(project: Project) -> None:
@@ -126,6 +130,14 @@ def test_figure_shows_each_curve_and_is_the_same_again(project: Project) -> None
     figures.write_figure(project.plan(), "figure3", project.folder / "b.png")
     assert (project.folder / "a.svg").read_bytes() == (project.folder / "b.svg").read_bytes()
     assert (project.folder / "a.png").read_bytes() == (project.folder / "b.png").read_bytes()
+
+
+def test_figure_has_a_colour_for_each_of_many_curves(project: Project) -> None:
+    project.set("claims", False)
+    pretend(project)
+    project.set("figures.figure3.curves", {f"Curve {number}": "teacher/1" for number in range(12)})
+    colors = {line.get_color() for line in draw(project).axes[1].lines if line.get_linestyle() == "-"}
+    assert len(colors) == 12
 
 
 def test_loss_curve_is_a_running_mean(project: Project) -> None:

@@ -1,5 +1,6 @@
 """MLflow, on real stores and servers, some of which fail."""
 
+import math
 import multiprocessing
 import os
 import shutil
@@ -12,14 +13,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import REPOSITORY, Project, Server
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from fspkd.data import load_packed
-from fspkd.journal import read_journal
+from fspkd.journal import read_journal, usage
 from fspkd.tracking.follow import FOLLOWED, SECONDS_BETWEEN_SENDINGS, Sender
 from fspkd.tracking.sync import MEASURED, Sync
+from fspkd.train.usage import append, sample
 
 
 def send(project: Project) -> Sync:
@@ -201,9 +204,11 @@ def test_net_trained_anew_gets_a_run_of_its_own(project: Project) -> None:
 
 def test_run_of_former_settings_is_sent(project: Project) -> None:
     project.train("student/1")
+    send(project)
     project.set("training.momentum", 0.8)
     runs = held(send(project).store.client)
     assert {"Student*, net 1, former settings", "Student*, stage 1, former settings"} <= set(runs)
+    assert runs["Student*, net 1, former settings"].data.tags["stage1"] == "fsp"
 
 
 def test_damaged_run_is_told_and_does_not_hold_up_the_others(project: Project) -> None:
@@ -257,6 +262,22 @@ def test_diverged_run_is_seen_as_failed(project: Project) -> None:
     runs = held(send(project).store.client)
     assert runs["Student*, stage 1"].info.status == "FAILED"
     assert runs["Student*"].info.status == "SCHEDULED"
+
+
+def test_journal_that_a_crashed_node_left_is_read_up_to_what_is_whole(project: Project) -> None:
+    project.train("teacher/1")
+    run = project.plan().net("teacher/1")
+    whole = read_journal(run.folder)
+    with (run.folder / "journal.jsonl").open("ab") as file:
+        file.write(b"\0" * 100 + b'\n{"time": 1, "iteration": 99}\n')
+    assert read_journal(run.folder) == whole
+
+
+def test_use_of_a_machine_with_and_then_of_one_without_a_gpu(tmp_path: Path) -> None:
+    cpu = sample(torch.device("cpu"))
+    append([tmp_path], {**cpu, "gpu_0_power_usage_watts": 70.5})
+    append([tmp_path], cpu)
+    assert usage(tmp_path)["gpu_0_power_usage_watts"].tolist() == pytest.approx([70.5, math.nan], nan_ok=True)
 
 
 # --- servers that fail ------------------------------------------------------------------------------------

@@ -55,11 +55,20 @@ def mixed_sizes(project: Project) -> None:
     Image.fromarray(np.zeros((9, 7, 3), np.uint8)).save(own_images(project))
 
 
+def sizes_that_do_not_pool(project: Project) -> None:
+    own_images(project)
+    project.set("data.images.size", 10)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (class_that_only_test_has, r"path = .images.: class folder .cow. is in test/ only"),
         (truncated_image, r"train/ant/0.png: not a whole image"),
+        (
+            sizes_that_do_not_pool,
+            r"run student-stage1-\w+: images of 10x10 pixels: feature maps of 5 and 3 .* that 4 divides",
+        ),
         (mixed_sizes, r"images of mixed size: .*8x8.*7x9|images of mixed size: .*7x9.*8x8"),
     ],
 )
@@ -116,7 +125,21 @@ def test_bad_commands(workflow: Project) -> None:
         workflow, "scripts/train.py", "results/a/runs/teachers/x", "results/b/runs/teachers/y"
     )
     run = workflow.plan().net("teacher/1")
+    assert "results: no folder of a run" in fails(workflow, "scripts/train.py", "results")
+    assert "--threads = 0: must be 1 or more" in fails(workflow, "scripts/train.py", str(run.folder), "--threads", "0")
+    for script, file in (("make_table", "table9.csv"), ("make_figure", "table1.png"), ("measure_timing", "table1.csv")):
+        assert f"results/tiny/{file}: " in fails(workflow, f"scripts/{script}.py", f"results/tiny/{file}")
+    for script, file in (
+        ("make_figure", "figure3.png"),
+        ("judge_claims", "claims.csv"),
+        ("write_summary", "summary.html"),
+    ):
+        message = fails(workflow, f"scripts/{script}.py", f"results/tiny/{file}")
+        assert "results/tiny/" in message
+        assert "snakemake results/tiny/" in message
     assert "--device = 'toaster'" in fails(workflow, "scripts/train.py", str(run.folder), "--device", "toaster")
+    workflow.set("claims", False)
+    assert "preset 'tiny': judges no claims" in fails(workflow, "scripts/judge_claims.py", "results/tiny/claims.csv")
     result = workflow.run("snakemake", "-n", "--config", "members=0")
     assert result.returncode == 1
     assert "--config members=0: must be a whole number, 1 or more" in result.stdout + result.stderr

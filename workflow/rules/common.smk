@@ -13,7 +13,7 @@ from fspkd.plan import load_plans
 from fspkd.runs import PHASES
 from fspkd.provenance import PACKAGE
 
-ENVIRONMENT = "../../environment.yml"
+ENVIRONMENT = "../../environment.yml"  # what jobs need; here all run in the one that snakemake runs in
 MEMBERS = config.get("members", 1)  # nets that a training job trains side by side
 
 if not isinstance(MEMBERS, int) or MEMBERS < 1:
@@ -22,19 +22,34 @@ if not isinstance(MEMBERS, int) or MEMBERS < 1:
     )
 
 try:
-    PLANS = load_plans()
+    # Somebody may write at another preset while a job that was submitted begins.
+    PLANS = load_plans(invalid=logger.warning if workflow.remote_exec else None)
 except UserError as error:
     raise WorkflowError(str(error))
 
 
+def code(*modules):
+    """The files of some modules of the package."""
+    return [PACKAGE / f"{module}.py" for module in modules]
+
+
+PAGES = [*code("pages"), PACKAGE / "page.html.j2"]
+
+
+def one_of(texts):
+    """A pattern that matches any of some texts, and nothing where there are none."""
+    return "|".join(map(re.escape, sorted(texts))) or "(?!)"
+
+
 def names(kind):
-    """A pattern for the names of all tables, figures or timings, which matches nothing where there are none."""
-    found = {name for plan in PLANS.values() for name in getattr(plan.preset, kind)}
-    return "|".join(sorted(found)) or "(?!)"
+    """A pattern for the names of all tables, figures or timings."""
+    return one_of(
+        {name for plan in PLANS.values() for name in getattr(plan.preset, kind)}
+    )
 
 
 wildcard_constraints:
-    results="|".join(map(re.escape, PLANS)),
+    results=one_of(PLANS),
     table=names("tables"),
     figure=names("figures"),
     timing=names("timings"),

@@ -11,7 +11,7 @@ Makes:  <results>/<table>.csv, .md, .html, .tex, .json; <results>/<figure>.png, 
 rule table:
     input:
         script="scripts/make_table.py",
-        code=PACKAGE / "tables.py",
+        code=[*PAGES, *code("evaluate", "stats", "tables")],
         predictions=lambda wildcards: [
             f"{run.folder}/predictions.npz" for run in result_runs(wildcards)
         ],
@@ -50,7 +50,7 @@ rule table:
 rule figure:
     input:
         script="scripts/make_figure.py",
-        code=PACKAGE / "figures.py",
+        code=code("figures"),
         metrics=lambda wildcards: [
             f"{run.folder}/metrics.csv" for run in result_runs(wildcards)
         ],
@@ -85,7 +85,8 @@ rule figure:
 
 rule timing:
     input:
-        script=ancient("scripts/measure_timing.py"),
+        script="scripts/measure_timing.py",
+        code=code("timing"),  # and not PAGES, which are not worth another measurement
         data=lambda wildcards: ancient(str(timed_nets(wildcards)[0].data.path)),
         teachers=lambda wildcards: sorted(
             {
@@ -124,10 +125,7 @@ rule timing:
 rule claims:
     input:
         script="scripts/judge_claims.py",
-        code=[
-            PACKAGE / f"{name}.py"
-            for name in ("evaluate", "stats", "tables", "verdicts")
-        ],
+        code=[*PAGES, *code("evaluate", "stats", "tables", "verdicts")],
         claims="config/claims.yaml",
         references=lambda wildcards: [
             file
@@ -149,6 +147,8 @@ rule claims:
         ),
     log:
         "{results}/logs/claims.log",
+    wildcard_constraints:
+        results=one_of(folder for folder, plan in PLANS.items() if plan.claims),
     retries: 0  # runs where snakemake does
     conda:
         ENVIRONMENT
@@ -164,7 +164,7 @@ rule claims:
 rule summary:
     input:
         script="scripts/write_summary.py",
-        code=[PACKAGE / name for name in ("summary.py", "pages.py", "page.html.j2")],
+        code=[*PAGES, *code("summary")],
         results=lambda wildcards: result_files(PLANS[wildcards.results]),
     output:
         report(

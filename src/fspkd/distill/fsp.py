@@ -73,6 +73,17 @@ class Fsp(TaughtMethod):
             return "layers = 'module' needs sections of two modules or more, and one has a single one. Use layers: section."
         return None
 
+    def size_problem(self, student: ResidualNetwork, size: tuple[int, int]) -> str | None:
+        for pixels in size:
+            for large, small in ((student.size(a, pixels), student.size(b, pixels)) for a, b in self.pairs(student)):
+                if large % small:
+                    factor = student.stem_stride * 2 ** (len(student.sections) - 1)
+                    return (
+                        f"feature maps of {large} and {small} pixels do not pool to one size by a whole factor, as FSP "
+                        f"matrices need. Give the data set a 'size', or a 'crop', that {factor} divides."
+                    )
+        return None
+
     def pairs(self, network: ResidualNetwork) -> list[tuple[str, str]]:
         """The two taps of each matrix, one matrix a section."""
         if self.layers == "module":

@@ -27,6 +27,10 @@ class Method(Settings):
         """Why these networks cannot be trained this way and what to do, or None where they can."""
         return None
 
+    def size_problem(self, student: ResidualNetwork, size: tuple[int, int]) -> str | None:
+        """Why images of that height and width cannot be learnt this way and what to do, or None where they can."""
+        return None
+
     def student_taps(self, student: ResidualNetwork) -> tuple[str, ...]:
         """What the loss reads of the student; only layers up to the last of it are trained."""
         return ("logits",)

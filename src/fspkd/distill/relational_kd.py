@@ -42,7 +42,8 @@ class RelationalKd(TaughtMethod):
     def targets(self, teacher: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         """Distances and angles between the teacher's embeddings of a batch."""
         embedding = float32(teacher.taps(x, ("pooled",))["pooled"])
-        return distances(embedding), angles(embedding)
+        with torch.autocast(x.device.type, enabled=False):
+            return distances(embedding), angles(embedding)
 
     def loss(
         self, student: nn.Module, modules: dict, targets: tuple[Tensor, Tensor], x: Tensor, y: Tensor, progress: Tensor

@@ -128,10 +128,11 @@ class Sync:
             "replicate": run.replicate,
             "network": f"resnet{run.spec.network.layers}",
             "method": run.spec.method.method,
-            "stage1": first.spec.method.method if first else "none",
             "start": run.spec.start or "scratch",
             "teacher": run.spec.teacher or "none",
         }
+        if first or run.id in self.plan.runs:  # of former settings only the name of what they start from is known
+            tags["stage1"] = first.spec.method.method if first else "none"
         tags |= {key: attempt[key] for key in ("git_commit", "host", "job_id", "gpu", "device") if attempt.get(key)}
         tags |= {"mlflow.source.type": "LOCAL", "mlflow.source.name": "scripts/train.py"}
         if attempt["git_commit"]:

@@ -38,9 +38,9 @@ class Captured:
                 held = [tensor.clone() for tensor in self.changes()]
             for _ in range(WARM_UP):
                 self.function()
-            with torch.no_grad():
-                for tensor, value in zip(self.changes(), held, strict=True):
-                    tensor.copy_(value)
+                with torch.no_grad():
+                    for tensor, value in zip(self.changes(), held, strict=True):
+                        tensor.copy_(value)
         torch.cuda.synchronize()
         gc.collect()  # graphs that nobody holds any more must not be freed during the capture
         self.graph = torch.cuda.CUDAGraph()

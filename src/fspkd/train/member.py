@@ -110,6 +110,7 @@ class Member:
 
     def __init__(self, run: Run, images: Images, stream: torch.cuda.Stream | None) -> None:
         self.run, self.spec, self.images, self.stream = run, run.spec, images, stream
+        run.check_size(images.size)
         run.folder.mkdir(parents=True, exist_ok=True)
         self.checkpoint_path = run.folder / "checkpoint.pt"
         self.metrics_path = run.folder / "metrics.partial.csv"
@@ -242,11 +243,11 @@ class Member:
         if saved["inputs_sha256"] != self.inputs_sha256:
             tell(f"{self.run.id}: its checkpoint was made from other images or weights, so it starts anew")
             return 0
-        if saved["attempts"][-1]["code_sha256"] != code_sha256:
+        if any(attempt["code_sha256"] != code_sha256 for attempt in saved["attempts"]):
             if saved["iteration"] == self.run.iterations:
                 tell(f"{self.run.id}: the code has changed since it was trained, so it starts anew")
                 return 0
-            tell(f"{self.run.id}: the code has changed since its checkpoint; the manifest tells")
+            tell(f"{self.run.id}: the code has changed since it was begun; the manifest tells")
         self.net.load_state_dict(saved["net"])
         self.objective.load_state_dict(saved["objective"])
         for buffer, value in zip(self.optimizer.momentum, saved["momentum"], strict=True):

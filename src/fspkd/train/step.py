@@ -16,7 +16,7 @@ from fspkd.train.schedule import learning_rate, progress
 if TYPE_CHECKING:
     from fspkd.train.member import Member
 
-BLOCK = {"cuda": 200, "cpu": 1}  # iterations that a device is given at once
+BLOCK = {"cuda": 500, "cpu": 1}  # iterations that a device is given at once
 BLOCK_BYTES = 2**28  # of their images, at most
 
 

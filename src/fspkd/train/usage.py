@@ -43,26 +43,22 @@ def usage_recorded(folders: list[Path], device: torch.device) -> Iterator[None]:
         thread.join(timeout=1)
 
 
-def sample(device: torch.device) -> dict[str, float]:
-    """The time in milliseconds since 1970, the CPU's use and memory, and, of a GPU, use, memory and power."""
-    memory = psutil.virtual_memory()
-    values = {
+def sample(device: torch.device) -> dict[str, float | None]:
+    """The time in milliseconds since 1970, the CPU's use and memory, and, of a GPU, use, memory and power, else None."""
+    memory, gpu = psutil.virtual_memory(), device.type == "cuda"
+    return {
         "time": int(1000 * time.time()),
         "cpu_utilization_percentage": psutil.cpu_percent(),
         "system_memory_usage_megabytes": round(memory.used / 1e6),
         "system_memory_usage_percentage": memory.percent,
+        "gpu_0_utilization_percentage": torch.cuda.utilization(device) if gpu else None,
+        "gpu_0_memory_usage_megabytes": round(torch.cuda.device_memory_used(device) / 1e6) if gpu else None,
+        "gpu_0_power_usage_watts": torch.cuda.power_draw(device) / 1000 if gpu else None,
     }
-    if device.type == "cuda":
-        values |= {
-            "gpu_0_utilization_percentage": torch.cuda.utilization(device),
-            "gpu_0_memory_usage_megabytes": round(torch.cuda.device_memory_used(device) / 1e6),
-            "gpu_0_power_usage_watts": torch.cuda.power_draw(device) / 1000,
-        }
-    return values
 
 
-def append(folders: list[Path], values: dict[str, float]) -> None:
-    line = ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values.values())
+def append(folders: list[Path], values: dict[str, float | None]) -> None:
+    line = ",".join("" if v is None else f"{v:g}" if isinstance(v, float) else str(v) for v in values.values())
     for folder in folders:
         file = folder / USAGE_FILE
         header = "" if file.exists() else ",".join(values) + "\n"
