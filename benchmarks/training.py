@@ -165,10 +165,7 @@ def ceiling_way(case: str, runs: list[Run], on: torch.device) -> Go:
         with torch.no_grad(), group[0].autocast():
             targets = group[0].objective.targets(group[0].teacher, x)
         for member in group:
-            with member.autocast():
-                loss = member.objective(member.net, targets, x, y, part)
-            member.optimizer.zero_grad()
-            loss.backward()
+            member.backward(targets, x, y, part)
             member.optimizer.step()
 
     steps = [

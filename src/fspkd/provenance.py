@@ -21,7 +21,7 @@ ENGINE = (
     "streams.py",
     *(
         f"train/{name}.py"
-        for name in ("batches", "capture", "device", "member", "objective", "schedule", "sgd", "step")
+        for name in ("batches", "capture", "device", "lowered", "member", "objective", "schedule", "sgd", "step")
     ),
 )
 RECORDED = ("numpy", "torch", "torchvision", "scikit-learn", "pillow")

@@ -190,6 +190,31 @@ def test_bfloat16_loss_is_near_float32(project: Project, monkeypatch: pytest.Mon
         assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
 
 
+@pytest.mark.parametrize("reference", ["teacher/2", "fitnet/1", "student/1"])
+def test_weights_that_are_cast_at_once_give_the_bits_of_autocast(
+    project: Project, monkeypatch: pytest.MonkeyPatch, reference: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    project.set("training.precision", "bfloat16")
+    project.train("teacher/1", reference)
+    run = project.plan().net(reference)
+    for stage in [run, *([run.start] if run.start else [])]:
+        ended = []
+        for at_once in (True, False):
+            alone = member.Member(
+                replace(stage, folder=project.folder / str(at_once) / stage.id), images_of(stage), None
+            )
+            alone.lowered = alone.lowered if at_once else None
+            (step,) = loop.steps_of([alone])
+            for _ in range(3):
+                step.load()
+                step.iterate()
+                alone.record(step.fetch()[0])
+                step.prepare()
+            ended.append([tensor.clone() for tensor in alone.state()])
+        assert all(torch.equal(one, other) for one, other in zip(*ended, strict=True))
+
+
 def test_bfloat16_is_not_emulated(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     project.set("training.precision", "bfloat16")

@@ -3,8 +3,10 @@
 import json
 import math
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import torch
@@ -24,6 +26,7 @@ from fspkd.train import checkpoint
 from fspkd.train.batches import Images
 from fspkd.train.capture import Captured
 from fspkd.train.device import description, usable_precision
+from fspkd.train.lowered import LoweredWeights
 from fspkd.train.metrics import MetricsFile
 from fspkd.train.objective import Objective
 from fspkd.train.progress import tell
@@ -127,6 +130,9 @@ class Member:
         teacher_network = run.teacher.spec.network if run.teacher else None
         objective = Objective(method, self.spec.seed, self.spec.stream, self.spec.network, teacher_network)
         self.objective = objective.to(images.device)
+        self.lowered = None
+        if self.precision != torch.float32:
+            self.lowered = LoweredWeights(nn.ModuleList([self.net, self.objective]), self.precision)
         trained = [*net.parameters_to(objective.student_taps), *objective.parameters()]
         training = self.spec.training
         self.optimizer = Sgd(
@@ -158,6 +164,16 @@ class Member:
         """The context in which the net computes: bfloat16 where the preset asks for it and the device has it."""
         lower = self.precision != torch.float32
         return torch.autocast(self.images.device.type, self.precision if lower else None, enabled=lower)
+
+    def backward(self, targets: Any, images_BCHW: Tensor, labels_B: Tensor, progress: Tensor) -> Tensor:
+        """The loss of a batch; its gradients are left in the parameters."""
+        self.optimizer.zero_grad()
+        with self.autocast(), self.lowered.in_use() if self.lowered else nullcontext():
+            loss = self.objective(self.net, targets, images_BCHW, labels_B, progress)
+        loss.backward()
+        if self.lowered:
+            self.lowered.hand_over_gradients()
+        return loss.detach()
 
     def state(self) -> list[Tensor]:
         """Every tensor that an iteration changes."""

@@ -92,11 +92,8 @@ class Step:
         with self._branches() as branches:
             for member, branch in zip(self.members, branches, strict=True):
                 with branch:
-                    with member.autocast():
-                        loss = member.objective(member.net, targets, x, y, part)
-                    member.optimizer.zero_grad()
-                    loss.backward()
-                    measured += [loss.detach(), nn.utils.get_total_norm([p.grad for p in member.optimizer.parameters])]
+                    loss = member.backward(targets, x, y, part)
+                    measured += [loss, nn.utils.get_total_norm([p.grad for p in member.optimizer.parameters])]
                     member.optimizer.step()
         self.measured.index_copy_(0, self.position, torch.stack(measured).view(1, -1, 2))
         self.position.add_(1)
