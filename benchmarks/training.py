@@ -46,7 +46,7 @@ from fspkd.train.batches import Images
 from fspkd.train.capture import Captured
 from fspkd.train.loop import Loop
 from fspkd.train.member import Member, initial_net
-from fspkd.train.step import BLOCK
+from fspkd.train.step import BLOCK, Step
 
 PAPER = Path(__file__).parent.parent / "config" / "paper.yaml"
 CASES = {  # the row and the stage that stand for each kind of training
@@ -155,27 +155,24 @@ def engine_way(case: str, runs: list[Run], on: torch.device) -> Go:
 
 
 def ceiling_way(case: str, runs: list[Run], on: torch.device) -> Go:
-    groups = [step.members for step in Loop(make_members(runs, on), checkpoint_seconds=1e9, stopped=[]).steps]
-    images = groups[0][0].images
+    steps = Loop(make_members(runs, on), checkpoint_seconds=1e9, stopped=[]).steps
+    images = steps[0].members[0].images
     x = to_input(images.test.repeat(2, 1, 1, 1)[: runs[0].spec.training.batch_size])
     y = images.train_labels[: len(x)]
     part = torch.zeros((), device=on)
 
-    def step(group: list[Member]) -> None:
-        with torch.no_grad(), group[0].autocast():
-            targets = group[0].objective.targets(group[0].teacher, x)
-        for member in group:
-            member.backward(targets, x, y, part)
+    def descend(step: Step) -> None:
+        for member, _ in step.gradients(x, y, part):
             member.optimizer.step()
 
-    steps = [
-        Captured(lambda group=group: step(group), lambda g=group: [t for m in g for t in m.state()], group[0].stream)
-        for group in groups
+    captured = [
+        Captured(partial(descend, step), lambda step=step: [t for m in step.members for t in m.state()], step.stream)
+        for step in steps
     ]
 
     def go(iterations: int) -> None:
         for _ in range(iterations):
-            for one in steps:
+            for one in captured:
                 one()
         if on.type == "cuda":
             torch.cuda.synchronize()

@@ -37,7 +37,7 @@ def test_kd_weight_falls_linearly(progress: float, weight: float) -> None:
     objective = Objective(settings, 1, "s", NETWORK, NETWORK)
     student, teacher, labels = torch.randn(5, 10), torch.randn(5, 10), torch.arange(5)
     targets = objective.targets(lambda x: teacher, None)
-    loss = objective(lambda x: student, targets, None, labels, torch.tensor(progress))
+    loss = objective({"logits": student}, targets, labels, torch.tensor(progress))
     torch.testing.assert_close(loss, kd_loss(student, teacher, labels, 3.0, weight))
 
 
@@ -56,5 +56,6 @@ def test_regressor_reads_the_guided_layer_and_answers_for_the_hint() -> None:
         torch.nn.init.dirac_(conv.weight)
     net = CifarResNet(NETWORK, 3, 10, torch.Generator().manual_seed(1)).eval()
     x = torch.rand(2, 3, 16, 16)
-    assert objective(net, objective.targets(net, x), x, torch.zeros(2), torch.zeros(())) < 1e-9
+    taps = net.taps(x, objective.student_taps)
+    assert objective(taps, objective.targets(net, x), torch.zeros(2), torch.zeros(())) < 1e-9
     assert objective.own["section2"][0].weight.shape == (8, 8, 1, 1)

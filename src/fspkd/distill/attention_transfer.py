@@ -32,15 +32,17 @@ class AttentionTransfer(TaughtMethod):
     def problem(self, student: ResidualNetwork, teacher: ResidualNetwork) -> str | None:
         return self.sections_problem(self.sections, student, teacher)
 
+    def student_taps(self, student: ResidualNetwork) -> tuple[str, ...]:
+        return (*(f"section{number}" for number in self.sections), "logits")
+
     def targets(self, teacher: nn.Module, x: Tensor) -> dict[str, Tensor]:
         """The teacher's attention maps by tap."""
-        taps = teacher.taps(x, tuple(f"section{number}" for number in self.sections))
+        taps = teacher.taps(x, self.student_taps(teacher.network)[:-1])
         return {tap: attention_map(features) for tap, features in taps.items()}
 
     def loss(
-        self, student: nn.Module, modules: dict, targets: dict[str, Tensor], x: Tensor, y: Tensor, progress: Tensor
+        self, taps: dict[str, Tensor], modules: dict, targets: dict[str, Tensor], y: Tensor, progress: Tensor
     ) -> Tensor:
         functional = torch.nn.functional
-        taps = student.taps(x, (*targets, "logits"))
         distances = [functional.mse_loss(attention_map(taps[tap]), targets[tap]) for tap in targets]
         return functional.cross_entropy(float32(taps["logits"]), y) + self.weight / 2 * sum(distances)

@@ -8,7 +8,7 @@ from fspkd.distill.method import Method, float32
 from fspkd.lazy import torch
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 class CrossEntropy(Method):
@@ -16,5 +16,5 @@ class CrossEntropy(Method):
 
     method: Literal["cross_entropy"]
 
-    def loss(self, student: nn.Module, modules: dict, targets: None, x: Tensor, y: Tensor, progress: Tensor) -> Tensor:
-        return torch.nn.functional.cross_entropy(float32(student(x)), y)
+    def loss(self, taps: dict[str, Tensor], modules: dict, targets: None, y: Tensor, progress: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(float32(taps["logits"]), y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fspkd.distill.method import TaughtMethod, float32
@@ -10,6 +11,8 @@ from fspkd.settings import PositiveReal
 from fspkd.streams import generator
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor, nn
 
     from fspkd.networks import ResidualNetwork
@@ -75,7 +78,7 @@ class Fsp(TaughtMethod):
 
     def size_problem(self, student: ResidualNetwork, size: tuple[int, int]) -> str | None:
         for pixels in size:
-            for large, small in ((student.size(a, pixels), student.size(b, pixels)) for a, b in self.pairs(student)):
+            for large, small in self.pairs(student.size(tap, pixels) for tap in self.student_taps(student)):
                 if large % small:
                     factor = student.stem_stride * 2 ** (len(student.sections) - 1)
                     return (
@@ -84,14 +87,15 @@ class Fsp(TaughtMethod):
                     )
         return None
 
-    def pairs(self, network: ResidualNetwork) -> list[tuple[str, str]]:
-        """The two taps of each matrix, one matrix a section."""
-        if self.layers == "module":
-            return [(f"{section}.first", section) for section in network.sections]
-        return list(zip(("stem", *network.sections), network.sections, strict=False))
-
     def student_taps(self, student: ResidualNetwork) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(tap for pair in self.pairs(student) for tap in pair))
+        if self.layers == "module":
+            return tuple(tap for section in student.sections for tap in (f"{section}.first", section))
+        return ("stem", *student.sections)
+
+    def pairs(self, taps: Iterable) -> list[tuple]:
+        """The two taps of each matrix, one matrix a section, of the student's taps or of what belongs to each of them."""
+        taps = tuple(taps)
+        return list(zip(taps[::2], taps[1::2], strict=True)) if self.layers == "module" else list(pairwise(taps))
 
     def permutations(self, seed: int, stream: str, network: ResidualNetwork) -> list[tuple[Tensor, Tensor]]:
         """The channel permutations of a shuffled teacher: for each matrix, one of its rows and one of its columns."""
@@ -112,7 +116,7 @@ class Fsp(TaughtMethod):
                 drawn[key] = torch.from_numpy(generator(seed, stream, f"shuffle {key}").permutation(channels))
             return drawn[key]
 
-        pairs = enumerate(self.pairs(network))
+        pairs = enumerate(self.pairs(self.student_taps(network)))
         return [tuple(permutation(tap, m, side) for side, tap in enumerate(pair)) for m, pair in pairs]
 
     def modules(
@@ -128,24 +132,22 @@ class Fsp(TaughtMethod):
 
     def targets(self, teacher: nn.Module, x: Tensor) -> list[Tensor]:
         """The teacher's FSP matrices, not shuffled: students with other permutations can share them."""
-        return self._matrices(teacher, x)
+        return self._matrices(teacher.taps(x, self.student_taps(teacher.network)))
 
     def loss(
         self,
-        student: nn.Module,
+        taps: dict[str, Tensor],
         modules: dict[str, nn.Module],
         targets: list[Tensor],
-        x: Tensor,
         y: Tensor,
         progress: Tensor,
     ) -> Tensor:
         if self.shuffle != "none":
             shuffles = zip(targets, modules.values(), strict=True)
             targets = [matrix[:, p.rows[:, None], p.columns] for matrix, p in shuffles]
-        return fsp_loss(targets, self._matrices(student, x), self.weight, self.reduction)
+        return fsp_loss(targets, self._matrices(taps), self.weight, self.reduction)
 
-    def _matrices(self, net: nn.Module, x: Tensor) -> list[Tensor]:
-        taps = net.taps(x, self.student_taps(net.network))
-        features = {name: float32(tap) for name, tap in taps.items()}
-        with torch.autocast(x.device.type, enabled=False):
-            return [fsp_matrix(features[a], features[b]) for a, b in self.pairs(net.network)]
+    def _matrices(self, taps: dict[str, Tensor]) -> list[Tensor]:
+        features = [float32(tap) for tap in taps.values()]
+        with torch.autocast(features[0].device.type, enabled=False):
+            return [fsp_matrix(first, second) for first, second in self.pairs(features)]

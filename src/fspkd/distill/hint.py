@@ -57,16 +57,14 @@ class Hint(TaughtMethod):
 
     def targets(self, teacher: nn.Module, x: Tensor) -> dict[str, Tensor]:
         """The teacher's hint layers (B, C, H, W) by tap."""
-        return teacher.taps(x, tuple(f"section{number}" for number in self.sections))
+        return teacher.taps(x, self.student_taps(teacher.network))
 
     def loss(
         self,
-        student: nn.Module,
+        taps: dict[str, Tensor],
         modules: dict[str, nn.Module],
         targets: dict[str, Tensor],
-        x: Tensor,
         y: Tensor,
         progress: Tensor,
     ) -> Tensor:
-        guided = student.taps(x, tuple(targets))
-        return sum(hint_loss(targets[tap], modules[tap](guided[tap]), self.reduction) for tap in targets)
+        return sum(hint_loss(targets[tap], modules[tap](guided), self.reduction) for tap, guided in taps.items())

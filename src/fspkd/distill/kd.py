@@ -36,8 +36,6 @@ class KnowledgeDistillation(TaughtMethod):
         """The teacher's logits (B, K)."""
         return teacher(x)
 
-    def loss(
-        self, student: nn.Module, modules: dict, targets: Tensor, x: Tensor, y: Tensor, progress: Tensor
-    ) -> Tensor:
+    def loss(self, taps: dict[str, Tensor], modules: dict, targets: Tensor, y: Tensor, progress: Tensor) -> Tensor:
         weight = self.weight_start + (self.weight_end - self.weight_start) * progress
-        return kd_loss(student(x), targets, y, self.temperature, weight)
+        return kd_loss(taps["logits"], targets, y, self.temperature, weight)

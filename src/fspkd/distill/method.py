@@ -47,14 +47,16 @@ class Method(Settings):
 
     def loss(
         self,
-        student: nn.Module,
+        taps: dict[str, Tensor],
         modules: dict[str, nn.Module],
         targets: Any,
-        images_BCHW: Tensor,
         labels_B: Tensor,
         progress: Tensor,
     ) -> Tensor:
-        """The loss, a mean over the batch; `progress` runs from 0 to 1 over the stage."""
+        """The loss, a mean over the batch, of the student's feature maps at its taps, in order of depth.
+
+        `progress` runs from 0 to 1 over the stage.
+        """
         raise NotImplementedError
 
 

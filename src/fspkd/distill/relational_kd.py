@@ -13,6 +13,8 @@ from fspkd.settings import Real
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from fspkd.networks import ResidualNetwork
+
 
 def distances(embedding_BC: Tensor) -> Tensor:
     """The distances between the images of a batch, relative to their mean, (B, B), eqs. 4 and 5."""
@@ -39,6 +41,9 @@ class RelationalKd(TaughtMethod):
     distance_weight: Annotated[Real, Field(ge=0)] = 25.0
     angle_weight: Annotated[Real, Field(ge=0)] = 50.0
 
+    def student_taps(self, student: ResidualNetwork) -> tuple[str, ...]:
+        return ("pooled", "logits")
+
     def targets(self, teacher: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         """Distances and angles between the teacher's embeddings of a batch."""
         embedding = float32(teacher.taps(x, ("pooled",))["pooled"])
@@ -46,12 +51,11 @@ class RelationalKd(TaughtMethod):
             return distances(embedding), angles(embedding)
 
     def loss(
-        self, student: nn.Module, modules: dict, targets: tuple[Tensor, Tensor], x: Tensor, y: Tensor, progress: Tensor
+        self, taps: dict[str, Tensor], modules: dict, targets: tuple[Tensor, Tensor], y: Tensor, progress: Tensor
     ) -> Tensor:
         functional = torch.nn.functional
-        taps = student.taps(x, ("pooled", "logits"))
         embedding = float32(taps["pooled"])
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(embedding.device.type, enabled=False):
             apart = functional.smooth_l1_loss(distances(embedding), targets[0])
             turned = functional.smooth_l1_loss(angles(embedding), targets[1])
         loss = functional.cross_entropy(float32(taps["logits"]), y)

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -165,11 +166,15 @@ class Member:
         lower = self.precision != torch.float32
         return torch.autocast(self.images.device.type, self.precision if lower else None, enabled=lower)
 
-    def backward(self, targets: Any, images_BCHW: Tensor, labels_B: Tensor, progress: Tensor) -> Tensor:
-        """The loss of a batch; its gradients are left in the parameters."""
+    def backward(
+        self, images_BCHW: Tensor, labels_B: Tensor, progress: Tensor, targets: Any, await_targets: Callable[[], None]
+    ) -> Tensor:
+        """The loss of a batch; its gradients are left in the parameters. Targets are awaited when they are needed."""
         self.optimizer.zero_grad()
         with self.autocast(), self.lowered.in_use() if self.lowered else nullcontext():
-            loss = self.objective(self.net, targets, images_BCHW, labels_B, progress)
+            taps = self.net.taps(images_BCHW, self.objective.student_taps)
+            await_targets()
+            loss = self.objective(taps, targets, labels_B, progress)
         loss.backward()
         if self.lowered:
             self.lowered.hand_over_gradients()

@@ -23,8 +23,6 @@ class Objective(nn.Module):
         """What the teacher gives for a batch."""
         return self.method.targets(teacher, images_BCHW)
 
-    def forward(
-        self, student: nn.Module, targets: Any, images_BCHW: Tensor, labels_B: Tensor, progress: Tensor
-    ) -> Tensor:
-        """The loss, a mean over the batch; `progress` runs from 0 to 1 over the stage."""
-        return self.method.loss(student, self.own, targets, images_BCHW, labels_B, progress)
+    def forward(self, taps: dict[str, Tensor], targets: Any, labels_B: Tensor, progress: Tensor) -> Tensor:
+        """The loss, a mean over the batch, from the student's feature maps at `student_taps`."""
+        return self.method.loss(taps, self.own, targets, labels_B, progress)

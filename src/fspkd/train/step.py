@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fspkd.augment import to_input
 from fspkd.train.batches import Batches
 from fspkd.train.capture import Captured
+from fspkd.train.device import new_stream
 from fspkd.train.schedule import learning_rate, progress
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Step:
 
     def __init__(self, members: list["Member"], stream: torch.cuda.Stream | None) -> None:
         self.members, self.stream = members, stream
+        self.teachers_stream = new_stream(members[0].images.device)
         first = members[0]
         images, self.spec, self.device = first.images, first.spec, first.images.device
         self.batches = Batches(images, self.spec)
@@ -85,30 +87,41 @@ class Step:
         x = to_input(self.images.index_select(0, self.position).squeeze(0))
         y = self.labels.index_select(0, self.position).squeeze(0)
         part = self.progress.index_select(0, self.position).squeeze(0)
-        first = self.members[0]
-        with first.autocast(), torch.no_grad():
-            targets = first.objective.targets(first.teacher, x)
         measured = []
-        with self._branches() as branches:
-            for member, branch in zip(self.members, branches, strict=True):
-                with branch:
-                    loss = member.backward(targets, x, y, part)
-                    measured += [loss, nn.utils.get_total_norm([p.grad for p in member.optimizer.parameters])]
-                    member.optimizer.step()
+        for member, loss in self.gradients(x, y, part):
+            measured += [loss, nn.utils.get_total_norm([p.grad for p in member.optimizer.parameters])]
+            member.optimizer.step()
         self.measured.index_copy_(0, self.position, torch.stack(measured).view(1, -1, 2))
         self.position.add_(1)
 
+    def gradients(self, images_BCHW: Tensor, labels_B: Tensor, progress: Tensor) -> Iterator[tuple["Member", Tensor]]:
+        """Each member, when it has its gradients of a batch, and its loss; what the caller then queues is on its branch.
+
+        On a GPU the teacher runs beside the students' forward passes, and the students beside each other.
+        """
+        first = self.members[0]
+        with self._branches() as (teachers, *branches):
+            with teachers, first.autocast(), torch.no_grad():
+                targets = first.objective.targets(first.teacher, images_BCHW)
+            for member, branch in zip(self.members, branches, strict=True):
+                with branch:
+                    yield member, member.backward(images_BCHW, labels_B, progress, targets, self._await_targets)
+
+    def _await_targets(self) -> None:
+        if self.teachers_stream:
+            torch.cuda.current_stream().wait_stream(self.teachers_stream)
+
     @contextmanager
     def _branches(self) -> Iterator[list]:
-        """A context for each member, in which what it queues runs beside the others; joined at the end."""
+        """A context for the teacher and each member, in which what it queues runs beside the others; joined at the end."""
         if self.stream is None:
-            yield [nullcontext() for _ in self.members]
+            yield [nullcontext(), *(nullcontext() for _ in self.members)]
             return
-        streams = [self.stream, *(member.stream for member in self.members[1:])]
-        for stream in streams[1:]:
+        others = [self.teachers_stream, *(member.stream for member in self.members[1:])]
+        for stream in others:
             stream.wait_stream(self.stream)
-        yield [torch.cuda.stream(stream) for stream in streams]
-        for stream in streams[1:]:
+        yield [torch.cuda.stream(stream) for stream in (self.teachers_stream, self.stream, *others[1:])]
+        for stream in others:
             self.stream.wait_stream(stream)
 
     def _changed(self) -> list[Tensor]:
