@@ -15,7 +15,7 @@ def run_command(main: Callable[[], None]) -> None:
         main()
     except (UserError, FileNotFoundError) as error:
         message = " ".join(str(error).split())
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError) and error.filename:
             message = f"{error.filename}: {error.strerror}. Snakemake makes what the workflow makes: snakemake {error.filename}"
         print(textwrap.fill(f"error: {message}", 120, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
         raise SystemExit(1) from None

@@ -79,13 +79,11 @@ def draw_figure(title: str, curves: Curves, flat: pd.DataFrame) -> plt.Figure:
     A line is the mean over the nets of a curve, the band around it reaches from their lowest to their highest value, and a
     dotted line stands where the mean net enters its flat part.
     """
-    sns.set_theme(context="paper", style="whitegrid", palette="colorblind")
+    sns.set_theme(context="paper", style="whitegrid")
     drawing, panels = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
     for axes, (measure, column) in zip(panels, MEASURES.items(), strict=True):
-        colors = (
-            sns.color_palette() if len(curves) <= len(sns.color_palette()) else sns.color_palette("husl", len(curves))
-        )
-        for color, (label, nets) in zip(colors, curves.items(), strict=False):
+        colors = sns.color_palette("colorblind" if len(curves) <= 10 else "husl", len(curves))
+        for color, (label, nets) in zip(colors, curves.items(), strict=True):
             long = pd.concat([_thinned(curve, column) for _, curve in nets])
             sns.lineplot(long, x="iteration", y=column, errorbar=("pi", 100), color=color, label=label, ax=axes)
             begin = flat[(flat["measure"] == measure) & (flat["curve"] == label)]["iteration"].mean()

@@ -1,6 +1,5 @@
 """What made a file: code, versions, machine, inputs."""
 
-import errno
 import hashlib
 import os
 import platform
@@ -9,6 +8,8 @@ import subprocess
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
+
+from fspkd.errors import UserError
 
 PACKAGE = Path(__file__).parent
 # What decides the outcome of every training; the rest reads, checks, saves, shows or draws.
@@ -46,9 +47,7 @@ def _files_sha256(names: Iterable[str]) -> str:
     for name in names:
         found = sorted(PACKAGE.glob(name))
         if not found:
-            raise FileNotFoundError(
-                errno.ENOENT, "no such code; a method is named as its module is", str(PACKAGE / name)
-            )
+            raise UserError(f"{PACKAGE / name}: no such code. A method has the name of its module.")
         for file in found:
             total.update(f"{file.relative_to(PACKAGE)}\n".encode() + file.read_bytes())
     return total.hexdigest()
