@@ -236,13 +236,12 @@ class Preset(Settings):
             known("networks", row.network, f"rows.{name}.network")
             if "/" in row.start:
                 nets(row.start, f"rows.{name}.start")
+            elif row.start in self.rows and row.start not in ("scratch", *self.pretrained):
+                problems.append(
+                    f"rows.{name}.start = {row.start!r}: must be one net of that row, such as {row.start}/1"
+                )
             elif row.start != "scratch":
-                if row.start in self.rows:
-                    problems.append(
-                        f"rows.{name}.start = {row.start!r}: must be one net of that row, such as {row.start}/1"
-                    )
-                else:
-                    known("pretrained", row.start, f"rows.{name}.start")
+                known("pretrained", row.start, f"rows.{name}.start")
             if row.stage1_of:
                 known("rows", row.stage1_of, f"rows.{name}.stage1_of")
                 lender = self.rows.get(row.stage1_of)

@@ -17,6 +17,19 @@ from fspkd.stats import over_seeds
 
 PUBLISHED, INTERVAL = "_published", "_ci95"
 SUMMARIES = ("average", "ensemble")
+LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "‡": r"$^\ddagger$",
+        "†": r"$^\dagger$",
+        "*": "$^*$",
+        "–": "--",
+        "±": r"$\pm$",
+    }
+)
 
 
 def read_manifest(run: Run) -> dict:
@@ -142,22 +155,6 @@ def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "‡": r"$^\ddagger$",
-    "†": r"$^\dagger$",
-    "*": "$^*$",
-    "–": "--",
-    "±": r"$\pm$",
-}
-
-
-def _latex(text: str) -> str:
-    return text.translate(str.maketrans(LATEX))
-
-
 def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     """Write a table as CSV, and beside it as Markdown, HTML and LaTeX for people, and ours alone as JSON."""
     write_atomically(csv, table_csv(frame))
@@ -169,8 +166,8 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published})."
     markdown = f"{note}\n\n{shown.to_markdown(index=False)}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())
-    latex = shown.map(_latex).to_latex(
-        index=False, caption=_latex(note), label=f"tab:{name}", column_format="l" + "r" * (shown.shape[1] - 1)
+    latex = shown.map(lambda text: text.translate(LATEX)).to_latex(
+        index=False, caption=note.translate(LATEX), label=f"tab:{name}", column_format="l" + "r" * (shown.shape[1] - 1)
     )
     write_atomically(csv.with_suffix(".tex"), latex.encode())
     write_atomically(csv.with_suffix(".html"), page(note, table_html(shown)).encode())

@@ -273,11 +273,11 @@ def test_journal_that_a_crashed_node_left_is_read_up_to_what_is_whole(project: P
     assert read_journal(run.folder) == whole
 
 
-def test_use_of_a_machine_with_and_then_of_one_without_a_gpu(tmp_path: Path) -> None:
+def test_use_of_a_machine_without_and_then_of_one_with_a_gpu(tmp_path: Path) -> None:
     cpu = sample(torch.device("cpu"))
-    append([tmp_path], {**cpu, "gpu_0_power_usage_watts": 70.5})
     append([tmp_path], cpu)
-    assert usage(tmp_path)["gpu_0_power_usage_watts"].tolist() == pytest.approx([70.5, math.nan], nan_ok=True)
+    append([tmp_path], {**cpu, "gpu_0_power_usage_watts": 70.5})
+    assert usage(tmp_path)["gpu_0_power_usage_watts"].tolist() == pytest.approx([math.nan, 70.5], nan_ok=True)
 
 
 # --- servers that fail ------------------------------------------------------------------------------------
