@@ -237,5 +237,5 @@ def result_of(plan: Plan, kind: str, path: Path) -> str:
     """The name of the table, figure or timing that a path is for; raises UserError where the preset has no such."""
     names = getattr(plan.preset, kind)
     if path.stem not in names:
-        raise UserError(f"{path}: {path.stem!r}: no such entry in {kind}{suggest(path.stem, names)}.")
+        raise UserError(f"{path}: {path.stem!r}: no such entry in {kind}{suggest(path.stem, names)}")
     return path.stem

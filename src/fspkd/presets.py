@@ -84,7 +84,7 @@ def _extended(path: Path, name: object) -> Path:
     """The file of the preset that one extends."""
     presets = sorted(file.stem for file in path.parent.glob("*.yaml"))
     if name not in presets:
-        raise UserError(f"{path}: extends = {name!r}: no such preset beside it{suggest(str(name), presets)}.")
+        raise UserError(f"{path}: extends = {name!r}: no such preset beside it{suggest(str(name), presets)}")
     return path.with_name(f"{name}.yaml")
 
 
