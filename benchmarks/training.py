@@ -35,18 +35,19 @@ import torch.multiprocessing as multiprocessing
 import yaml
 from torch import nn
 
-from fspkd.augment import to_input
-from fspkd.config import Augment
-from fspkd.data import PackedData, load_packed, save_packed
+from fspkd import weights as checkpoint
+from fspkd.config.load import load_preset
+from fspkd.config.preset import Augment
+from fspkd.data.packed import PackedData, load_packed, save_packed
+from fspkd.engine import device
+from fspkd.engine.augment import to_input
+from fspkd.engine.batches import Images
+from fspkd.engine.capture import Captured
+from fspkd.engine.member import Member, initial_net
+from fspkd.engine.step import BLOCK, Step
 from fspkd.plan import Plan
-from fspkd.presets import load_preset
-from fspkd.runs import Run
-from fspkd.train import checkpoint, device
-from fspkd.train.batches import Images
-from fspkd.train.capture import Captured
+from fspkd.runs.spec import Run
 from fspkd.train.loop import Loop
-from fspkd.train.member import Member, initial_net
-from fspkd.train.step import BLOCK, Step
 
 PAPER = Path(__file__).parent.parent / "config" / "paper.yaml"
 CASES = {  # the row and the stage that stand for each kind of training

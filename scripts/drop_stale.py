@@ -8,12 +8,12 @@ Of a damaged net the damaged files and the manifest go, of one that other code t
 import argparse
 from pathlib import Path
 
-from fspkd.data import load_packed
+from fspkd.data.packed import load_packed
 from fspkd.errors import UserError, run_command
 from fspkd.plan import plan_for
 from fspkd.provenance import code_sha256
-from fspkd.runs import PHASES, PretrainedWeights, Run
-from fspkd.tables import read_manifest
+from fspkd.results.tables import read_manifest
+from fspkd.runs.spec import PHASES, PretrainedWeights, Run
 
 
 def drop_data(path: Path) -> None:
@@ -27,7 +27,7 @@ def drop_data(path: Path) -> None:
 
 def drop_weights(pretrained: PretrainedWeights) -> None:
     """Delete packed pretrained weights that are damaged."""
-    from fspkd.train.checkpoint import load_weights
+    from fspkd.weights import load_weights
 
     try:
         load_weights(pretrained.folder, pretrained.id)
@@ -38,7 +38,7 @@ def drop_weights(pretrained: PretrainedWeights) -> None:
 
 def drop_run(run: Run) -> None:
     """Delete a finished run's manifest where the run is damaged or of other code, and the damaged files."""
-    from fspkd.train.member import damaged_outputs
+    from fspkd.engine.member import damaged_outputs
 
     code, manifest = code_sha256(run.spec.method.method), run.folder / "manifest.json"
     if damaged := damaged_outputs(run):

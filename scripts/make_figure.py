@@ -5,8 +5,8 @@ import argparse
 from pathlib import Path
 
 from fspkd.errors import run_command
-from fspkd.figures import write_figure
 from fspkd.plan import plan_for, result_of
+from fspkd.results.curves import write_figure
 from fspkd.tracking.follow import followed
 
 

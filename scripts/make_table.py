@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for, result_of
-from fspkd.tables import different_code, make_table, write_table
+from fspkd.results.tables import different_code, make_table, write_table
 from fspkd.tracking.follow import followed
 
 

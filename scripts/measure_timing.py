@@ -17,8 +17,8 @@ def main() -> None:
     plan = plan_for(args.output.parent)
     name = result_of(plan, "timings", args.output)
 
-    from fspkd.timing import measure_timing, write_timing
-    from fspkd.train import device
+    from fspkd.engine import device
+    from fspkd.results.training_time import measure_timing, write_timing
 
     frame = measure_timing(plan, name, device.choose(args.device, threads=1))
     with followed(args.output.parent):

@@ -7,10 +7,10 @@ FSPKD_DATA_<NAME> in the environment says where the images of data set <NAME> li
 import argparse
 from pathlib import Path
 
-from fspkd.data import save_packed
+from fspkd.data.packed import save_packed
+from fspkd.data.sources import read_source
 from fspkd.errors import UserError, run_command
 from fspkd.plan import load_plans
-from fspkd.sources import read_source
 
 
 def main() -> None:

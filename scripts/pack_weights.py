@@ -7,9 +7,9 @@ FSPKD_WEIGHTS_<NAME> in the environment says where the file of weights <NAME> li
 import argparse
 from pathlib import Path
 
+from fspkd.data.pretrained import pack_weights
 from fspkd.errors import UserError, run_command
 from fspkd.plan import load_plans
-from fspkd.pretrained import pack_weights
 
 
 def main() -> None:

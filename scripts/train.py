@@ -32,7 +32,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the core to others
 
     with followed(folder):
-        from fspkd.train import device
+        from fspkd.engine import device
         from fspkd.train.loop import train
 
         train(runs, device.choose(args.device, args.threads), args.checkpoint_seconds)

@@ -13,7 +13,7 @@ from fspkd.errors import run_command
 from fspkd.files import write_atomically
 from fspkd.plan import plan_for
 from fspkd.provenance import code_sha256
-from fspkd.runs import PHASES, Run
+from fspkd.runs.spec import PHASES, Run
 
 
 def decided_by(run: Run) -> dict:

@@ -19,14 +19,14 @@ import pytest
 import torch
 import yaml
 
-from fspkd.data import load_packed, save_packed
+from fspkd.config.load import load_preset
+from fspkd.data.packed import load_packed, save_packed
+from fspkd.data.sources import read_source
+from fspkd.engine.batches import Images
 from fspkd.plan import Plan
-from fspkd.presets import load_preset
-from fspkd.runs import DataSet, Run
-from fspkd.sources import read_source
-from fspkd.tables import make_table, read_manifest, write_table
+from fspkd.results.tables import make_table, read_manifest, write_table
+from fspkd.runs.spec import DataSet, Run
 from fspkd.tracking.follow import FOLLOWED
-from fspkd.train.batches import Images
 
 if TYPE_CHECKING:
     from selenium import webdriver
@@ -183,7 +183,7 @@ def images_of(run: Run) -> Images:
 @pytest.fixture(scope="session")
 def packed_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packed data set of the tiny preset."""
-    from fspkd.config import Digits
+    from fspkd.config.preset import Digits
 
     data = DataSet(Digits(name="digits", source="digits"), None)
     path = tmp_path_factory.mktemp("packed") / data.path.name
@@ -225,7 +225,7 @@ def workflow(project: Project) -> Project:
 @pytest.fixture(scope="session")
 def tiny_results(tmp_path_factory: pytest.TempPathFactory, packed_digits: Path) -> Path:
     """Results of the tiny preset: nets, table and figure."""
-    from fspkd.figures import write_figure
+    from fspkd.results.curves import write_figure
 
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:

@@ -9,11 +9,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from fspkd.claims import Claim, load_claims
-from fspkd.config import Method, Phase, Preset
+from fspkd.config.claims import Claim, load_claims
+from fspkd.config.load import load_preset
+from fspkd.config.preset import Method, Phase, Preset
 from fspkd.errors import UserError
-from fspkd.presets import load_preset
-from fspkd.runs import LOCATION_VARIABLE, WEIGHTS_VARIABLE, DataSet, PretrainedWeights, Run, RunSpec, digest
+from fspkd.runs.spec import LOCATION_VARIABLE, WEIGHTS_VARIABLE, DataSet, PretrainedWeights, Run, RunSpec, digest
 from fspkd.settings import suggest
 
 CONFIG = Path("config")

@@ -13,18 +13,7 @@ from fspkd.errors import UserError
 
 PACKAGE = Path(__file__).parent
 # What decides the outcome of every training; the rest reads, checks, saves, shows or draws.
-ENGINE = (
-    "augment.py",
-    "distill/method.py",
-    "evaluate.py",
-    "models/*.py",
-    "networks.py",
-    "streams.py",
-    *(
-        f"train/{name}.py"
-        for name in ("batches", "capture", "device", "lowered", "member", "objective", "schedule", "sgd", "step")
-    ),
-)
+ENGINE = ("distill/method.py", "draws.py", "engine/**/*.py", "models/*.py", "networks.py")
 RECORDED = ("numpy", "torch", "torchvision", "scikit-learn", "pillow")
 
 

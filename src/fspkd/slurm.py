@@ -16,8 +16,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from fspkd.config.load import explain, read_yaml
 from fspkd.errors import UserError
-from fspkd.presets import explain, read_yaml
 from fspkd.settings import PositiveInt, Settings, matching
 
 SITE = Path("slurm/site.yaml")

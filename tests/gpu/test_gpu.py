@@ -8,11 +8,12 @@ import pytest
 import torch
 from conftest import Project
 
-from fspkd.runs import Run
-from fspkd.tables import read_manifest
-from fspkd.train import device, loop, step
-from fspkd.train.capture import Captured
-from fspkd.train.member import Member
+from fspkd.engine import device, step
+from fspkd.engine.capture import Captured
+from fspkd.engine.member import Member
+from fspkd.results.tables import read_manifest
+from fspkd.runs.spec import Run
+from fspkd.train import loop
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

@@ -5,10 +5,10 @@ import torch
 from conftest import Project, images_of
 from torch.nn import functional as F
 
-from fspkd.augment import crop_and_flip, pad_images, to_input
-from fspkd.data import load_packed
-from fspkd.train import member
-from fspkd.train.batches import Batches
+from fspkd.data.packed import load_packed
+from fspkd.engine import member
+from fspkd.engine.augment import crop_and_flip, pad_images, to_input
+from fspkd.engine.batches import Batches
 
 
 def batch(batches: Batches, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from fspkd.distill.fsp import Fsp, fsp_loss, fsp_matrix
+from fspkd.engine.objective import Objective
 from fspkd.models.cifar import CifarResNet
 from fspkd.networks import CifarNetwork
-from fspkd.train.objective import Objective
 
 NETWORK = CifarNetwork(depth=14, width=4)
 

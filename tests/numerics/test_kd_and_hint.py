@@ -7,9 +7,9 @@ import torch
 
 from fspkd.distill.hint import Hint, hint_loss
 from fspkd.distill.kd import KnowledgeDistillation, kd_loss
+from fspkd.engine.objective import Objective
 from fspkd.models.cifar import CifarResNet
 from fspkd.networks import CifarNetwork
-from fspkd.train.objective import Objective
 
 NETWORK = CifarNetwork(depth=8, width=4)
 

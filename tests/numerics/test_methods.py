@@ -7,9 +7,9 @@ import torch
 
 from fspkd.distill.attention_transfer import AttentionTransfer, attention_map
 from fspkd.distill.relational_kd import RelationalKd, angles, distances
+from fspkd.engine.objective import Objective
 from fspkd.models.cifar import CifarResNet
 from fspkd.networks import CifarNetwork
-from fspkd.train.objective import Objective
 
 NETWORK = CifarNetwork(depth=8, width=4)
 

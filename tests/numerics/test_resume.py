@@ -14,10 +14,12 @@ import torch
 from conftest import REPOSITORY, Project
 from filelock import FileLock
 
-from fspkd.data import PackedData, load_packed, save_packed
+from fspkd import weights as checkpoint
+from fspkd.data.packed import PackedData, load_packed, save_packed
+from fspkd.engine import member
 from fspkd.errors import UserError
-from fspkd.tables import read_manifest
-from fspkd.train import checkpoint, loop, member
+from fspkd.results.tables import read_manifest
+from fspkd.train import loop
 
 pytestmark = pytest.mark.usefixtures("not_followed")
 

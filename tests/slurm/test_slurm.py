@@ -19,8 +19,8 @@ import yaml
 from conftest import Project, Server, project_in
 from mlflow import MlflowClient
 
-from fspkd.tables import read_manifest
-from fspkd.train.member import is_complete
+from fspkd.engine.member import is_complete
+from fspkd.results.tables import read_manifest
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
 TABLE = "results/tiny/table1.csv"

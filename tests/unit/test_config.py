@@ -9,9 +9,9 @@ import pytest
 import yaml
 from conftest import REPOSITORY, Project
 
+from fspkd.config.load import load_preset
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans, plan_for
-from fspkd.presets import load_preset
 from fspkd.slurm import gpu_models
 
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fspkd import sources
-from fspkd.config import Digits, ImageFolder, Torchvision
-from fspkd.data import load_packed, save_packed
+from fspkd.config.preset import Digits, ImageFolder, Torchvision
+from fspkd.data import sources
+from fspkd.data.packed import load_packed, save_packed
 from fspkd.errors import UserError
-from fspkd.runs import DataSet
+from fspkd.runs.spec import DataSet
 
 
 def make_folder(root: Path, mode: str = "RGB", size: tuple[int, int] = (6, 6), per_class: int = 3) -> Path:

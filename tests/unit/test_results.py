@@ -11,8 +11,11 @@ import torch
 from conftest import Project
 from scipy import stats
 
-from fspkd import evaluate, figures, tables, verdicts
+from fspkd.engine import evaluate
 from fspkd.errors import UserError
+from fspkd.results import claims as verdicts
+from fspkd.results import curves as figures
+from fspkd.results import tables
 
 LABELS = torch.tensor([0, 1, 2, 2])
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fspkd.stats import Estimate, over_seeds, over_seeds_and_images, ratio
-from fspkd.verdicts import verdict
+from fspkd.results.claims import verdict
+from fspkd.results.stats import Estimate, over_seeds, over_seeds_and_images, ratio
 
 TRUTH = 0.02  # by which the first method is right more often
 

@@ -18,8 +18,8 @@ from conftest import REPOSITORY, Project, Server
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from fspkd.data import load_packed
-from fspkd.journal import read_journal, usage
+from fspkd.data.packed import load_packed
+from fspkd.runs.journal import read_journal, usage
 from fspkd.tracking.follow import FOLLOWED, SECONDS_BETWEEN_SENDINGS, Sender
 from fspkd.tracking.sync import MEASURED, Sync
 from fspkd.train.usage import append, sample

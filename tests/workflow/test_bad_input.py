@@ -9,7 +9,7 @@ import pytest
 from conftest import Project
 from PIL import Image
 
-from fspkd.train import checkpoint
+from fspkd import weights as checkpoint
 
 pytestmark = pytest.mark.usefixtures("not_followed")
 

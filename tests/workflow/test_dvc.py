@@ -86,7 +86,7 @@ def test_what_changed_is_made_again(repository: Project) -> None:
     assert stages == {"plan", "stage1", "students", "tables@table1", "figures", "report"}
     assert nets == {"student-stage1", "student-1", "student-2"}
 
-    edit("src/fspkd/figures.py", "figsize=(8, 3.4)", "figsize=(8, 3)")
+    edit("src/fspkd/results/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)")
     assert repro(repository) == ({"figures", "report"}, set())  # the report shows the figure
 
     edit("src/fspkd/distill/hint.py", '"""', '""" ')

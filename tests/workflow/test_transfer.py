@@ -12,13 +12,13 @@ import torchvision
 from conftest import Project
 from PIL import Image
 
-from fspkd.config import Augment
-from fspkd.data import load_packed
+from fspkd.config.preset import Augment
+from fspkd.data.packed import load_packed
+from fspkd.data.sources import read_source
+from fspkd.engine.batches import Images
 from fspkd.errors import UserError
 from fspkd.files import file_sha256
-from fspkd.sources import read_source
-from fspkd.train.batches import Images
-from fspkd.train.checkpoint import load_weights
+from fspkd.weights import load_weights
 
 pytestmark = pytest.mark.usefixtures("not_followed")
 BIRDS = ("001.Black_footed_Albatross", "002.Laysan_Albatross")

@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 from fspkd.errors import UserError
 from fspkd.plan import load_plans
-from fspkd.runs import PHASES
+from fspkd.runs.spec import PHASES
 from fspkd.provenance import PACKAGE
 
 ENVIRONMENT = "../../environment.yml"  # what jobs need; here all run in the one that snakemake runs in
@@ -33,7 +33,7 @@ def code(*modules):
     return [PACKAGE / f"{module}.py" for module in modules]
 
 
-PAGES = [*code("pages"), PACKAGE / "page.html.j2"]
+PAGES = [*code("results/pages"), PACKAGE / "results" / "page.html.j2"]
 
 
 def one_of(texts):

@@ -11,7 +11,7 @@ Makes:  <results>/<table>.csv, .md, .html, .tex, .json; <results>/<figure>.png, 
 rule table:
     input:
         script="scripts/make_table.py",
-        code=[*PAGES, *code("evaluate", "stats", "tables")],
+        code=[*PAGES, *code("engine/evaluate", "results/stats", "results/tables")],
         predictions=lambda wildcards: [
             f"{run.folder}/predictions.npz" for run in result_runs(wildcards)
         ],
@@ -50,7 +50,7 @@ rule table:
 rule figure:
     input:
         script="scripts/make_figure.py",
-        code=code("figures"),
+        code=code("results/curves"),
         metrics=lambda wildcards: [
             f"{run.folder}/metrics.csv" for run in result_runs(wildcards)
         ],
@@ -86,7 +86,7 @@ rule figure:
 rule timing:
     input:
         script="scripts/measure_timing.py",
-        code=code("timing"),  # and not PAGES, which are not worth another measurement
+        code=code("results/training_time"),  # and not PAGES, which are not worth another measurement
         data=lambda wildcards: ancient(str(timed_nets(wildcards)[0].data.path)),
         teachers=lambda wildcards: sorted(
             {
@@ -125,7 +125,7 @@ rule timing:
 rule claims:
     input:
         script="scripts/judge_claims.py",
-        code=[*PAGES, *code("evaluate", "stats", "tables", "verdicts")],
+        code=[*PAGES, *code("engine/evaluate", "results/stats", "results/tables", "results/claims")],
         claims="config/claims.yaml",
         references=lambda wildcards: [
             file
@@ -164,7 +164,7 @@ rule claims:
 rule summary:
     input:
         script="scripts/write_summary.py",
-        code=[*PAGES, *code("summary")],
+        code=[*PAGES, *code("results/summary")],
         results=lambda wildcards: result_files(PLANS[wildcards.results]),
     output:
         report(

@@ -6,9 +6,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fspkd.distill.method import TaughtMethod, float32
+from fspkd.draws import generator
 from fspkd.lazy import torch
 from fspkd.settings import PositiveReal
-from fspkd.streams import generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

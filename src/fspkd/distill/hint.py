@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fspkd.distill.method import TaughtMethod, float32
+from fspkd.draws import torch_generator
 from fspkd.lazy import torch
 from fspkd.settings import Sections
-from fspkd.streams import torch_generator
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

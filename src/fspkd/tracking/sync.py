@@ -9,10 +9,10 @@ import yaml
 from filelock import FileLock, Timeout
 
 from fspkd.errors import UserError
-from fspkd.journal import Journal, final_measurements, read_journal, usage
 from fspkd.plan import Plan
-from fspkd.runs import Run, RunSpec, digest
-from fspkd.tables import make_table, read_manifest, row_results, table_csv
+from fspkd.results.tables import make_table, read_manifest, row_results, table_csv
+from fspkd.runs.journal import Journal, final_measurements, read_journal, usage
+from fspkd.runs.spec import Run, RunSpec, digest
 from fspkd.tracking.store import Store
 
 MEASURED = ("loss", "learning_rate", "gradient_norm", "test_loss", "test_accuracy")
@@ -91,7 +91,7 @@ class Sync:
         self.store.artifacts(run.id, [run.folder / file for file in ("run.yaml", "manifest.json", "metrics.csv")])
         if run.stage == 2:
             from fspkd.models import build
-            from fspkd.train.checkpoint import load_weights
+            from fspkd.weights import load_weights
 
             images = manifest["images"]
             net = build(run.spec.network, images["shape"][0], len(images["classes"]), None)
@@ -250,7 +250,7 @@ class Sync:
         if name in self.preset.tables:
             current = csv.read_bytes() == table_csv(make_table(self.plan, name))
         elif name in self.preset.figures:
-            from fspkd.figures import curves_csv, read_curves
+            from fspkd.results.curves import curves_csv, read_curves
 
             current = csv.read_bytes() == curves_csv(read_curves(self.plan, name))
         else:

@@ -9,15 +9,15 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
-from fspkd.data import load_packed
+from fspkd.data.packed import load_packed
+from fspkd.engine.batches import Images
+from fspkd.engine.device import new_stream
+from fspkd.engine.member import Member, is_complete
+from fspkd.engine.step import Step
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
-from fspkd.runs import Run
-from fspkd.train.batches import Images
-from fspkd.train.device import new_stream
-from fspkd.train.member import Member, is_complete
+from fspkd.runs.spec import Run
 from fspkd.train.progress import Progress, tell
-from fspkd.train.step import Step
 from fspkd.train.usage import usage_recorded
 
 SECONDS_BETWEEN_TRIES = 2.0

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from fspkd.journal import USAGE_FILE
+from fspkd.runs.journal import USAGE_FILE
 from fspkd.train.progress import tell
 
 SECONDS_BETWEEN_SAMPLES = 10.0

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from fspkd.engine.evaluate import correct, ensemble, load_predictions
 from fspkd.errors import UserError
-from fspkd.evaluate import correct, ensemble, load_predictions
 from fspkd.files import write_atomically
-from fspkd.pages import page, table_html
 from fspkd.plan import Plan
-from fspkd.runs import Run
-from fspkd.stats import over_seeds
+from fspkd.results.pages import page, table_html
+from fspkd.results.stats import over_seeds
+from fspkd.runs.spec import Run
 
 PUBLISHED, INTERVAL = "_published", "_ci95"
 SUMMARIES = ("average", "ensemble")

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from fspkd.augment import to_input
-from fspkd.train.batches import Batches
-from fspkd.train.capture import Captured
-from fspkd.train.device import new_stream
-from fspkd.train.schedule import learning_rate, progress
+from fspkd.engine.augment import to_input
+from fspkd.engine.batches import Batches
+from fspkd.engine.capture import Captured
+from fspkd.engine.device import new_stream
+from fspkd.engine.schedule import learning_rate, progress
 
 if TYPE_CHECKING:
-    from fspkd.train.member import Member
+    from fspkd.engine.member import Member
 
 BLOCK = {"cuda": 500, "cpu": 1}  # iterations that a device is given at once
 BLOCK_BYTES = 2**28  # of their images, at most

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogFormatter
 
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.runs import Run
+from fspkd.runs.spec import Run
 
 POINTS = 100  # of a smoothed loss curve
 NEAR = 0.05  # of its level: then a curve enters its flat part

@@ -9,13 +9,13 @@ import pandas as pd
 import yaml
 
 from fspkd.errors import UserError
-from fspkd.pages import page, picture_html, shown, table_html
 from fspkd.plan import Plan
-from fspkd.runs import Run
-from fspkd.stats import ratio
-from fspkd.tables import PUBLISHED, different_code, make_table, read_manifest, shown_table
-from fspkd.timing import shown_timing
-from fspkd.verdicts import claims_html
+from fspkd.results.claims import claims_html
+from fspkd.results.pages import page, picture_html, shown, table_html
+from fspkd.results.stats import ratio
+from fspkd.results.tables import PUBLISHED, different_code, make_table, read_manifest, shown_table
+from fspkd.results.training_time import shown_timing
+from fspkd.runs.spec import Run
 
 
 def summary(plan: Plan) -> str:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import torch
 
+from fspkd import weights as checkpoint
+from fspkd.data.sources import DOWNLOADS, with_retries
 from fspkd.errors import UserError
 from fspkd.files import file_sha256
 from fspkd.models import build
 from fspkd.models.imagenet import from_torchvision
-from fspkd.runs import WEIGHTS_VARIABLE, PretrainedWeights
-from fspkd.sources import DOWNLOADS, with_retries
-from fspkd.train import checkpoint
+from fspkd.runs.spec import WEIGHTS_VARIABLE, PretrainedWeights
 
 
 def pack_weights(pretrained: PretrainedWeights) -> Path:

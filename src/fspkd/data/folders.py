@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fspkd.data import SPLITS, PackedData
+from fspkd.data.packed import SPLITS, PackedData
 from fspkd.errors import UserError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fspkd.data import SPLITS, PackedData
+from fspkd.data.folders import find_splits, is_archive, read_cub200, read_image_folder, resize
+from fspkd.data.packed import SPLITS, PackedData
 from fspkd.errors import UserError
-from fspkd.folders import find_splits, is_archive, read_cub200, read_image_folder, resize
-from fspkd.runs import LOCATION_VARIABLE, DataSet
+from fspkd.runs.spec import LOCATION_VARIABLE, DataSet
 
 DOWNLOADS = Path("data/downloads")
 ATTEMPTS = 4

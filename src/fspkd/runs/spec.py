@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from fspkd.config import Augment, Data, Method, Optimizer, Phase, Pretrained
+from fspkd.config.preset import Augment, Data, Method, Optimizer, Phase, Pretrained
 from fspkd.errors import UserError
 from fspkd.networks import Network
 from fspkd.settings import Settings

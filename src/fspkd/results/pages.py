@@ -11,7 +11,7 @@ import pandas as pd
 
 def page(title: str, body: str) -> str:
     """A whole page with a heading."""
-    template = files("fspkd").joinpath("page.html.j2").read_text(encoding="utf-8")
+    template = files("fspkd.results").joinpath("page.html.j2").read_text(encoding="utf-8")
     return jinja2.Template(template, autoescape=True).render(title=title, body=body)
 
 

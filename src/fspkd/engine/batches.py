@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fspkd.augment import crop_and_flip, pad_images
-from fspkd.config import Augment
-from fspkd.data import PackedData
+from fspkd.config.preset import Augment
+from fspkd.data.packed import PackedData
+from fspkd.draws import generator
+from fspkd.engine.augment import crop_and_flip, pad_images
 from fspkd.errors import UserError
-from fspkd.runs import RunSpec
-from fspkd.streams import generator
+from fspkd.runs.spec import RunSpec
 
 
 class Images:

@@ -13,26 +13,26 @@ from zipfile import BadZipFile
 import torch
 from torch import Tensor, nn
 
-from fspkd.config import Optimizer
-from fspkd.data import read_sha256
+from fspkd import weights as checkpoint
+from fspkd.config.preset import Optimizer
+from fspkd.data.packed import read_sha256
+from fspkd.draws import torch_generator
+from fspkd.engine.batches import Images
+from fspkd.engine.capture import Captured
+from fspkd.engine.device import description, usable_precision
+from fspkd.engine.evaluate import accuracy_and_loss, predict, save_predictions
+from fspkd.engine.lowered import LoweredWeights
+from fspkd.engine.objective import Objective
+from fspkd.engine.optimizers.sgd import Sgd
+from fspkd.engine.schedule import learning_rate, next_milestone
 from fspkd.errors import UserError
-from fspkd.evaluate import accuracy_and_loss, predict, save_predictions
 from fspkd.files import file_sha256, write_atomically
-from fspkd.journal import JournalWriter
 from fspkd.models import ResNet, build
 from fspkd.provenance import provenance
-from fspkd.runs import Run
-from fspkd.streams import torch_generator
-from fspkd.train import checkpoint
-from fspkd.train.batches import Images
-from fspkd.train.capture import Captured
-from fspkd.train.device import description, usable_precision
-from fspkd.train.lowered import LoweredWeights
+from fspkd.runs.journal import JournalWriter
+from fspkd.runs.spec import Run
 from fspkd.train.metrics import MetricsFile
-from fspkd.train.objective import Objective
 from fspkd.train.progress import tell
-from fspkd.train.schedule import learning_rate, next_milestone
-from fspkd.train.sgd import Sgd
 
 
 def initial_net(run: Run, images: Images) -> ResNet:

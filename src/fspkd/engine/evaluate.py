@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fspkd.augment import to_input
+from fspkd.engine.augment import to_input
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from fspkd.config import Preset
+from fspkd.config.load import explain, read_yaml
+from fspkd.config.preset import Preset
 from fspkd.errors import UserError
-from fspkd.presets import explain, read_yaml
 from fspkd.settings import PositiveReal, Real, Settings, suggest
 
 SpeedUp = Literal[

@@ -10,19 +10,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fspkd.augment import to_input
-from fspkd.claims import SpeedUp
-from fspkd.data import load_packed
+from fspkd.config.claims import SpeedUp
+from fspkd.data.packed import load_packed
+from fspkd.engine.augment import to_input
+from fspkd.engine.batches import Images
+from fspkd.engine.device import description, new_stream
+from fspkd.engine.member import Member
+from fspkd.engine.step import Step
 from fspkd.files import write_atomically
-from fspkd.pages import page, table_html
 from fspkd.plan import Plan
-from fspkd.runs import Run
-from fspkd.stats import over_seeds
-from fspkd.train.batches import Images
-from fspkd.train.device import description, new_stream
+from fspkd.results.pages import page, table_html
+from fspkd.results.stats import over_seeds
+from fspkd.runs.spec import Run
 from fspkd.train.loop import steps_of
-from fspkd.train.member import Member
-from fspkd.train.step import Step
 
 WARM_UP, LEAST, SECONDS = 2, 15, 10.0  # blocks before the measurement, and in it; seconds that it lasts at least
 ROUNDS = 5

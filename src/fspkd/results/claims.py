@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fspkd.claims import FigureClaim, RowsClaim, TimingClaim
+from fspkd.config.claims import FigureClaim, RowsClaim, TimingClaim
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
-from fspkd.pages import page, shown, table_html
 from fspkd.plan import Plan
-from fspkd.stats import Estimate, over_seeds_and_images, ratio
-from fspkd.tables import correct_by_image, read_reference
+from fspkd.results.pages import page, shown, table_html
+from fspkd.results.stats import Estimate, over_seeds_and_images, ratio
+from fspkd.results.tables import correct_by_image, read_reference
 
 
 def verdict(estimate: Estimate, threshold: float) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from fspkd.config import Preset
+from fspkd.config.preset import Preset
 from fspkd.errors import UserError
 from fspkd.settings import suggest
 
