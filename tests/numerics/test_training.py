@@ -40,8 +40,9 @@ def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
     """Fifty iterations and a change of rate, on the same batches; the plain loop computes in double precision."""
     project.set("training.decay_batchnorm", False)
     project.set("schedules.long", [{"until": 40, "rate": 0.02}, {"until": 50, "rate": 0.01}])
-    project.set("schedules.short", [{"until": 40, "rate": 0.02}, {"until": 50, "rate": 0.01}])
-    rate = 1e-4 if case == "hint" else 1e-3  # of hints' large losses, a small one: else rounding grows to what is seen
+    # Small enough that rounding, which differs between processors, does not grow to what is seen.
+    project.set("schedules.short", [{"until": 40, "rate": 0.005}, {"until": 50, "rate": 0.002}])
+    rate = 1e-4 if case == "hint" else 1e-3
     project.set("schedules.first", [{"until": 40, "rate": rate}, {"until": 50, "rate": rate / 10}])
     if case == "shuffled fsp":
         project.set("rows.student.stage1.shuffle", "channel")
@@ -93,7 +94,7 @@ def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
         # The plain loop runs the whole net, and moves the statistics of layers that a hint does not reach.
         if "num_batches" not in name and not (case == "hint" and name.startswith("section3")):
             ours = weights(run)[name].double()
-            assert (ours - tensor).norm() <= 1e-4 * tensor.norm(), name
+            assert (ours - tensor).norm() <= 1e-4 * tensor.norm() + 1e-5, name
 
 
 def test_runs_side_by_side_end_with_the_bits_of_runs_alone(project: Project) -> None:
