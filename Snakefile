@@ -20,7 +20,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/slurm.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
-include: "workflow/rules/report.smk"
+include: "workflow/rules/results.smk"
 
 
 localrules:

@@ -9,11 +9,11 @@ import argparse
 from pathlib import Path
 
 from fspkd.data.packed import load_packed
+from fspkd.data.sets import PretrainedWeights
 from fspkd.errors import UserError, run_command
 from fspkd.plan import plan_for
-from fspkd.provenance import code_sha256
-from fspkd.results.tables import read_manifest
-from fspkd.runs.spec import PHASES, PretrainedWeights, Run
+from fspkd.runs.folder import PHASES
+from fspkd.runs.spec import Run
 
 
 def drop_data(path: Path) -> None:
@@ -30,22 +30,20 @@ def drop_weights(pretrained: PretrainedWeights) -> None:
     from fspkd.weights import load_weights
 
     try:
-        load_weights(pretrained.folder, pretrained.id)
+        load_weights(pretrained.weights, pretrained.id)
     except UserError as damage:
         print(damage, flush=True)
-        (pretrained.folder / "weights.pt").unlink()
+        pretrained.weights.unlink()
 
 
 def drop_run(run: Run) -> None:
     """Delete a finished run's manifest where the run is damaged or of other code, and the damaged files."""
-    from fspkd.engine.member import damaged_outputs
-
-    code, manifest = code_sha256(run.spec.method.method), run.folder / "manifest.json"
-    if damaged := damaged_outputs(run):
+    manifest = run.folder.manifest
+    if damaged := run.folder.damaged_outputs():
         print(f"{', '.join(map(str, damaged))}: not as {manifest} says; deleted", flush=True)
         for file in damaged:
             file.unlink(missing_ok=True)
-    elif any(attempt["code_sha256"] != code for attempt in read_manifest(run)["attempts"]):
+    elif any(attempt.code_sha256 != run.code_sha256 for attempt in run.folder.read_manifest().attempts):
         print(f"{run.folder}: trained by other code; no longer taken as finished", flush=True)
     else:
         return
@@ -63,10 +61,10 @@ def main() -> None:
             if data.path.exists():
                 drop_data(data.path)
         for pretrained in plan.pretrained.values():
-            if (pretrained.folder / "weights.pt").exists():
+            if pretrained.weights.exists():
                 drop_weights(pretrained)
     for run in plan.runs.values():
-        if args.phase in (None, run.phase) and (run.folder / "manifest.json").exists():
+        if args.phase in (None, run.phase) and run.folder.is_finished:
             drop_run(run)
 
 

@@ -2,11 +2,11 @@
 """Draw a figure as PNG and SVG: python scripts/make_figure.py results/quickstart/figure3.png"""
 
 import argparse
+import importlib
 from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for, result_of
-from fspkd.results.curves import write_figure
 from fspkd.tracking.follow import followed
 
 
@@ -17,7 +17,8 @@ def main() -> None:
     plan = plan_for(args.output.parent)
     name = result_of(plan, "figures", args.output)
     with followed(args.output.parent):
-        write_figure(plan, name, args.output)
+        kind = importlib.import_module(f"fspkd.results.{plan.preset.figures[name].kind}")
+        kind.write(plan, name, args.output)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 """Measure the paper's time comparison as CSV and HTML: python scripts/measure_timing.py results/quickstart/timing.csv"""
 
 import argparse
+import importlib
 from pathlib import Path
 
 from fspkd.errors import run_command
@@ -18,11 +19,11 @@ def main() -> None:
     name = result_of(plan, "timings", args.output)
 
     from fspkd.engine import device
-    from fspkd.results.training_time import measure_timing, write_timing
 
-    frame = measure_timing(plan, name, device.choose(args.device, threads=1))
+    kind = importlib.import_module(f"fspkd.results.{plan.preset.timings[name].kind}")
+    frame = kind.measure(plan, name, device.choose(args.device, threads=1))
     with followed(args.output.parent):
-        write_timing(frame, plan, args.output)
+        kind.write(frame, plan, args.output)
     print(frame.to_string(index=False, float_format="%.4g", na_rep=""), flush=True)
 
 

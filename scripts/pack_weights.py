@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Pack pretrained weights that a preset names: python scripts/pack_weights.py data/packed/imagenet/0123456789/weights.pt
+"""Pack pretrained weights that a preset names: python scripts/pack_weights.py data/packed/imagenet/0123456789.pt
 
 FSPKD_WEIGHTS_<NAME> in the environment says where the file of weights <NAME> lies on this machine.
 """
@@ -14,9 +14,9 @@ from fspkd.plan import load_plans
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=Path, help="the packed file; its folder says which weights")
+    parser.add_argument("output", type=Path, help="the packed file; its name says which weights")
     args = parser.parse_args()
-    known = {p.folder / "weights.pt": p for plan in load_plans().values() for p in plan.pretrained.values()}
+    known = {p.weights: p for plan in load_plans().values() for p in plan.pretrained.values()}
     if args.output not in known:
         raise UserError(
             f"{args.output}: no preset in config/ has such weights; there is: {', '.join(map(str, known))}."

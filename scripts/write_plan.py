@@ -9,16 +9,29 @@ from pathlib import Path
 
 import yaml
 
+from fspkd.config.load import CONFIG
+from fspkd.config.results import Table, TrainingTime
 from fspkd.errors import run_command
-from fspkd.files import write_atomically
+from fspkd.files import file_sha256, write_atomically
 from fspkd.plan import plan_for
-from fspkd.provenance import code_sha256
-from fspkd.runs.spec import PHASES, Run
+from fspkd.runs.folder import PHASES
+from fspkd.runs.spec import Run
+from fspkd.settings import Settings
+
+
+def settings_of(settings: Settings) -> dict:
+    return settings.model_dump(mode="json", exclude_none=True)
 
 
 def decided_by(run: Run) -> dict:
     """All that decides a run's outcome: its settings, and the code."""
-    return {**run.spec.model_dump(mode="json"), "code_sha256": code_sha256(run.spec.method.method)}
+    return {**settings_of(run.spec), "code_sha256": run.code_sha256}
+
+
+def with_reference(shown: Table | TrainingTime) -> dict:
+    """Settings, with the checksum of the file of published numbers that they name."""
+    reference = {"reference_sha256": file_sha256(CONFIG / shown.reference)} if shown.reference else {}
+    return {**settings_of(shown), **reference}
 
 
 def main() -> None:
@@ -26,13 +39,14 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="the preset's folder of results")
     args = parser.parse_args()
     plan = plan_for(args.results)
-    timings = {name: timing.model_dump(mode="json") for name, timing in plan.preset.timings.items()}
+    preset = plan.preset
     phases = {
-        "data": {p.id: p.settings.model_dump(mode="json") for p in (*plan.data.values(), *plan.pretrained.values())},
+        "data": {p.id: settings_of(p.settings) for p in (*plan.data.values(), *plan.pretrained.values())},
         **{phase: {run.id: decided_by(run) for run in plan.phase(phase)} for phase in PHASES},
-        "tables": {name: table.model_dump(mode="json") for name, table in plan.preset.tables.items()},
-        "figures": {name: figure.model_dump(mode="json") for name, figure in plan.preset.figures.items()},
-        "report": {"claims": [claim.model_dump(mode="json") for claim in plan.claims], "timings": timings},
+        "tables": {name: with_reference(table) for name, table in preset.tables.items()},
+        "figures": {name: settings_of(figure) for name, figure in preset.figures.items()},
+        "timings": {name: with_reference(timing) for name, timing in preset.timings.items()},
+        "claims": [settings_of(claim) for claim in plan.claims],
     }
     for phase, content in phases.items():
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -14,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, help="the HTML file")
     args = parser.parse_args()
-    write_atomically(args.output, summary(plan_for(args.output.parent)).encode())
+    write_atomically(args.output, summary(plan_for(args.output.parent)))
 
 
 if __name__ == "__main__":

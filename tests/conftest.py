@@ -21,11 +21,12 @@ import yaml
 
 from fspkd.config.load import load_preset
 from fspkd.data.packed import load_packed, save_packed
+from fspkd.data.sets import DataSet
 from fspkd.data.sources import read_source
 from fspkd.engine.batches import Images
 from fspkd.plan import Plan
-from fspkd.results.tables import make_table, read_manifest, write_table
-from fspkd.runs.spec import DataSet, Run
+from fspkd.results.tables import make_table, write_table
+from fspkd.runs.spec import Run
 from fspkd.tracking.follow import FOLLOWED
 
 if TYPE_CHECKING:
@@ -45,10 +46,8 @@ TINY = {
     },
     "training": {
         "batch_size": 32,
-        "momentum": 0.9,
-        "weight_decay": 1e-4,
-        "decay_batchnorm": True,
         "evaluate_every": 5,
+        "optimizer": {"algorithm": "sgd", "momentum": 0.9, "weight_decay": 1e-4, "decay_batchnorm": True},
     },
     "rows": {
         "teacher": {
@@ -75,20 +74,23 @@ TINY = {
     "tables": {
         "table1": {
             "title": "A tiny table",
-            "reference": "reference/fsp_table1_cifar10.csv",
+            "reference": "fsp/reference/table1_cifar10.csv",
             "rows": {"Teacher": "teacher", "FitNet, 1 loss*": "fitnet", "Student*": "student"},
         }
     },
-    "figures": {"figure3": {"title": "A tiny figure", "curves": {"Teacher": "teacher", "Student": "student"}}},
+    "figures": {
+        "figure3": {"kind": "curves", "title": "A tiny figure", "curves": {"Teacher": "teacher", "Student": "student"}}
+    },
     "timings": {
         "timing": {
-            "reference": "reference/fsp_timing.csv",
+            "kind": "training_time",
+            "reference": "fsp/reference/timing.csv",
             "teachers": "teacher",
             "students": "student",
             "shuffled_students": "student",
         }
     },
-    "claims": True,
+    "claims": "tiny/claims.yaml",
 }
 CLAIMS = [
     {"compare": "rows", "table": "table1", "value": "average", "more": "Student*", "less": "Teacher"},
@@ -117,10 +119,13 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.preset_path = folder / "config" / "tiny.yaml"
-        shutil.copytree(REPOSITORY / "config" / "reference", folder / "config" / "reference", dirs_exist_ok=True)
+        references = "config/fsp/reference"
+        shutil.copytree(REPOSITORY / references, folder / references, dirs_exist_ok=True)
         self.content = copy.deepcopy(TINY)
         claims = [{"claim": f"claim {n}", "where": "here", **claim} for n, claim in enumerate(CLAIMS, 1)]
-        (folder / "config" / "claims.yaml").write_text(yaml.safe_dump({"claims": claims}))
+        self.claims_path = folder / "config" / "tiny" / "claims.yaml"
+        self.claims_path.parent.mkdir(exist_ok=True)
+        self.claims_path.write_text(yaml.safe_dump({"claims": claims}))
         self.write()
 
     def set(self, key: str, value: object) -> None:
@@ -151,15 +156,15 @@ class Project:
             for other in (run.start, run.teacher):
                 if isinstance(other, Run):
                     make(other)
-            train([run], torch.device(device), 1000)
+            train([run], torch.device(device), 1000, plan.preset.name)
 
         for reference in references:
             make(plan.net(reference))
 
     def checksums(self) -> dict[str, str]:
         """The weights' checksums of all finished runs."""
-        runs = [run for run in self.plan().runs.values() if (run.folder / "manifest.json").exists()]
-        return {run.id: read_manifest(run)["weights_sha256"] for run in runs}
+        runs = [run for run in self.plan().runs.values() if run.folder.is_finished]
+        return {run.id: run.folder.read_manifest().weights_sha256 for run in runs}
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
         """Run a command of the environment in the project's folder."""
@@ -183,7 +188,7 @@ def images_of(run: Run) -> Images:
 @pytest.fixture(scope="session")
 def packed_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packed data set of the tiny preset."""
-    from fspkd.config.preset import Digits
+    from fspkd.config.data import Digits
 
     data = DataSet(Digits(name="digits", source="digits"), None)
     path = tmp_path_factory.mktemp("packed") / data.path.name
@@ -225,7 +230,7 @@ def workflow(project: Project) -> Project:
 @pytest.fixture(scope="session")
 def tiny_results(tmp_path_factory: pytest.TempPathFactory, packed_digits: Path) -> Path:
     """Results of the tiny preset: nets, table and figure."""
-    from fspkd.results.curves import write_figure
+    from fspkd.results import curves
 
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
@@ -233,7 +238,7 @@ def tiny_results(tmp_path_factory: pytest.TempPathFactory, packed_digits: Path) 
         project.train("teacher/2", "fitnet/1", "student/1", "student/2")
         plan = project.plan()
         write_table(make_table(plan, "table1"), plan, "table1", Path("results/tiny/table1.csv"))
-        write_figure(plan, "figure3", Path("results/tiny/figure3.png"))
+        curves.write(plan, "figure3", Path("results/tiny/figure3.png"))
     return folder / "results"
 
 
@@ -283,7 +288,7 @@ class Server:
         self.process.wait()
 
     def lose_every(self, number: int) -> None:
-        """From now on the proxy never delivers every so-manieth answer: all of them with 1, none with 0."""
+        """From now on the proxy never delivers one answer in so many: all of them with 1, none with 0."""
         self.lose = number
 
     def _accept(self) -> None:

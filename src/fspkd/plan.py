@@ -2,22 +2,27 @@
 
 A run trains one net through one stage. Its identity is the hash of all that decides its outcome, the runs that it
 starts from and learns from included; the hash is part of its folder's name. So a changed setting leads to new
-folders, an unchanged run is never trained again, and the same net in two tables is one run. Imports no torch.
+folders, an unchanged run is never trained again, and the same net in two tables, or in two presets, is one run. Imports no
+torch.
 """
 
+import graphlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from fspkd.config.claims import Claim, load_claims
-from fspkd.config.load import load_preset
-from fspkd.config.preset import Method, Phase, Preset
+from fspkd.config.claims import load_claims
+from fspkd.config.load import CONFIG, chain_of, load_preset, preset_files
+from fspkd.config.preset import Method, Preset, Row
+from fspkd.config.results import Claim
+from fspkd.config.training import Phase
+from fspkd.data.sets import LOCATION_VARIABLE, WEIGHTS_VARIABLE, DataSet, PretrainedWeights
 from fspkd.errors import UserError
-from fspkd.runs.spec import LOCATION_VARIABLE, WEIGHTS_VARIABLE, DataSet, PretrainedWeights, Run, RunSpec, digest
+from fspkd.runs.folder import RUNS, RunFolder
+from fspkd.runs.spec import Run, RunSpec
 from fspkd.settings import suggest
 
-CONFIG = Path("config")
-CLAIMS = "claims.yaml"
+Start = Run | PretrainedWeights | None
 
 
 class Plan:
@@ -29,7 +34,7 @@ class Plan:
     def __init__(self, preset: Preset, environment: dict[str, str] | None = None) -> None:
         environment = os.environ if environment is None else environment
         self.preset = preset
-        self.claims: tuple[Claim, ...] = load_claims(CONFIG / CLAIMS, preset) if preset.claims else ()
+        self.claims: tuple[Claim, ...] = load_claims(preset)
         self.runs: dict[str, Run] = {}
         self.data = {
             key: DataSet(data, environment.get(LOCATION_VARIABLE.format(name=data.name.upper())) or None)
@@ -45,7 +50,7 @@ class Plan:
             for name, pretrained in preset.pretrained.items()
             if any(row.start == name for row in preset.rows.values())
         }
-        self._open: list[str] = []
+        self._check_order()
         self.replicates: list[dict[str, list[Run]]] = [{} for _ in range(preset.replicates)]
         for replicate in range(1, preset.replicates + 1):
             for name in preset.rows:
@@ -60,7 +65,7 @@ class Plan:
         """The nets of a row, or the one that row/number names, in one replicate or in all."""
         row, _, number = reference.partition("/")
         replicates = self.replicates if replicate is None else [self.replicates[replicate - 1]]
-        return [net for rows in replicates for net in rows[row] if number in ("", str(net.net))]
+        return [net for rows in replicates for net in rows[row] if number in ("", str(net.spec.number))]
 
     def net(self, reference: str, replicate: int = 1) -> Run:
         """The last run of a net named as row/number."""
@@ -70,17 +75,22 @@ class Plan:
     def row_runs(self, reference: str, replicate: int | None = None) -> list[Run]:
         """All runs that are counted to nets, in one replicate or in all: their stage-1 runs and they themselves, each once."""
         nets = self.nets(reference, replicate)
-        first = [run.stage1 for run in nets if run.stage1 and run.stage1.row == run.row]
+        first = [run.stage1 for run in nets if run.stage1 and run.stage1.spec.row == run.spec.row]
         return list(dict.fromkeys([*first, *nets]))
 
-    def jobs(self, members: int) -> list[tuple[Run, ...]]:
-        """All runs, in groups of up to `members` that one process trains side by side.
+    def shown(self, nets: dict[str, str]) -> list[Run]:
+        """The nets of labelled rows, or of single nets of them, in all replicates, each once."""
+        return list(dict.fromkeys(run for reference in nets.values() for run in self.nets(reference)))
+
+    def jobs(self, members: int, without: Collection[str] = ()) -> list[tuple[Run, ...]]:
+        """All runs, but for those that another plan trains, in groups of up to `members` that one process trains together.
 
         A group's runs are on one data set and equally deep in the graph of runs, so none waits for another.
         """
         layers: dict[tuple[DataSet, int], list[Run]] = {}
         for run in self.runs.values():
-            layers.setdefault((run.data, run.depth), []).append(run)
+            if run.id not in without:
+                layers.setdefault((run.data, run.depth), []).append(run)
         return [
             tuple(layer[first : first + members])
             for layer in layers.values()
@@ -91,11 +101,6 @@ class Plan:
         """The runs of a phase."""
         return [run for run in self.runs.values() if run.phase == name]
 
-    def reference(self, name: str) -> Path | None:
-        """The file with the published numbers of a table or a time comparison, if there are."""
-        reference = (self.preset.tables | self.preset.timings)[name].reference
-        return CONFIG / reference if reference else None
-
     def run(self, run_id: str) -> Run:
         """The run of that id; raises UserError where the preset has none."""
         if run_id not in self.runs:
@@ -105,47 +110,41 @@ class Plan:
             )
         return self.runs[run_id]
 
+    def _check_order(self) -> None:
+        """Raise UserError where rows depend on each other in a circle."""
+        try:
+            graphlib.TopologicalSorter({name: set(_needed(row)) for name, row in self.preset.rows.items()}).prepare()
+        except graphlib.CycleError as error:
+            circle = " -> ".join(reversed(error.args[1]))
+            raise UserError(f"preset {self.preset.name!r}: rows depend on each other in a circle: {circle}.") from None
+
     def _row(self, name: str, replicate: int) -> list[Run]:
         rows = self.replicates[replicate - 1]
-        if name in rows:
-            return rows[name]
-        if name in self._open:
-            circle = " -> ".join([*self._open[self._open.index(name) :], name])
-            raise UserError(f"preset {self.preset.name!r}: rows depend on each other in a circle: {circle}.")
-        self._open.append(name)
-        row = self.preset.rows[name]
-        start = self.net(row.start, replicate) if "/" in row.start else self.pretrained.get(row.start)
-        nets = []
-        for number in range(1, row.nets + 1):
-            before = start
-            if row.stage1_of:
-                before = self._row(row.stage1_of, replicate)[0].start
-            elif row.stage1:
-                shared = None if row.stage1_shared else number
-                before = self._make(name, replicate, shared, 1, row.stage1, start)
-            nets.append(self._make(name, replicate, number, 2, row.stage2, before))
-        self._open.pop()
-        rows[name] = nets
-        return nets
+        if name not in rows:
+            row = self.preset.rows[name]
+            start = self.net(row.start, replicate) if "/" in row.start else self.pretrained.get(row.start)
+            rows[name] = [self._net(name, replicate, number, start) for number in range(1, row.nets + 1)]
+        return rows[name]
 
-    def _make(
-        self,
-        row_name: str,
-        replicate: int,
-        number: int | None,
-        stage: int,
-        method: Method,
-        start: Run | PretrainedWeights | None,
-    ) -> Run:
+    def _net(self, name: str, replicate: int, number: int, start: Start) -> Run:
+        """The last run of a net."""
+        row = self.preset.rows[name]
+        if row.stage1_of:
+            start = self._row(row.stage1_of, replicate)[0].start
+        elif row.stage1:
+            shared = None if row.stage1_shared else number
+            start = self._run(name, replicate, shared, 1, row.stage1, start)
+        return self._run(name, replicate, number, 2, row.stage2, start)
+
+    def _run(self, row_name: str, replicate: int, number: int | None, stage: int, method: Method, start: Start) -> Run:
         preset, row = self.preset, self.preset.rows[row_name]
         teacher = self.net(method.teacher, replicate) if getattr(method, "teacher", None) else None
-        again = [f"r{replicate}"] if replicate > 1 else []
-        stream = "-".join([row_name, *([str(number)] if number else []), *(["stage1"] if stage == 1 else []), *again])
-        data = self.data[row.data]
-        self._check_fit(stream, data, method, row.network, start, teacher)
+        data, divide = self.data[row.data], preset.divide_schedules.get(row.data, 1)
         spec = RunSpec(
-            stream=stream,
-            batches="-".join([row_name, "stage1", *again]) if stage == 1 else stream,
+            row=row_name,
+            replicate=replicate,
+            number=number,
+            stage=stage,
             seed=preset.seed,
             data=data.id,
             augment=data.settings.augment,
@@ -153,67 +152,61 @@ class Plan:
             start=start.id if start else None,
             method=method,
             teacher=teacher.id if teacher else None,
-            schedule=tuple(
-                Phase(until=phase.until // preset.divide_schedules.get(row.data, 1), rate=phase.rate)
-                for phase in preset.schedules[method.schedule]
-            ),
-            training=preset.training,
+            schedule=tuple(Phase(until=p.until // divide, rate=p.rate) for p in preset.schedules[method.schedule]),
+            # First stages are not tested: what they are compared with is no accuracy.
+            training=preset.training if stage == 2 else preset.training.model_copy(update={"evaluate_every": None}),
         )
-        # The names of the teacher and the schedule are the preset's; what they stand for is in the other keys.
-        identity = spec.model_dump(mode="json", exclude={"method": {"teacher", "schedule"}})
-        after_stage1 = isinstance(start, Run) and start.stage == 1
+        self._check_fit(spec, data, start, teacher)
+        after_stage1 = isinstance(start, Run) and start.spec.stage == 1
         phase = "stage1" if stage == 1 else "students" if teacher or after_stage1 else "teachers"
-        folder = Path(preset.results) / "runs" / phase / f"{stream}-{digest(identity)}"
-        run = Run(spec, folder, row_name, replicate, number, stage, data, start, teacher)
+        run = Run(spec, RunFolder(RUNS / phase / spec.id), data, start, teacher)
         return self.runs.setdefault(run.id, run)
 
-    def _check_fit(
-        self,
-        stream: str,
-        data: DataSet,
-        method: Method,
-        network: str,
-        start: Run | PretrainedWeights | None,
-        teacher: Run | None,
-    ) -> None:
-        own = self.preset.networks[network]
-        where = f"preset {self.preset.name!r}: {stream}"
-        start_network = start.spec.network if isinstance(start, Run) else start.network if start else own
-        if start_network != own:
+    def _check_fit(self, spec: RunSpec, data: DataSet, start: Start, teacher: Run | None) -> None:
+        """Raise UserError where a run cannot start from, or learn from, what it is to."""
+        where = f"preset {self.preset.name!r}: {spec.name}"
+        other = start.spec.network if isinstance(start, Run) else start.network if start else spec.network
+        if other != spec.network:
             raise UserError(
-                f"{where} starts from {start.id}, another network: {start_network!r} and {own!r}. Weights are copied between "
+                f"{where} starts from {start.id}, another network: {other!r} and {spec.network!r}. Weights are copied between "
                 f"equal networks only."
             )
         if teacher and teacher.data.id != data.id:
             raise UserError(
-                f"{where} is trained on {data.settings.name!r} and learns from {teacher.spec.stream}, which is trained on "
+                f"{where} is trained on {data.settings.name!r} and learns from {teacher.spec.name}, which is trained on "
                 f"{teacher.data.settings.name!r}. Give both rows the same data."
             )
-        if problem := method.problem(own, teacher.spec.network if teacher else None):
+        if problem := spec.method.problem(spec.network, teacher.spec.network if teacher else None):
             raise UserError(f"{where}: {problem}")
 
 
+def _needed(row: Row) -> Iterator[str]:
+    """The rows that one waits for."""
+    references = [row.start, row.stage1_of, *(getattr(method, "teacher", None) for method in (row.stage1, row.stage2))]
+    yield from (r.partition("/")[0] for r in references if r and ("/" in r or r == row.stage1_of))
+
+
 def load_plans(folder: Path = CONFIG, invalid: Callable[[UserError], object] | None = None) -> dict[str, Plan]:
-    """The plans of all presets in a folder, by the folder of results that each writes.
+    """The plans of all presets in a folder, by the folder of results that each writes; what is extended comes first.
 
     Raises UserError for two that write to the same place, and for a preset that is not valid, unless `invalid` takes it.
     """
-    paths = sorted(path for path in folder.glob("*.yaml") if path.name != CLAIMS)
+    paths = list(preset_files(folder).values())
     if not paths:
         raise UserError(f"{folder}: no presets here. Run this from the top folder of the repository.")
-    plans: dict[str, Plan] = {}
+    found: list[tuple[int, Path, Plan]] = []
     for path in paths:
         try:
-            plan = Plan(load_preset(path))
+            found.append((len(chain_of(path)), path, Plan(load_preset(path))))
         except UserError as error:
             if invalid is None:
                 raise
             invalid(error)
-            continue
+    plans: dict[str, Plan] = {}
+    for _, path, plan in sorted(found, key=lambda item: item[:2]):
         if plan.preset.results in plans:
-            other = plans[plan.preset.results].preset.name
             raise UserError(
-                f"{path}: results = {plan.preset.results!r}: preset {other!r} writes there already. Name another folder."
+                f"{path}: results = {plan.preset.results!r}: another preset writes there already. Name another folder."
             )
         plans[plan.preset.results] = plan
     return plans

@@ -1,6 +1,8 @@
 """What all settings are made of: a frozen model that refuses unknown keys, and checked types. Imports no torch."""
 
 import difflib
+import hashlib
+import json
 import re
 from collections.abc import Collection, Iterable
 from typing import Annotated
@@ -13,15 +15,15 @@ PositiveReal = Annotated[Real, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 
 
-def matching(pattern: str, description: str) -> AfterValidator:
-    """A validator of texts that a pattern matches whole."""
+def matching(pattern: str, description: str) -> tuple[AfterValidator, object]:
+    """Marks, for Annotated[str, *...], of texts that a pattern matches whole; the schema for editors has the pattern."""
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
             raise ValueError(f"must be {description}, and is {text!r}")
         return text
 
-    return AfterValidator(check)
+    return AfterValidator(check), Field(json_schema_extra={"pattern": f"^({pattern})$"})
 
 
 def not_empty(values: Collection) -> Collection:
@@ -44,12 +46,21 @@ def suggest(name: str, names: Iterable) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; there is: {', '.join(map(str, names)) or 'nothing'}"
 
 
+def digest(content: object) -> str:
+    """Ten hexadecimal digits of the SHA-256 of a JSON-able value."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+
 Identifier = Annotated[
-    str, matching(r"[a-z0-9]+(_[a-z0-9]+)*", "lower-case letters and digits, with single underscores between")
+    str, *matching(r"[a-z0-9]+(_[a-z0-9]+)*", "lower-case letters and digits, with single underscores between")
 ]
-NetReference = Annotated[str, matching(r"[a-z0-9_]+/[1-9][0-9]*", "row/number, such as teacher/1")]
-Sections = Annotated[tuple[PositiveInt, ...], Field(strict=False), AfterValidator(not_empty), AfterValidator(rising)]
+NetReference = Annotated[str, *matching(r"[a-z0-9_]+/[1-9][0-9]*", "row/number, such as teacher/1")]
+NotEmptyTuple = (Field(strict=False, json_schema_extra={"minItems": 1}), AfterValidator(not_empty))
+NotEmptyMapping = (AfterValidator(not_empty), Field(json_schema_extra={"minProperties": 1}))
+Sections = Annotated[tuple[PositiveInt, ...], *NotEmptyTuple, AfterValidator(rising)]
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    """Settings by name; texts below their fields say what they mean, in the docs and in editors too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)

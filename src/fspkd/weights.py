@@ -1,4 +1,4 @@
-"""Checkpoints and weights on disk: written atomically, and checked when they are read."""
+"""Tensors on disk: written atomically, and checked when they are read."""
 
 import hashlib
 import io
@@ -20,17 +20,17 @@ def save(content: dict[str, Any], path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def load(path: Path, run_id: str, advice: str) -> dict[str, Any]:
-    """Read what `save` wrote for that run; raises UserError for a damaged file or one of another run."""
+def load(path: Path, owner: str, advice: str) -> dict[str, Any]:
+    """Read what `save` wrote for a run; raises UserError for a damaged file or one of another run."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        owner = content["run"]
+        found = content["run"]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Make it with: snakemake {path}") from None
     except (RuntimeError, OSError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError):
         raise UserError(f"{path}: this file is damaged. {advice}") from None
-    if owner != run_id:
-        raise UserError(f"{path}: belongs to another run: it was written by {owner!r} and this is {run_id!r}. {advice}")
+    if found != owner:
+        raise UserError(f"{path}: belongs to another run: it was written by {found!r} and this is {owner!r}. {advice}")
     return content
 
 
@@ -43,23 +43,24 @@ def weights_sha256(state: dict[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def load_checksum(folder: Path, run_id: str) -> str:
+def save_weights(state: dict[str, Tensor], path: Path, owner: str) -> str:
+    """Write the weights of a finished run, with their checksum, which is given back."""
+    sha256 = weights_sha256(state)
+    save({"run": owner, "sha256": sha256, "state": state}, path)
+    return sha256
+
+
+def load_checksum(path: Path, owner: str) -> str:
     """The checksum that the final weights of a finished run carry."""
-    return _load_weights_file(folder, run_id)["sha256"]
+    return load(path, owner, _advice(path))["sha256"]
 
 
-def load_weights(folder: Path, run_id: str) -> dict[str, Tensor]:
+def load_weights(path: Path, owner: str) -> dict[str, Tensor]:
     """The final weights of a finished run, checked against the checksum that they carry."""
-    content = _load_weights_file(folder, run_id)
+    content = load(path, owner, _advice(path))
     if weights_sha256(content["state"]) != content["sha256"]:
-        path = folder / "weights.pt"
         raise UserError(f"{path}: the weights do not match their checksum. {_advice(path)}")
     return content["state"]
-
-
-def _load_weights_file(folder: Path, run_id: str) -> dict[str, Any]:
-    path = folder / "weights.pt"
-    return load(path, run_id, _advice(path))
 
 
 def _advice(path: Path) -> str:

@@ -11,7 +11,6 @@ from conftest import Project
 from fspkd.engine import device, step
 from fspkd.engine.capture import Captured
 from fspkd.engine.member import Member
-from fspkd.results.tables import read_manifest
 from fspkd.runs.spec import Run
 from fspkd.train import loop
 
@@ -29,7 +28,7 @@ def gpu(project: Project) -> torch.device:
 
 
 def outcome(run: Run) -> tuple[str, bytes]:
-    return read_manifest(run)["weights_sha256"], (run.folder / "metrics.csv").read_bytes()
+    return run.folder.read_manifest().weights_sha256, run.folder.metrics.read_bytes()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -40,7 +39,7 @@ def test_captured_equals_eager(project: Project, monkeypatch: pytest.MonkeyPatch
         project.set(f"rows.{method}", {"data": "images", "network": "net", "nets": 1, "stage2": stage2})
     references = ("teacher/2", "fitnet/1", "student/1", "attention_transfer/1", "relational_kd/1")
     project.train(*references, device="cuda")
-    runs = [run for run in project.plan().runs.values() if run.folder.exists()]
+    runs = [run for run in project.plan().runs.values() if run.folder.path.exists()]
     captured = {run.id: outcome(run) for run in runs}
     shutil.rmtree("results")
 
@@ -92,7 +91,7 @@ def test_resumed_equals_uninterrupted(project: Project, gpu: torch.device, monke
         with pytest.raises(KeyboardInterrupt):
             loop.train([run], gpu, 0)
     loop.train([run], gpu, 1000)
-    assert [attempt["from_iteration"] for attempt in read_manifest(run)["attempts"]] == [0, 270]
+    assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0, 270]
     assert outcome(run) == expected
 
 
@@ -101,6 +100,6 @@ def test_gpu_and_cpu_agree(project: Project) -> None:
     losses = {}
     for where in ("cuda", "cpu"):
         project.train("teacher/1", device=where)
-        losses[where] = pd.read_csv(run.folder / "metrics.csv")["loss"][:10]
+        losses[where] = pd.read_csv(run.folder.metrics)["loss"][:10]
         shutil.rmtree("results")
     np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=1e-4)

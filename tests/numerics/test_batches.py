@@ -6,14 +6,14 @@ from conftest import Project, images_of
 from torch.nn import functional as F
 
 from fspkd.data.packed import load_packed
-from fspkd.engine import member
-from fspkd.engine.augment import crop_and_flip, pad_images, to_input
-from fspkd.engine.batches import Batches
+from fspkd.engine.augment import crop_and_flip, pad_images
+from fspkd.engine.batches import Batches, Images
+from fspkd.train.nets import finished_net
 
 
 def batch(batches: Batches, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
     images, labels = batches.make(batches.draw(iteration, 1))
-    return to_input(images[0]), labels[0]
+    return Images.to_input(images[0]), labels[0]
 
 
 def test_batches_are_a_function_of_the_iteration(project: Project) -> None:
@@ -24,7 +24,7 @@ def test_batches_are_a_function_of_the_iteration(project: Project) -> None:
     for i, expected in reversed(list(zip((0, 1, 90, 91), onwards, strict=True))):
         assert torch.equal(batch(jumping, i)[0], expected)
     together, labels = jumping.make(jumping.draw(89, 3))
-    assert torch.equal(to_input(together[1]), onwards[2])
+    assert torch.equal(Images.to_input(together[1]), onwards[2])
     assert torch.equal(labels[2], batch(jumping, 91)[1])
 
 
@@ -44,7 +44,7 @@ def test_crop_and_flip_equal_torchvision_on_the_same_offsets() -> None:
 
     images = torch.randint(0, 256, (20, 32, 32, 3), dtype=torch.uint8)
     index, offsets, flips = torch.randint(0, 20, (50,)), torch.randint(0, 9, (50, 2)), torch.rand(50) < 0.5
-    ours = to_input(crop_and_flip(pad_images(images, 4), index, offsets, flips, (32, 32)))
+    ours = Images.to_input(crop_and_flip(pad_images(images, 4), index, offsets, flips, (32, 32)))
     for i in range(50):
         image = vision.pad(images[index[i]].permute(2, 0, 1), 4)
         image = vision.crop(image, *offsets[i].tolist(), 32, 32)
@@ -57,7 +57,7 @@ def test_plain_test_images_reach_the_net_unchanged(project: Project) -> None:
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     data = load_packed(run.data.path)
-    net = member.finished_net(run, images_of(run)).eval()
+    net = finished_net(run, 1, 10).eval()
     x = torch.from_numpy(data.images["test"]).permute(0, 3, 1, 2).float() / 255
-    with torch.no_grad(), np.load(run.folder / "predictions.npz") as file:
+    with torch.no_grad(), np.load(run.folder.predictions) as file:
         torch.testing.assert_close(torch.from_numpy(file["probabilities"]), F.softmax(net(x), 1), rtol=1e-4, atol=1e-5)

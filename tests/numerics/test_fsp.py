@@ -1,12 +1,15 @@
 """FSP matrices and their loss against slow references and invariances."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from fspkd.distill.fsp import Fsp, fsp_loss, fsp_matrix
+from fspkd.draws import Draws
 from fspkd.engine.objective import Objective
-from fspkd.models.cifar import CifarResNet
-from fspkd.networks import CifarNetwork
+from fspkd.models.cifar_resnet import CifarResNet
+from fspkd.networks.residual import CifarNetwork
 
 NETWORK = CifarNetwork(depth=14, width=4)
 
@@ -25,9 +28,9 @@ def four_loops(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def loss_of(objective: Objective, student: torch.nn.Module, teacher: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        targets = objective.targets(teacher, x)
-    return objective(student.taps(x, objective.student_taps), targets, torch.zeros(len(x)), torch.zeros(()))
+    targets = objective.targets(teacher, x, nullcontext())
+    embedded = objective.embedded(student, x, nullcontext())
+    return objective(embedded, targets, torch.zeros(len(x)), torch.zeros(()))
 
 
 def net(seed: int) -> CifarResNet:
@@ -77,7 +80,7 @@ def test_loss_is_the_mean_over_images_of_weighted_squares(reduction: str) -> Non
 
 @pytest.mark.parametrize("layers", ["section", "module"])
 def test_student_equal_to_teacher_has_zero_loss(layers: str) -> None:
-    objective = Objective(settings(layers=layers), 1, "student", NETWORK, NETWORK)
+    objective = Objective(settings(layers=layers), Draws(1, "student"), NETWORK, NETWORK)
     x = torch.rand(2, 3, 16, 16)
     assert loss_of(objective, net(1).eval(), net(1).eval(), x) == 0
     assert loss_of(objective, net(2).eval(), net(1).eval(), x) > 0
@@ -85,17 +88,17 @@ def test_student_equal_to_teacher_has_zero_loss(layers: str) -> None:
 
 def test_student_gets_a_gradient_everywhere_but_in_the_linear_layer() -> None:
     student, teacher = net(2), net(1).eval()
-    objective = Objective(settings(), 1, "student", NETWORK, NETWORK)
+    objective = Objective(settings(), Draws(1, "student"), NETWORK, NETWORK)
     loss_of(objective, student, teacher, torch.rand(2, 3, 16, 16)).backward()
     assert {name for name, p in student.named_parameters() if p.grad is None} == {"linear.weight", "linear.bias"}
 
 
 def test_channel_shuffle_gives_the_matrices_of_a_teacher_with_renamed_channels() -> None:
     """Renaming the channels of each tapped layer before the matrices are formed is the same as `channel`."""
-    objective = Objective(settings(shuffle="channel"), 1, "student-1-stage1", NETWORK, NETWORK)
+    objective = Objective(settings(shuffle="channel"), Draws(1, "student-1-stage1"), NETWORK, NETWORK)
     names = ("stem", "section1", "section2", "section3")
     (stem, first), (first_again, second), (second_again, third) = settings(shuffle="channel").permutations(
-        1, "student-1-stage1", NETWORK
+        Draws(1, "student-1-stage1"), NETWORK
     )
     assert torch.equal(first, first_again)
     assert torch.equal(second, second_again)
@@ -113,18 +116,18 @@ def test_channel_shuffle_gives_the_matrices_of_a_teacher_with_renamed_channels()
 
 
 def test_tied_shares_one_permutation_and_independent_none() -> None:
-    tied = settings(shuffle="tied").permutations(1, "s", NETWORK)
+    tied = settings(shuffle="tied").permutations(Draws(1, "s"), NETWORK)
     assert torch.equal(tied[0][0], tied[0][1])
     assert torch.equal(tied[0][1], tied[1][0])
-    independent = settings(shuffle="independent").permutations(1, "s", NETWORK)
+    independent = settings(shuffle="independent").permutations(Draws(1, "s"), NETWORK)
     assert not torch.equal(independent[0][1], independent[1][0])
-    none = settings().permutations(1, "s", NETWORK)
+    none = settings().permutations(Draws(1, "s"), NETWORK)
     assert all(torch.equal(p, torch.arange(len(p))) for pair in none for p in pair)
 
 
-def test_permutations_differ_between_streams_and_repeat_for_one() -> None:
-    def draw(stream: str) -> torch.Tensor:
-        return settings(shuffle="channel").permutations(1, stream, NETWORK)[2][1]
+def test_permutations_differ_between_runs_and_repeat_for_one() -> None:
+    def draw(name: str) -> torch.Tensor:
+        return settings(shuffle="channel").permutations(Draws(1, name), NETWORK)[2][1]
 
     assert torch.equal(draw("student-1-stage1"), draw("student-1-stage1"))
     assert not torch.equal(draw("student-1-stage1"), draw("student-2-stage1"))

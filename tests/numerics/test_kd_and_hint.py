@@ -1,15 +1,17 @@
 """Knowledge distillation and hints against their closed forms."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from fspkd.distill.hint import Hint, hint_loss
 from fspkd.distill.kd import KnowledgeDistillation, kd_loss
+from fspkd.draws import Draws
 from fspkd.engine.objective import Objective
-from fspkd.models.cifar import CifarResNet
-from fspkd.networks import CifarNetwork
+from fspkd.models.cifar_resnet import CifarResNet
+from fspkd.networks.residual import CifarNetwork
 
 NETWORK = CifarNetwork(depth=8, width=4)
 
@@ -34,9 +36,9 @@ def test_kd_loss_equals_its_closed_form() -> None:
 @pytest.mark.parametrize(("progress", "weight"), [(0.0, 4.0), (0.5, 2.5), (1.0, 1.0)])
 def test_kd_weight_falls_linearly(progress: float, weight: float) -> None:
     settings = KnowledgeDistillation(method="kd", schedule="third", teacher="teacher/1")
-    objective = Objective(settings, 1, "s", NETWORK, NETWORK)
+    objective = Objective(settings, Draws(1, "s"), NETWORK, NETWORK)
     student, teacher, labels = torch.randn(5, 10), torch.randn(5, 10), torch.arange(5)
-    targets = objective.targets(lambda x: teacher, None)
+    targets = settings.targets({"logits": teacher})
     loss = objective({"logits": student}, targets, labels, torch.tensor(progress))
     torch.testing.assert_close(loss, kd_loss(student, teacher, labels, 3.0, weight))
 
@@ -51,11 +53,11 @@ def test_hint_loss_is_half_the_squared_distance_averaged_over_images() -> None:
 def test_regressor_reads_the_guided_layer_and_answers_for_the_hint() -> None:
     """With the identity as regressor a student equal to its teacher has no loss, since the hints are rectified."""
     settings = Hint(method="hint", schedule="hint", teacher="teacher/1", sections=(1, 2))
-    objective = Objective(settings, 1, "s", NETWORK, NETWORK)
+    objective = Objective(settings, Draws(1, "s"), NETWORK, NETWORK)
     for conv, _ in objective.own.values():
         torch.nn.init.dirac_(conv.weight)
     net = CifarResNet(NETWORK, 3, 10, torch.Generator().manual_seed(1)).eval()
     x = torch.rand(2, 3, 16, 16)
-    taps = net.taps(x, objective.student_taps)
-    assert objective(taps, objective.targets(net, x), torch.zeros(2), torch.zeros(())) < 1e-9
+    targets = objective.targets(net, x, nullcontext())
+    assert objective(objective.embedded(net, x, nullcontext()), targets, torch.zeros(2), torch.zeros(())) < 1e-9
     assert objective.own["section2"][0].weight.shape == (8, 8, 1, 1)

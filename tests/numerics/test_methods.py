@@ -1,15 +1,22 @@
 """Methods from elsewhere against slow references."""
 
 import math
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from fspkd.distill.attention_transfer import AttentionTransfer, attention_map
+from fspkd.distill.fsp import Fsp
+from fspkd.distill.hint import Hint
+from fspkd.distill.kd import KnowledgeDistillation
+from fspkd.distill.method import Method
 from fspkd.distill.relational_kd import RelationalKd, angles, distances
+from fspkd.draws import Draws
 from fspkd.engine.objective import Objective
-from fspkd.models.cifar import CifarResNet
-from fspkd.networks import CifarNetwork
+from fspkd.models.cifar_resnet import CifarResNet
+from fspkd.networks.residual import CifarNetwork
 
 NETWORK = CifarNetwork(depth=8, width=4)
 
@@ -40,14 +47,13 @@ def test_distances_and_angles_of_points_in_a_plane() -> None:
 @pytest.mark.parametrize("method", ["attention_transfer", "relational_kd"])
 def test_a_student_equal_to_its_teacher_has_the_cross_entropy_alone(method: str) -> None:
     kind = {"attention_transfer": AttentionTransfer, "relational_kd": RelationalKd}[method]
-    objective = Objective(kind(method=method, schedule="s", teacher="teacher/1"), 1, "s", NETWORK, NETWORK)
+    objective = Objective(kind(method=method, schedule="s", teacher="teacher/1"), Draws(1, "s"), NETWORK, NETWORK)
     x, y = torch.rand(4, 3, 16, 16), torch.arange(4)
     student, teacher = net(1), net(1)
-    with torch.no_grad():
-        targets = objective.targets(teacher, x)
+    targets = objective.targets(teacher, x, nullcontext())
 
     def loss_of(student: CifarResNet) -> torch.Tensor:
-        return objective(student.taps(x, objective.student_taps), targets, y, torch.zeros(()))
+        return objective(objective.embedded(student, x, nullcontext()), targets, y, torch.zeros(()))
 
     loss = loss_of(student)
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(student(x), y))
@@ -56,14 +62,32 @@ def test_a_student_equal_to_its_teacher_has_the_cross_entropy_alone(method: str)
     assert loss_of(net(2)) > torch.nn.functional.cross_entropy(net(2)(x), y)
 
 
-@pytest.mark.parametrize("method", ["attention_transfer", "relational_kd"])
-def test_targets_are_float32_where_the_net_is_not(method: str) -> None:
-    kind = {"attention_transfer": AttentionTransfer, "relational_kd": RelationalKd}[method]
-    method = kind(method=method, schedule="s", teacher="teacher/1")
-    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        targets = method.targets(net(1), torch.rand(4, 3, 16, 16))
-    tensors = targets.values() if isinstance(targets, dict) else targets
+@pytest.mark.parametrize("settings", [AttentionTransfer, RelationalKd, KnowledgeDistillation, Fsp, Hint])
+def test_methods_are_given_float32_where_nets_are_not(settings: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    for name in ("targets", "loss"):
+        original = getattr(settings, name)
+
+        def noted(self: Method, taps: dict, *others: object, original: Callable = original) -> object:
+            given.extend(
+                [*taps.values(), torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else taps]
+            )
+            return original(self, taps, *others)
+
+        monkeypatch.setattr(settings, name, noted)
+    own = {"sections": (1, 2)} if settings is Hint else {}
+    name = settings.model_fields["method"].annotation.__args__[0]
+    method = settings(method=name, schedule="s", teacher="teacher/1", **own)
+    objective = Objective(method, Draws(1, "s"), NETWORK, NETWORK)
+    x, low = torch.rand(4, 3, 16, 16), torch.autocast("cpu", torch.bfloat16)
+    targets = objective.targets(net(1), x, low)
+    assert (
+        objective(objective.embedded(net(2), x, low), targets, torch.arange(4), torch.zeros(())).dtype == torch.float32
+    )
+    tensors = [value for value in given if isinstance(value, torch.Tensor)]
+    assert tensors
     assert all(tensor.dtype == torch.float32 for tensor in tensors)
+    assert torch.bfloat16 not in [value for value in given if isinstance(value, torch.dtype)]
 
 
 def test_relations_do_not_change_when_the_embedding_is_turned_or_scaled() -> None:

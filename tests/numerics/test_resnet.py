@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fspkd.models.cifar import CifarResNet, ResidualModule
-from fspkd.networks import CifarNetwork
+from fspkd.models.cifar_resnet import CifarResNet, ResidualModule
+from fspkd.networks.residual import CifarNetwork
 
 
 def build(depth: int, width: int = 16, classes: int = 10) -> CifarResNet:

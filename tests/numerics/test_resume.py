@@ -12,14 +12,12 @@ import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY, Project
-from filelock import FileLock
 
-from fspkd import weights as checkpoint
 from fspkd.data.packed import PackedData, load_packed, save_packed
-from fspkd.engine import member
 from fspkd.errors import UserError
-from fspkd.results.tables import read_manifest
-from fspkd.train import loop
+from fspkd.runs import folder
+from fspkd.train import loop, session
+from fspkd.weights import load, load_weights, save, save_weights
 
 pytestmark = pytest.mark.usefixtures("not_followed")
 
@@ -29,8 +27,15 @@ def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(project: P
     project.set("schedules.first", [{"until": 700, "rate": 1e-4}, {"until": 900, "rate": 1e-5}])
     project.train("teacher/1")
     run = project.plan().net("fitnet/1").start
-    command = [sys.executable, REPOSITORY / "scripts" / "train.py", run.folder, "--checkpoint-seconds", "0.05"]
-    growing = run.folder / "metrics.partial.csv"
+    command = [
+        sys.executable,
+        REPOSITORY / "scripts" / "train.py",
+        "results/tiny",
+        run.id,
+        "--checkpoint-seconds",
+        "0.05",
+    ]
+    growing = run.folder.growing_metrics
     draw = random.Random(0)
     for _ in range(5):
         size = growing.stat().st_size if growing.exists() else 0
@@ -41,20 +46,20 @@ def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(project: P
         assert process.poll() is None, "the training ended before it could be killed"
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        assert not (run.folder / "manifest.json").exists()
+        assert not run.folder.manifest.exists()
     subprocess.run(command, check=True)
-    killed = read_manifest(run)
-    starts = [attempt["from_iteration"] for attempt in killed["attempts"]]
+    killed = run.folder.read_manifest()
+    starts = [attempt.from_iteration for attempt in killed.attempts]
     assert starts == sorted(starts)
     assert 0 < starts[-1] < 900
-    metrics = (run.folder / "metrics.csv").read_bytes()
-    assert list(pd.read_csv(run.folder / "metrics.csv")["iteration"]) == list(range(1, 901))
+    metrics = run.folder.metrics.read_bytes()
+    assert list(pd.read_csv(run.folder.metrics)["iteration"]) == list(range(1, 901))
 
     shutil.rmtree(run.folder)
     loop.train([run], torch.device("cpu"), 1000)
-    assert len(read_manifest(run)["attempts"]) == 1
-    assert read_manifest(run)["weights_sha256"] == killed["weights_sha256"]
-    assert (run.folder / "metrics.csv").read_bytes() == metrics
+    assert len(run.folder.read_manifest().attempts) == 1
+    assert run.folder.read_manifest().weights_sha256 == killed.weights_sha256
+    assert run.folder.metrics.read_bytes() == metrics
 
 
 def test_death_while_finishing_and_removed_outputs_cost_no_iteration(
@@ -66,43 +71,44 @@ def test_death_while_finishing_and_removed_outputs_cost_no_iteration(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(member, "file_sha256", die)  # after the outputs, before the manifest
+        patch.setattr(folder, "file_sha256", die)  # after the outputs, before the manifest
         with pytest.raises(KeyboardInterrupt):
             project.train("teacher/1")
-    assert not (run.folder / "manifest.json").exists()
+    assert not run.folder.manifest.exists()
     project.train("teacher/1")
-    first = read_manifest(run)
-    metrics = (run.folder / "metrics.csv").read_bytes()
-    for file in ("manifest.json", "weights.pt", "metrics.csv", "predictions.npz"):
-        (run.folder / file).unlink()
+    first = run.folder.read_manifest()
+    metrics = run.folder.metrics.read_bytes()
+    for file in (run.folder.manifest, *run.folder.outputs(stage=2)):
+        file.unlink()
     project.train("teacher/1")
-    assert [attempt["from_iteration"] for attempt in read_manifest(run)["attempts"]] == [0, 20, 20]
-    assert read_manifest(run)["outputs_sha256"] == first["outputs_sha256"]
-    assert (run.folder / "metrics.csv").read_bytes() == metrics
+    assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0, 20, 20]
+    assert run.folder.read_manifest().outputs_sha256 == first.outputs_sha256
+    assert run.folder.metrics.read_bytes() == metrics
 
 
 def test_complete_run_is_left_alone_until_an_input_or_an_output_changes(project: Project) -> None:
     project.train("fitnet/1")
     plan = project.plan()
     run, teacher = plan.net("fitnet/1"), plan.net("teacher/1")
-    made = {file: file.stat().st_mtime_ns for file in run.folder.iterdir() if file.name not in ("lock", "run.yaml")}
-    first = read_manifest(run)
+    made = {
+        file: file.stat().st_mtime_ns for file in run.folder.path.iterdir() if file.name not in ("lock", "run.yaml")
+    }
+    first = run.folder.read_manifest()
     loop.train([run], torch.device("cpu"), 1000)
     assert {file: file.stat().st_mtime_ns for file in made} == made
 
-    content = bytearray((run.folder / "metrics.csv").read_bytes())
+    content = bytearray(run.folder.metrics.read_bytes())
     content[-2] ^= 1
-    (run.folder / "metrics.csv").write_bytes(content)
+    run.folder.metrics.write_bytes(content)
     loop.train([run], torch.device("cpu"), 1000)
-    assert read_manifest(run)["outputs_sha256"] == first["outputs_sha256"]
-    assert [attempt["from_iteration"] for attempt in read_manifest(run)["attempts"]] == [0, 8]
+    assert run.folder.read_manifest().outputs_sha256 == first.outputs_sha256
+    assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0, 8]
 
-    state = {name: tensor + 0.01 for name, tensor in checkpoint.load_weights(teacher.folder, teacher.id).items()}
-    content = {"run": teacher.id, "sha256": checkpoint.weights_sha256(state), "state": state}
-    checkpoint.save(content, teacher.folder / "weights.pt")
+    state = {name: tensor + 0.01 for name, tensor in load_weights(teacher.weights, teacher.id).items()}
+    save_weights(state, teacher.weights, teacher.id)
     loop.train([run], torch.device("cpu"), 1000)
-    assert [attempt["from_iteration"] for attempt in read_manifest(run)["attempts"]] == [0]
-    assert read_manifest(run)["weights_sha256"] != first["weights_sha256"]
+    assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0]
+    assert run.folder.read_manifest().weights_sha256 != first.weights_sha256
 
 
 def test_finished_checkpoint_of_other_code_or_images_is_not_used(
@@ -110,46 +116,53 @@ def test_finished_checkpoint_of_other_code_or_images_is_not_used(
 ) -> None:
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
-    (run.folder / "manifest.json").unlink()
-    other = {**member.provenance("cross_entropy"), "code_sha256": {"engine": "other", "method": "code"}}
+    run.folder.manifest.unlink()
+    other = {"engine": "other", "method": "code"}
     with monkeypatch.context() as patch:
-        patch.setattr(member, "provenance", lambda method: other)
+        patch.setattr(session.Run, "code_sha256", other)
         project.train("teacher/1")
-    assert [attempt["from_iteration"] for attempt in read_manifest(run)["attempts"]] == [0]
+    assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0]
     # Begun by other code, and finished by this.
-    (run.folder / "manifest.json").unlink()
-    saved = torch.load(run.folder / "checkpoint.pt")
-    saved["attempts"] = [{**saved["attempts"][0], **other}, *saved["attempts"]]
-    torch.save(saved, run.folder / "checkpoint.pt")
+    run.folder.manifest.unlink()
+    saved = torch.load(run.folder.checkpoint)
+    saved["attempts"] = [{**saved["attempts"][0], "code_sha256": other}, *saved["attempts"]]
+    torch.save(saved, run.folder.checkpoint)
     project.train("teacher/1")
-    assert [attempt["from_iteration"] for attempt in read_manifest(run)["attempts"]] == [0]
-    (run.folder / "manifest.json").unlink()
+    assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0]
+    run.folder.manifest.unlink()
     data = load_packed(run.data.path)
     data.images["train"][0] ^= 1
     save_packed(PackedData(data.images, data.labels, data.classes, data.source), run.data.path)
     project.train("teacher/1")
-    assert len(read_manifest(run)["attempts"]) == 1
-    assert read_manifest(run)["inputs_sha256"]["data"] == load_packed(run.data.path).sha256
+    assert len(run.folder.read_manifest().attempts) == 1
+    assert run.folder.read_manifest().inputs_sha256["data"] == load_packed(run.data.path).sha256
 
 
 def test_sigterm_saves_a_checkpoint(project: Project) -> None:
     project.set("schedules.long", [{"until": 5000, "rate": 0.01}])
     run = project.plan().net("teacher/1")
-    command = [sys.executable, REPOSITORY / "scripts" / "train.py", run.folder, "--checkpoint-seconds", "1000"]
+    command = [
+        sys.executable,
+        REPOSITORY / "scripts" / "train.py",
+        "results/tiny",
+        run.id,
+        "--checkpoint-seconds",
+        "1000",
+    ]
     process = subprocess.Popen(command)
-    growing = run.folder / "metrics.partial.csv"
+    growing = run.folder.growing_metrics
     while not growing.exists() or growing.read_bytes().count(b"\n") < 3:
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 128 + signal.SIGTERM
-    saved = checkpoint.load(run.folder / "checkpoint.pt", run.id, "")
-    assert saved["iteration"] == growing.read_bytes().count(b"\n") - 1
+    saved = load(run.folder.checkpoint, run.id, "")
+    assert saved["member"]["iteration"] == growing.read_bytes().count(b"\n") - 1
 
 
 def test_checkpoint_of_another_run_is_refused(project: Project) -> None:
     run = project.plan().net("teacher/1")
-    checkpoint.save({"run": "teacher-2-0000000000", "iteration": 3}, run.folder / "checkpoint.pt")
+    save({"run": "teacher-2-0000000000", "iteration": 3}, run.folder.checkpoint)
     with pytest.raises(
         UserError, match=r"checkpoint.pt: belongs to another run: .*teacher-2-0000000000.*Delete the folder"
     ):
@@ -159,24 +172,24 @@ def test_checkpoint_of_another_run_is_refused(project: Project) -> None:
 def test_damaged_checkpoint_and_weights_are_named(project: Project) -> None:
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
-    path = run.folder / "weights.pt"
+    path = run.folder.weights
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"weights.pt: .*(damaged|checksum).*snakemake"):
         loop.train([project.plan().net("fitnet/1").start], torch.device("cpu"), 1000)
     other = project.plan().net("teacher/2")
-    other.folder.mkdir(parents=True)
-    (other.folder / "checkpoint.pt").write_bytes(b"half a checkpoint")
+    other.folder.path.mkdir(parents=True)
+    other.folder.checkpoint.write_bytes(b"half a checkpoint")
     with pytest.raises(UserError, match=r"checkpoint.pt: this file is damaged"):
         project.train("teacher/2")
 
 
 def test_a_run_that_another_process_trains_is_waited_for(project: Project) -> None:
     run = project.plan().net("teacher/1")
-    run.folder.mkdir(parents=True)
-    command = [sys.executable, REPOSITORY / "scripts" / "train.py", run.folder]
-    with FileLock(run.folder / "lock"):
+    run.folder.path.mkdir(parents=True)
+    command = [sys.executable, REPOSITORY / "scripts" / "train.py", "results/tiny", run.id]
+    with run.folder.lock:
         second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert "waiting for its end" in second.stdout.readline()
         stopped = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -190,6 +203,6 @@ def test_a_run_that_another_process_trains_is_waited_for(project: Project) -> No
 
 def test_training_goes_on_where_nobody_reads_what_it_says(project: Project) -> None:
     run = project.plan().net("teacher/1")
-    command = f"{sys.executable} {REPOSITORY}/scripts/train.py {run.folder} 2>&1 | true"
+    command = f"{sys.executable} {REPOSITORY}/scripts/train.py results/tiny {run.id} 2>&1 | true"
     assert subprocess.run(["bash", "-o", "pipefail", "-c", command]).returncode == 0
     assert project.checksums().keys() == {run.id}

@@ -31,7 +31,7 @@ def test_losses_are_those_of_before(project: Project, method: str) -> None:
     # So slowly that rounding, which differs between processors, stays what it is; and with a decay that can be seen.
     project.set("schedules.long", [{"until": 12, "rate": 5e-4}, {"until": 20, "rate": 5e-5}])
     project.set("schedules.first", [{"until": 12, "rate": 1e-5}, {"until": 20, "rate": 1e-6}])
-    project.set("training.weight_decay", 0.1)
+    project.set("training.optimizer.weight_decay", 0.1)
     project.set("schedules.short", [{"until": 1, "rate": 0.01}])
     settings = METHODS[method]
     first = method in ("hint", "fsp", "fsp_shuffled")
@@ -46,7 +46,7 @@ def test_losses_are_those_of_before(project: Project, method: str) -> None:
     for name in STARTS:
         run = plan.net(f"{name}/1")
         run = run.start if first else run
-        losses[name] = pd.read_csv(run.folder / "metrics.csv")["loss"]
+        losses[name] = pd.read_csv(run.folder.metrics)["loss"]
     made = pd.DataFrame(losses).rename_axis("iteration")
     made.index += 1
     assert made.shape == (20, 2)

@@ -11,21 +11,22 @@ import torch
 from conftest import Project, images_of
 from torch.nn import functional as F
 
-from fspkd import weights as checkpoint
 from fspkd.distill.fsp import Fsp
-from fspkd.engine import member
-from fspkd.engine.augment import to_input
 from fspkd.engine.batches import Batches, Images
 from fspkd.engine.objective import Objective
 from fspkd.engine.schedule import learning_rate
+from fspkd.engine.step import steps_of
 from fspkd.errors import UserError
-from fspkd.results.tables import read_manifest
+from fspkd.runs.folder import RunFolder
 from fspkd.runs.spec import Run
-from fspkd.train import loop
+from fspkd.train import loop, session
+from fspkd.train.nets import finished_net, initial_net
+from fspkd.train.session import Session
+from fspkd.weights import load_weights
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
-    return checkpoint.load_weights(run.folder, run.id)
+    return load_weights(run.weights, run.id)
 
 
 def plain_net(net: torch.nn.Module) -> plain.ResNet:
@@ -38,7 +39,7 @@ def plain_net(net: torch.nn.Module) -> plain.ResNet:
 @pytest.mark.parametrize("case", ["scratch", "weights of another net", "hint", "kd", "fsp", "shuffled fsp"])
 def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
     """Fifty iterations and a change of rate, on the same batches; the plain loop computes in double precision."""
-    project.set("training.decay_batchnorm", False)
+    project.set("training.optimizer.decay_batchnorm", False)
     project.set("schedules.long", [{"until": 40, "rate": 0.02}, {"until": 50, "rate": 0.01}])
     # Small enough that rounding, which differs between processors, does not grow to what is seen.
     project.set("schedules.short", [{"until": 40, "rate": 0.002}, {"until": 50, "rate": 0.001}])
@@ -52,10 +53,10 @@ def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
     if case in ("hint", "fsp", "shuffled fsp"):
         run = run.start
     images = images_of(run)
-    net = plain_net(member.initial_net(run, images)).train()
-    teacher = plain_net(member.finished_net(run.teacher, images)).eval() if run.teacher else None
+    net = plain_net(initial_net(run, images)).train()
+    teacher = plain_net(finished_net(run.teacher, images.channels, images.classes)).eval() if run.teacher else None
     spec = run.spec
-    objective = Objective(spec.method, spec.seed, spec.stream, spec.network, spec.network)
+    objective = Objective(spec.method, spec.draws, spec.network, spec.network)
     regressors = objective.own.double()
     if case == "shuffled fsp":  # a teacher whose FSP matrices are looked up by what the objective drew
         shuffled = [(matrix.rows, matrix.columns) for matrix in objective.own.values()]
@@ -86,9 +87,9 @@ def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(run.spec.schedule, iteration)
         pictures, labels = batches.make(batches.draw(iteration, 1))
-        x, y = to_input(pictures[0]), labels[0]
+        x, y = images.to_input(pictures[0]), labels[0]
         losses.append(plain.step(net, teacher, optimizer, x.double(), y, loss_of).item())
-    engine = pd.read_csv(run.folder / "metrics.csv")["loss"]
+    engine = pd.read_csv(run.folder.metrics)["loss"]
     np.testing.assert_allclose(engine, losses, rtol=1e-5)
     for name, tensor in net.state_dict().items():
         # The plain loop runs the whole net, and moves the statistics of layers that a hint does not reach.
@@ -104,15 +105,17 @@ def test_runs_side_by_side_end_with_the_bits_of_runs_alone(project: Project) -> 
     project.train("teacher/1")
     plan = project.plan()
     runs = [*(net.start for net in plan.rows["student"]), plan.net("fitnet/1").start, plan.net("teacher/2")]
-    assert runs[0].spec.batches == runs[1].spec.batches
+    assert runs[0].spec.batch_draws == runs[1].spec.batch_draws
     loop.train(runs, torch.device("cpu"), 1000)
-    together = {run.id: (read_manifest(run)["outputs_sha256"], read_manifest(run)["weights_sha256"]) for run in runs}
+    together = {
+        run.id: (run.folder.read_manifest().outputs_sha256, run.folder.read_manifest().weights_sha256) for run in runs
+    }
     assert together[runs[0].id] != together[runs[1].id]
     for run in runs:
         shutil.rmtree(run.folder)
         loop.train([run], torch.device("cpu"), 1000)
-        assert read_manifest(run)["weights_sha256"] == together[run.id][1]
-        assert read_manifest(run)["outputs_sha256"]["metrics.csv"] == together[run.id][0]["metrics.csv"]
+        assert run.folder.read_manifest().weights_sha256 == together[run.id][1]
+        assert run.folder.read_manifest().outputs_sha256["metrics.csv"] == together[run.id][0]["metrics.csv"]
 
 
 def test_teachers_part_is_computed_once_for_nets_that_share_it(
@@ -133,36 +136,35 @@ def test_one_that_diverges_does_not_stop_the_others(project: Project) -> None:
     plan = project.plan()
     bad, good = (net.start for net in plan.rows["student"])
     alone = plan.net("teacher/2")
-    state = member.initial_net(bad, images_of(bad)).state_dict()
+    state = initial_net(bad, images_of(bad)).state_dict()
     broken = {**state, "stem.1.weight": state["stem.1.weight"] * float("nan")}
     with pytest.MonkeyPatch.context() as patch:
-        initial = member.initial_net
 
-        def initial_net(run: Run, images: Images) -> torch.nn.Module:
-            net = initial(run, images)
+        def broken_net(run: Run, images: Images) -> torch.nn.Module:
+            net = initial_net(run, images)
             if run is bad:
                 net.load_state_dict(broken)
             return net
 
-        patch.setattr(member, "initial_net", initial_net)
+        patch.setattr(session, "initial_net", broken_net)
         with pytest.raises(UserError, match=r"student-1-stage1.*iteration 1: the loss is nan"):
             loop.train([bad, good, alone], torch.device("cpu"), 1000)
-    assert not (bad.folder / "manifest.json").exists()
-    together = read_manifest(good)["weights_sha256"]
-    assert read_manifest(alone)["iterations"] == 20
+    assert not bad.folder.manifest.exists()
+    together = good.folder.read_manifest().weights_sha256
+    assert alone.folder.read_manifest().iterations == 20
     shutil.rmtree(good.folder)
     loop.train([good], torch.device("cpu"), 1000)
-    assert read_manifest(good)["weights_sha256"] == together
+    assert good.folder.read_manifest().weights_sha256 == together
 
 
 def test_folded_teacher_gives_what_the_teacher_gives(project: Project) -> None:
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     images = images_of(run)
-    net = member.finished_net(run, images)
-    x = to_input(images.test[:32])
+    net = finished_net(run, images.channels, images.classes)
+    x = images.to_input(images.test[:32])
     taps = ("stem", "section1", "section2", "section3.first")
-    folded = net.folded(torch.float32)
+    folded = net.frozen(torch.float32)
     assert not any(p.requires_grad for p in folded.parameters())
     net.eval()
     torch.testing.assert_close(folded(x), net(x), rtol=1e-4, atol=1e-5)
@@ -182,14 +184,16 @@ def test_bfloat16_loss_is_near_float32(project: Project, monkeypatch: pytest.Mon
             spec = stage.spec.model_copy(
                 update={"training": stage.spec.training.model_copy(update={"precision": precision})}
             )
-            copy = replace(stage, spec=spec, folder=project.folder / precision / stage.id)
-            alone = member.Member(copy, images_of(copy), None)
-            (step,) = loop.steps_of([alone])
+            copy = replace(stage, spec=spec, folder=RunFolder(project.folder / precision / stage.id))
+            alone = Session(copy, images_of(copy), None)
+            (step,) = steps_of([alone.member])
             step.load()
             step.iterate()
             losses[precision] = step.fetch()[0][0][0]
-            assert alone.attempts[-1]["precision"] == precision
-            assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in alone.net.state_dict().values())
+            assert alone.attempts[-1].precision == precision
+            assert all(
+                tensor.dtype in (torch.float32, torch.int64) for tensor in alone.member.net.state_dict().values()
+            )
         assert losses["bfloat16"] != losses["float32"]
         assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
 
@@ -205,17 +209,16 @@ def test_weights_that_are_cast_at_once_give_the_bits_of_autocast(
     for stage in [run, *([run.start] if run.start else [])]:
         ended = []
         for at_once in (True, False):
-            alone = member.Member(
-                replace(stage, folder=project.folder / str(at_once) / stage.id), images_of(stage), None
-            )
-            alone.lowered = alone.lowered if at_once else None
-            (step,) = loop.steps_of([alone])
+            folder = RunFolder(project.folder / str(at_once) / stage.id)
+            alone = Session(replace(stage, folder=folder), images_of(stage), None)
+            alone.member.lowered = alone.member.lowered if at_once else None
+            (step,) = steps_of([alone.member])
             for _ in range(3):
                 step.load()
                 step.iterate()
                 alone.record(step.fetch()[0])
                 step.prepare()
-            ended.append([tensor.clone() for tensor in alone.state()])
+            ended.append([tensor.clone() for tensor in alone.member.changed()])
         assert all(torch.equal(one, other) for one, other in zip(*ended, strict=True))
 
 
@@ -223,14 +226,14 @@ def test_bfloat16_is_not_emulated(project: Project, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     project.set("training.precision", "bfloat16")
     project.train("teacher/1")
-    assert read_manifest(project.plan().net("teacher/1"))["attempts"][0]["precision"] == "float32"
+    assert project.plan().net("teacher/1").folder.read_manifest().attempts[0].precision == "float32"
 
 
 def test_linear_layer_leaves_stage_1_as_it_entered(project: Project) -> None:
     project.train("student/1", "fitnet/1")
     plan = project.plan()
     for run in (plan.net("student/1").start, plan.net("fitnet/1").start):
-        before = member.initial_net(run, images_of(run)).state_dict()
+        before = initial_net(run, images_of(run)).state_dict()
         after = weights(run)
         assert not torch.equal(before["section1.0.conv1.weight"], after["section1.0.conv1.weight"])
         for name in ("linear.weight", "linear.bias"):
@@ -242,36 +245,40 @@ def test_linear_layer_leaves_stage_1_as_it_entered(project: Project) -> None:
 def test_same_seed_same_bits_and_another_seed_others(project: Project) -> None:
     project.train("student/2")
     first = {
-        run.id: read_manifest(run)["weights_sha256"] for run in project.plan().runs.values() if run.folder.exists()
+        run.id: run.folder.read_manifest().weights_sha256
+        for run in project.plan().runs.values()
+        if run.folder.path.exists()
     }
     shutil.rmtree("results")
     project.train("student/2")
     second = {
-        run.id: read_manifest(run)["weights_sha256"] for run in project.plan().runs.values() if run.folder.exists()
+        run.id: run.folder.read_manifest().weights_sha256
+        for run in project.plan().runs.values()
+        if run.folder.path.exists()
     }
     assert first == second
     assert len(set(first.values())) == len(first) == 3
     project.set("seed", 2)
     project.train("student/2")
-    assert read_manifest(project.plan().net("student/2"))["weights_sha256"] not in first.values()
+    assert project.plan().net("student/2").folder.read_manifest().weights_sha256 not in first.values()
 
 
 def test_nets_that_share_stage_1_differ_after_stage_2(project: Project) -> None:
     project.train("student/1", "student/2")
     one, two = project.plan().rows["student"]
     assert one.start is two.start
-    assert read_manifest(one)["weights_sha256"] != read_manifest(two)["weights_sha256"]
+    assert one.folder.read_manifest().weights_sha256 != two.folder.read_manifest().weights_sha256
 
 
 def test_last_accuracy_is_that_of_the_predictions(project: Project) -> None:
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
-    metrics = pd.read_csv(run.folder / "metrics.csv")
-    with np.load(run.folder / "predictions.npz") as file:
+    metrics = pd.read_csv(run.folder.metrics)
+    with np.load(run.folder.predictions) as file:
         expected = 100 * (file["probabilities"].argmax(1) == file["labels"]).mean()
         assert file["probabilities"].sum(1) == pytest.approx(1, abs=1e-5)
     assert metrics["test_accuracy"].iloc[-1] == pytest.approx(expected, abs=1e-4)
-    assert read_manifest(run)["test_accuracy"] == pytest.approx(expected, abs=1e-4)
+    assert run.folder.read_manifest().test_accuracy == pytest.approx(expected, abs=1e-4)
     assert list(metrics["iteration"]) == list(range(1, 21))
     assert list(metrics.dropna(subset="test_accuracy")["iteration"]) == [5, 10, 15, 20]
     assert list(metrics["learning_rate"]) == [0.1] * 12 + [0.01] * 8
@@ -285,4 +292,4 @@ def test_loss_that_is_not_finite_names_run_step_and_setting(project: Project) ->
     ):
         project.train("student/1")
     run = project.plan().net("student/1").start
-    assert not (run.folder / "weights.pt").exists()
+    assert not run.folder.weights.exists()

@@ -20,7 +20,6 @@ from conftest import Project, Server, project_in
 from mlflow import MlflowClient
 
 from fspkd.engine.member import is_complete
-from fspkd.results.tables import read_manifest
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
 TABLE = "results/tiny/table1.csv"
@@ -86,7 +85,7 @@ def one_long_net(project: Project) -> None:
     project.set("tables.table1.rows", {"Teacher": "teacher"})
     project.set("figures", ...)
     project.set("timings", ...)
-    project.set("claims", False)
+    project.set("claims", ...)
 
 
 def set_site(project: Project, **settings: object) -> None:
@@ -115,7 +114,7 @@ class Snakemake:
 
     def until_checkpoint(self) -> None:
         """Wait until the net has a checkpoint, and a job trains on."""
-        path = self.project.plan().net("teacher/1").folder / "checkpoint.pt"
+        path = self.project.plan().net("teacher/1").folder.checkpoint
 
         def there() -> bool:
             assert self.process.poll() is None, self.said()
@@ -147,7 +146,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, packed_digits: Path) -
         project = project_in(folder, packed_digits, patch)
         one_long_net(project)
         project.train("teacher/1")
-        return project.checksums(), (project.plan().net("teacher/1").folder / "metrics.csv").read_bytes()
+        return project.checksums(), (project.plan().net("teacher/1").folder.metrics).read_bytes()
 
 
 @contextmanager
@@ -179,12 +178,12 @@ def assert_sound(project: Project, reference: Reference) -> None:
     run = project.plan().net("teacher/1")
     assert is_complete(run)
     assert not list(Path("results").rglob("*.tmp"))
-    metrics = pd.read_csv(run.folder / "metrics.csv")
-    assert list(metrics["iteration"]) == list(range(1, run.iterations + 1))
+    metrics = pd.read_csv(run.folder.metrics)
+    assert list(metrics["iteration"]) == list(range(1, run.spec.iterations + 1))
 
     assert_tracked_once(project, f"sqlite:///{Path('mlflow.db').absolute()}")
     assert project.checksums() == reference[0]
-    assert (run.folder / "metrics.csv").read_bytes() == reference[1]
+    assert run.folder.metrics.read_bytes() == reference[1]
 
 
 def tracked_nets(address: str) -> list[mlflow.entities.Run]:
@@ -203,7 +202,7 @@ def assert_tracked_once(project: Project, address: str) -> None:
 
 def attempts(project: Project) -> list[dict]:
     """The attempts at the long net."""
-    return read_manifest(project.plan().net("teacher/1"))["attempts"]
+    return project.plan().net("teacher/1").folder.read_manifest().attempts
 
 
 def training_process(project: Project) -> int:
@@ -215,7 +214,7 @@ def training_process(project: Project) -> int:
 def test_scancel(on_cluster: Project, undisturbed: Reference) -> None:
     with disturbed(on_cluster, undisturbed) as snakemake:
         slurm("scancel", snakemake.job())
-    assert [attempt["from_iteration"] > 0 for attempt in attempts(on_cluster)] == [False, True]
+    assert [attempt.from_iteration > 0 for attempt in attempts(on_cluster)] == [False, True]
 
 
 @pytest.mark.parametrize("partition", ["preemptible", "cancelling"])
@@ -325,7 +324,9 @@ def test_where_it_runs_changes_nothing(on_cluster: Project) -> None:
     runs = on_cluster.plan().runs.values()
     assert len(jobs) == len(runs)  # the rest ran where snakemake did
 
-    used = {read_manifest(run)["attempts"][0]["job_id"]: read_manifest(run)["attempts"][0]["gpu"] for run in runs}
+    used = {
+        run.folder.read_manifest().attempts[0]["job_id"]: run.folder.read_manifest().attempts[0]["gpu"] for run in runs
+    }
     assert used.keys() == set(jobs.index)
     together = [
         (a, b)

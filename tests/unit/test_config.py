@@ -22,8 +22,8 @@ from fspkd.slurm import gpu_models
         ("rows.student.colour", "red", r"tiny.yaml: rows.student.colour = 'red': unknown key"),
         ("training.batch_size", "many", r"tiny.yaml: training.batch_size = 'many': input should be a valid integer"),
         ("training.batch_size", True, r"training.batch_size = True"),
-        ("training.momentum", 1.0, r"training.momentum = 1.0: input should be less than 1"),
-        ("training.weight_decay", ..., r"tiny.yaml: training.weight_decay: missing"),
+        ("training.optimizer.momentum", 1.0, r"training.optimizer.momentum = 1.0: input should be less than 1"),
+        ("training.optimizer.weight_decay", ..., r"tiny.yaml: training.optimizer.weight_decay: missing"),
         ("rows.student.stage1.teacher", ..., r"rows.student.stage1.teacher: missing"),
         ("rows.student.stage1.teacher", "teecher/1", r"'teecher': no such entry in rows; did you mean 'teacher'\?"),
         ("rows.student.stage1.teacher", "teacher/3", r"row 'teacher' has only 2 nets"),
@@ -95,7 +95,7 @@ def test_mistakes_are_told_with_file_key_and_value(project: Project, key: str, v
 def test_scientific_notation_without_a_point_is_a_number(project: Project) -> None:
     text = project.preset_path.read_text()
     project.preset_path.write_text(text.replace("weight_decay: 0.0001", "weight_decay: 1e-4"))
-    assert load_preset(project.preset_path).training.weight_decay == 1e-4
+    assert load_preset(project.preset_path).training.optimizer.weight_decay == 1e-4
 
 
 def test_a_key_given_twice_is_refused(project: Project) -> None:
@@ -117,8 +117,8 @@ def test_file_that_is_no_yaml_or_no_mapping_or_missing(project: Project) -> None
 
 def test_a_mistake_in_what_is_extended_names_the_base(project: Project) -> None:
     (project.folder / "config" / "child.yaml").write_text("extends: tiny\nresults: results/child\n")
-    project.set("training.momentum", "much")
-    with pytest.raises(UserError, match=r"config/tiny.yaml: training.momentum = 'much'"):
+    project.set("training.optimizer.momentum", "much")
+    with pytest.raises(UserError, match=r"config/tiny.yaml: training.optimizer.momentum = 'much'"):
         load_preset(Path("config/child.yaml"))
 
 
@@ -136,7 +136,7 @@ def test_extending_goes_on_and_not_in_a_circle(project: Project) -> None:
     (config / "child.yaml").write_text("extends: tiny\nresults: results/child\nseed: 5\n")
     (config / "grandchild.yaml").write_text("extends: child\nresults: results/grandchild\ntraining: {batch_size: 7}\n")
     preset = load_preset(Path("config/grandchild.yaml"))
-    assert (preset.seed, preset.training.batch_size, preset.training.momentum) == (5, 7, 0.9)
+    assert (preset.seed, preset.training.batch_size, preset.training.optimizer.momentum) == (5, 7, 0.9)
     (config / "child.yaml").write_text("extends: grandchild\n")
     with pytest.raises(UserError, match=r"child.yaml: extends: .* extends itself"):
         load_preset(Path("config/child.yaml"))
@@ -237,7 +237,7 @@ def test_presets_of_the_repository_have_the_papers_rows(name: str, monkeypatch: 
     plan = Plan(load_preset(Path("config") / f"{name}.yaml"))
     for table, (data, published) in PUBLISHED_ITERATIONS.items():
         rows = plan.preset.tables[table].rows.values()
-        iterations = [sum(run.iterations for run in plan.row_runs(row)) for row in rows]
+        iterations = [sum(run.spec.iterations for run in plan.row_runs(row)) for row in rows]
         assert [n * plan.preset.divide_schedules.get(data, 1) for n in iterations] == published
 
 
@@ -249,7 +249,7 @@ def test_nets_that_tables_share_train_once(monkeypatch: pytest.MonkeyPatch) -> N
     for figures_of in ("student", "student_full"):
         assert {net.start for net in plan.nets(figures_of)} == {plan.net("student/1").start}
     # Tables 1 to 5 as published, less the teachers of Tables 3 and 4; and figure 3's students.
-    assert sum(run.iterations for run in plan.runs.values()) == (724 + 448 + 248 + 259 + 206 + 3 * 64) * 1000
+    assert sum(run.spec.iterations for run in plan.runs.values()) == (724 + 448 + 248 + 259 + 206 + 3 * 64) * 1000
 
 
 def test_claims_about_rows_that_there_are_not_are_refused_and_about_other_tables_left_out(project: Project) -> None:
@@ -266,13 +266,17 @@ def test_claims_about_rows_that_there_are_not_are_refused_and_about_other_tables
         UserError, match=r"claim 'claim 1': 'Student\*' is on 'others' and 'Teacher' on 'images', and only"
     ):
         project.plan()
-    Path("config/claims.yaml").write_text("claims: [{claim: x, where: y, compare: rows, value: best}]")
-    with pytest.raises(UserError, match=r"config/claims.yaml: claims.0.*value = 'best': input should be 'accuracy'"):
+    Path("config/tiny/claims.yaml").write_text("claims: [{claim: x, where: y, compare: rows, value: best}]")
+    with pytest.raises(
+        UserError, match=r"config/tiny/claims.yaml: claims.0.*value = 'best': input should be 'accuracy'"
+    ):
         project.plan()
-    Path("config/claims.yaml").write_text(
+    Path("config/tiny/claims.yaml").write_text(
         "claims: [{claim: x, where: y, compare: timing, timing: timing, what: speed}]"
     )
-    with pytest.raises(UserError, match=r"config/claims.yaml: claims.0.*what = 'speed': input should be 'speed-up of"):
+    with pytest.raises(
+        UserError, match=r"config/tiny/claims.yaml: claims.0.*what = 'speed': input should be 'speed-up of"
+    ):
         project.plan()
 
 

@@ -8,7 +8,7 @@ from fspkd.plan import Plan
 
 
 def ids(plan: Plan) -> dict[str, str]:
-    return {run.spec.stream: run.id for run in plan.runs.values()}
+    return {run.spec.name: run.id for run in plan.runs.values()}
 
 
 def changed(project: Project, key: str, value: object) -> set[str]:
@@ -52,7 +52,7 @@ def test_pinned_data_is_the_same_from_anywhere_and_other_data_is_not(project: Pr
 def test_a_net_cannot_learn_from_one_of_other_data_but_start_from_it(project: Project) -> None:
     project.set("data.others", {"name": "others", "source": "imagefolder", "path": "x"})
     project.set("timings", {})
-    project.set("claims", False)
+    project.set("claims", ...)
     project.set("rows.student.data", "others")
     with pytest.raises(
         UserError, match=r"student-stage1 is trained on 'others' and learns from teacher-1, .* 'digits'"
@@ -84,13 +84,13 @@ def test_a_row_can_borrow_another_rows_stage_1(project: Project) -> None:
     plan = project.plan()
     assert plan.net("full/1").start is plan.net("student/1").start
     assert plan.row_runs("full") == [plan.net("full/1")]
-    assert [run.spec.stream for run in plan.row_runs("student")] == ["student-stage1", "student-1", "student-2"]
+    assert [run.spec.name for run in plan.row_runs("student")] == ["student-stage1", "student-1", "student-2"]
 
 
 def test_a_stage_1_for_each_net(project: Project) -> None:
     project.set("rows.student.stage1_shared", False)
     plan = project.plan()
-    assert [run.start.spec.stream for run in plan.rows["student"]] == ["student-1-stage1", "student-2-stage1"]
+    assert [run.start.spec.name for run in plan.rows["student"]] == ["student-1-stage1", "student-2-stage1"]
     assert len(plan.row_runs("student")) == 4
 
 

@@ -23,18 +23,18 @@ LABELS = torch.tensor([0, 1, 2, 2])
 def pretend(project: Project) -> None:
     """Folders of finished runs with known predictions: each net of a row is wrong about another image."""
     for run in project.plan().runs.values():
-        run.folder.mkdir(parents=True)
-        manifest = {"iterations": run.iterations, "attempts": [{"code_sha256": {"engine": "0", "method": "0"}}]}
-        (run.folder / "manifest.json").write_text(json.dumps(manifest))
-        if run.stage == 2:
+        run.folder.path.mkdir(parents=True)
+        manifest = {"iterations": run.spec.iterations, "attempts": [{"code_sha256": {"engine": "0", "method": "0"}}]}
+        run.folder.manifest.write_text(json.dumps(manifest))
+        if run.spec.stage == 2:
             logits = 2.0 * torch.nn.functional.one_hot(LABELS, 3).float()
-            logits[run.net - 1] = (
-                torch.tensor([0.5, 0.0, 0.0]) if LABELS[run.net - 1] else torch.tensor([0.0, 0.5, 0.0])
+            logits[run.spec.number - 1] = (
+                torch.tensor([0.5, 0.0, 0.0]) if LABELS[run.spec.number - 1] else torch.tensor([0.0, 0.5, 0.0])
             )
-            evaluate.save_predictions(run.folder / "predictions.npz", logits, LABELS)
-            loss = 2.0 if run.row == "teacher" else 1.0
-            frame = pd.DataFrame({"iteration": range(1, run.iterations + 1), "loss": loss, "test_accuracy": 50.0})
-            frame.to_csv(run.folder / "metrics.csv", index=False)
+            evaluate.save_predictions(run.folder.predictions, logits, LABELS)
+            loss = 2.0 if run.spec.row == "teacher" else 1.0
+            frame = pd.DataFrame({"iteration": range(1, run.spec.iterations + 1), "loss": loss, "test_accuracy": 50.0})
+            frame.to_csv(run.folder.metrics, index=False)
 
 
 def test_ensemble_is_the_mean_of_the_softmax_outputs() -> None:
@@ -77,7 +77,7 @@ def test_table_files_hold_the_same_numbers(project: Project) -> None:
 def test_a_row_of_ones_own_has_no_published_numbers(project: Project) -> None:
     pretend(project)
     project.set("tables.table1.rows", {"Mine": "student", "Teacher*": "teacher", "FitNet, 1 loss*": "fitnet"})
-    project.set("claims", False)
+    project.set("claims", ...)
     plan, csv = project.plan(), project.folder / "table1.csv"
     tables.write_table(tables.make_table(plan, "table1"), plan, "table1", csv)
     table = pd.read_csv(csv).set_index("row")
@@ -90,7 +90,7 @@ def test_a_row_of_ones_own_has_no_published_numbers(project: Project) -> None:
 def test_nets_tested_on_different_images_are_not_averaged(project: Project) -> None:
     pretend(project)
     run = project.plan().net("student/2")
-    evaluate.save_predictions(run.folder / "predictions.npz", torch.eye(3)[LABELS], LABELS.flip(0))
+    evaluate.save_predictions(run.folder.predictions, torch.eye(3)[LABELS], LABELS.flip(0))
     with pytest.raises(UserError, match=r"student-1-\w+ and the other nets .* were tested on different images"):
         tables.make_table(project.plan(), "table1")
 
@@ -100,19 +100,19 @@ def test_nets_of_different_code_are_told(project: Project) -> None:
     assert tables.different_code(project.plan(), "table1") is None
     run = project.plan().net("student/2")
     manifest = {"iterations": 8, "attempts": [{"code_sha256": {"engine": "1", "method": "0"}}]}
-    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    run.folder.manifest.write_text(json.dumps(manifest))
     assert f"engine 1: {run.id}" in tables.different_code(project.plan(), "table1")
 
 
 def test_damaged_predictions_and_manifest_are_named(project: Project) -> None:
     pretend(project)
     run = project.plan().net("student/1")
-    content = (run.folder / "predictions.npz").read_bytes()
-    (run.folder / "predictions.npz").write_bytes(content[:100])
+    content = run.folder.predictions.read_bytes()
+    run.folder.predictions.write_bytes(content[:100])
     with pytest.raises(UserError, match=r"student-1-\w+/predictions.npz: these predictions cannot be read"):
         tables.make_table(project.plan(), "table1")
-    (run.folder / "predictions.npz").write_bytes(content)
-    (run.folder / "manifest.json").write_text("{")
+    run.folder.predictions.write_bytes(content)
+    run.folder.manifest.write_text("{")
     with pytest.raises(UserError, match=r"student-1-\w+/manifest.json: cannot be read"):
         tables.make_table(project.plan(), "table1")
 
@@ -136,7 +136,7 @@ def test_figure_shows_each_curve_and_is_the_same_again(project: Project) -> None
 
 
 def test_figure_has_a_colour_for_each_of_many_curves(project: Project) -> None:
-    project.set("claims", False)
+    project.set("claims", ...)
     pretend(project)
     project.set("figures.figure3.curves", {f"Curve {number}": "teacher/1" for number in range(12)})
     colors = {line.get_color() for line in draw(project).axes[1].lines if line.get_linestyle() == "-"}
@@ -146,7 +146,7 @@ def test_figure_has_a_colour_for_each_of_many_curves(project: Project) -> None:
 def test_loss_curve_is_a_running_mean(project: Project) -> None:
     frame = pd.DataFrame({"iteration": range(1, 401), "loss": np.arange(400.0), "test_accuracy": np.nan})
     frame.to_csv("metrics.csv", index=False)
-    curve = figures.read_curve(project.folder / "metrics.csv")
+    curve = figures.read_curve(project.folder.metrics)
     assert curve["smoothed_loss"].iloc[10] == np.mean([7, 8, 9, 10])
 
 
@@ -154,8 +154,8 @@ def test_a_line_is_the_mean_of_its_nets_and_the_band_reaches_to_the_outermost(pr
     pretend(project)
     nets = project.plan().nets("teacher")
     for net, accuracy in zip(nets, (40.0, 60.0), strict=True):
-        frame = pd.read_csv(net.folder / "metrics.csv").assign(test_accuracy=accuracy)
-        frame.to_csv(net.folder / "metrics.csv", index=False)
+        frame = pd.read_csvnet.folder.metrics.assign(test_accuracy=accuracy)
+        frame.to_csv(net.folder.metrics, index=False)
     _, axes = draw(project).axes
     assert set(axes.lines[0].get_ydata()) == {50}
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
@@ -166,16 +166,16 @@ def test_flat_part_begins_where_the_loss_comes_near_its_level(project: Project) 
     pretend(project)
     project.set("schedules.long", [{"until": 400, "rate": 0.1}, {"until": 500, "rate": 0.01}])
     project.set("figures.figure3.curves", {"Teacher": "teacher"})
-    project.set("claims", False)
+    project.set("claims", ...)
     plan = project.plan()
     for number, reached in ((1, 100), (2, 200)):
         folder = plan.net(f"teacher/{number}").folder
-        folder.mkdir(parents=True)
+        folder.path.mkdir(parents=True)
         loss = np.where(np.arange(1, 501) < reached, 2.0, 1.0)
         loss[400:] = 0.1  # at the second rate, which says nothing
         frame = pd.DataFrame({"iteration": range(1, 501), "loss": loss, "test_accuracy": np.nan})
         frame.loc[19::20, "test_accuracy"] = np.where(loss[19::20] > 1, 30.0, 50.0)
-        frame.to_csv(folder / "metrics.csv", index=False)
+        frame.to_csv(folder.metrics, index=False)
     curves = figures.read_curves(plan, "figure3")["Teacher"]
     window = 500 // figures.POINTS
     loss = [figures.flat_from(net, curve, "training loss") for net, curve in curves]
@@ -189,7 +189,7 @@ def test_replicates_give_means_and_students_interval(project: Project) -> None:
     project.set("replicates", 3)
     pretend(project)
     worse = project.plan().net("teacher/1", 2)
-    evaluate.save_predictions(worse.folder / "predictions.npz", torch.zeros(4, 3), LABELS)  # right about one image
+    evaluate.save_predictions(worse.folder.predictions, torch.zeros(4, 3), LABELS)  # right about one image
     plan, csv = project.plan(), project.folder / "table1.csv"
     table = tables.make_table(plan, "table1").set_index("row")
     averages = [75, (25 + 75) / 2, 75]
@@ -207,7 +207,7 @@ def test_table_without_a_reference_and_of_single_nets(project: Project) -> None:
     pretend(project)
     project.set("tables.table1.reference", ...)
     project.set("tables.table1.rows", {"Teacher": "teacher/2", "Student*": "student/1"})
-    project.set("claims", False)
+    project.set("claims", ...)
     table = tables.make_table(project.plan(), "table1").set_index("row")
     assert table.to_dict("list") == {"accuracy": [75, 75], "iterations": [20, 18]}
 
@@ -250,7 +250,7 @@ def test_replicates_are_compared_in_pairs(project: Project) -> None:
             for net in project.plan().nets(row, replicate):
                 guesses = torch.where(torch.arange(2000) < wrong, (labels + 1) % 3, labels)
                 logits = 9.0 * torch.nn.functional.one_hot(guesses, 3).float()
-                evaluate.save_predictions(net.folder / "predictions.npz", logits, labels)
+                evaluate.save_predictions(net.folder.predictions, logits, labels)
     claim = judged(project).iloc[0]
     assert claim["ours"] == pytest.approx(3)
     assert claim["n"] == 3

@@ -61,13 +61,13 @@ def expected(file: Path, key: str) -> list[tuple[int, float]]:
 def check_points(project: Project, client: MlflowClient) -> None:
     """Every point of every finished run is in the store, exactly once."""
     runs = {run.data.tags["identity"]: run for run in held(client).values()}
-    finished = [run for run in project.plan().runs.values() if (run.folder / "manifest.json").exists()]
+    finished = [run for run in project.plan().runs.values() if run.folder.manifest.exists()]
     assert finished
     for run in finished:
         tracked = runs[run.id]
         assert tracked.info.status == "FINISHED"
         for key in MEASURED:
-            assert points(client, tracked, key) == expected(run.folder / "metrics.csv", key)
+            assert points(client, tracked, key) == expected(run.folder.metrics, key)
 
 
 def check_everything(project: Project, client: MlflowClient) -> None:
@@ -88,7 +88,7 @@ def check_everything(project: Project, client: MlflowClient) -> None:
         assert net.data.tags["mlflow.parentRunId"] == row.info.run_id
         assert first.data.tags["mlflow.parentRunId"] == row.info.run_id
         assert f"runs/{first.info.run_id})" in net.data.tags["mlflow.note.content"]
-        tags = {"preset": "tiny", "table": "table1", "row": row.info.run_name, "net": str(run.net), "seed": "1"}
+        tags = {"preset": "tiny", "table": "table1", "row": row.info.run_name, "net": str(run.spec.number), "seed": "1"}
         assert tags.items() <= net.data.tags.items()
         assert {"git_commit", "host", "weights_sha256"} <= net.data.tags.keys()
         assert net.data.params["network.depth"] == "8"
@@ -101,7 +101,7 @@ def check_everything(project: Project, client: MlflowClient) -> None:
         assert len(net.outputs.model_outputs) == 1
         journal = read_journal(run.folder)
         assert (net.info.start_time, net.info.end_time) == (journal.started, journal.ended)
-    two = [dict(expected(run.folder / "metrics.csv", "test_accuracy")) for run in plan.rows["student"]]
+    two = [dict(expected(run.folder.metrics, "test_accuracy")) for run in plan.rows["student"]]
     mean = [(step, (two[0][step] + two[1][step]) / 2) for step in two[0]]
     assert points(client, runs["Student*"], "test_accuracy") == [(s, pytest.approx(v)) for s, v in mean]
     table = pd.read_csv("results/tiny/table1.csv").set_index("row").loc["Student*"]
@@ -184,7 +184,7 @@ assert served.predict(served.input_example).shape == (2, 10)
 """
     loaded = made.run("python", "-c", code, f"models:/{output.model_id}", MLFLOW_TRACKING_URI=local(made))
     assert loaded.returncode == 0, loaded.stderr
-    with np.load(run.folder / "predictions.npz") as file:
+    with np.load(run.folder.predictions) as file:
         np.testing.assert_allclose(np.load("probabilities.npy"), file["probabilities"], atol=1e-6)
 
 
@@ -205,7 +205,7 @@ def test_net_trained_anew_gets_a_run_of_its_own(project: Project) -> None:
 def test_run_of_former_settings_is_sent(project: Project) -> None:
     project.train("student/1")
     send(project)
-    project.set("training.momentum", 0.8)
+    project.set("training.optimizer.momentum", 0.8)
     runs = held(send(project).store.client)
     assert {"Student*, net 1, former settings", "Student*, stage 1, former settings"} <= set(runs)
     assert runs["Student*, net 1, former settings"].data.tags["stage1"] == "fsp"
@@ -213,7 +213,7 @@ def test_run_of_former_settings_is_sent(project: Project) -> None:
 
 def test_damaged_run_is_told_and_does_not_hold_up_the_others(project: Project) -> None:
     project.train("teacher/1", "teacher/2")
-    damaged = project.plan().net("teacher/1").folder / "manifest.json"
+    damaged = project.plan().net("teacher/1").folder.manifest
     damaged.write_text("{")
     sync = Sync(project.plan())
     (problem,) = sync.send_all()
@@ -245,7 +245,7 @@ def test_only_what_a_checkpoint_holds_is_sent_and_a_resumed_run_goes_on(project:
         history = client.get_metric_history(tracked.info.run_id, "loss")
         saved = read_journal(run.folder).saved
         assert sorted(p.step for p in history) == list(range(1, saved + 1))
-        assert saved < len(pd.read_csv(run.folder / "metrics.partial.csv")) + 1
+        assert saved < len(pd.read_csv(run.folder.growing_metrics)) + 1
         now = {p.step: p.timestamp for p in history}
         assert times.items() <= now.items()
         assert sorted(now.values()) == [now[step] for step in sorted(now)]
@@ -268,7 +268,7 @@ def test_journal_that_a_crashed_node_left_is_read_up_to_what_is_whole(project: P
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     whole = read_journal(run.folder)
-    with (run.folder / "journal.jsonl").open("ab") as file:
+    with run.folder.journal.open("ab") as file:
         file.write(b"\0" * 100 + b'\n{"time": 1, "iteration": 99}\n')
     assert read_journal(run.folder) == whole
 
@@ -313,7 +313,7 @@ def test_nothing_there_is_told_in_a_line_and_with_exit_status_1(made: Project) -
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a small disk of its own."""
     folder = tmp_path / "server"
-    folder.mkdir()
+    folder.path.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", folder], check=True)
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
@@ -364,5 +364,5 @@ def test_server_that_fails_in_the_middle(
     (tracked,) = (run for run in held(client).values() if run.info.run_name == "Teacher, net 1")
     saved = read_journal(run.folder).saved
     for key in ("loss", "test_accuracy"):
-        wanted = [(i, v) for i, v in expected(run.folder / "metrics.partial.csv", key) if i <= saved]
+        wanted = [(i, v) for i, v in expected(run.folder.growing_metrics, key) if i <= saved]
         assert points(client, tracked, key) == wanted

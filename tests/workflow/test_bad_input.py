@@ -31,7 +31,7 @@ def own_images(project: Project) -> Path:
     for split in ("train", "test"):
         for name in ("ant", "bee"):
             folder = project.folder / "images" / split / name
-            folder.mkdir(parents=True)
+            folder.path.mkdir(parents=True)
             for number in range(3):
                 pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
                 Image.fromarray(pixels).save(folder / f"{number}.png")
@@ -88,7 +88,7 @@ def corrupted_packed_file(project: Project) -> None:
 
 def checkpoint_of_another_run(project: Project) -> None:
     run = project.plan().net("teacher/1")
-    checkpoint.save({"run": "teacher-2-0000000000", "iteration": 3}, run.folder / "checkpoint.pt")
+    checkpoint.save({"run": "teacher-2-0000000000", "iteration": 3}, run.folder.checkpoint)
 
 
 def loss_that_becomes_nan(project: Project) -> None:
@@ -113,8 +113,8 @@ def test_bad_trainings(workflow: Project, damage: Damage, message: str) -> None:
     damage(workflow)
     run = workflow.plan().net("teacher/1")
     assert re.search(message, fails(workflow, "scripts/train.py", str(run.folder)))
-    assert not (run.folder / "weights.pt").exists()
-    assert not (run.folder / "manifest.json").exists()
+    assert not run.folder.weights.exists()
+    assert not run.folder.manifest.exists()
 
 
 def test_bad_commands(workflow: Project) -> None:
@@ -138,7 +138,7 @@ def test_bad_commands(workflow: Project) -> None:
         assert "results/tiny/" in message
         assert "snakemake results/tiny/" in message
     assert "--device = 'toaster'" in fails(workflow, "scripts/train.py", str(run.folder), "--device", "toaster")
-    workflow.set("claims", False)
+    workflow.set("claims", ...)
     assert "preset 'tiny': judges no claims" in fails(workflow, "scripts/judge_claims.py", "results/tiny/claims.csv")
     result = workflow.run("snakemake", "-n", "--config", "members=0")
     assert result.returncode == 1

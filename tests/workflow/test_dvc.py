@@ -55,7 +55,7 @@ def repro(project: Project) -> tuple[set[str], set[str]]:
 def attempts(project: Project) -> dict[str, int]:
     """When each net of the plan was finished, by its manifest's time of change."""
     runs = project.plan().runs.values()
-    manifests = {run.spec.stream: run.folder / "manifest.json" for run in runs}
+    manifests = {run.spec.name: run.folder.manifest for run in runs}
     return {stream: path.stat().st_mtime_ns for stream, path in manifests.items() if path.exists()}
 
 
@@ -75,7 +75,7 @@ def flip_a_byte(path: Path) -> None:
 def test_what_changed_is_made_again(repository: Project) -> None:
     stages, nets = repro(repository)
     assert stages == {"plan", "data", "teachers", "stage1", "students", "tables@table1", "figures", "report"}
-    assert nets == {run.spec.stream for run in repository.plan().runs.values()}
+    assert nets == {run.spec.name for run in repository.plan().runs.values()}
     assert repro(repository) == (set(), set())
     assert "Nothing to be done" in do(repository, "snakemake", "-n", *TARGETS)
 
@@ -96,9 +96,9 @@ def test_what_changed_is_made_again(repository: Project) -> None:
     assert not {"teacher-1", "teacher-2", "student-stage1", "student-1", "student-2"} & nets
 
     run = repository.plan().net("student/1")
-    flip_a_byte(run.folder / "weights.pt")
+    flip_a_byte(run.folder.weights)
     assert "students" in do(repository, "dvc", "status")
-    (run.folder / "checkpoint.pt").unlink()
+    run.folder.checkpoint.unlink()
     before = repository.checksums()
     stages, nets = repro(repository)
     assert nets == {"student-1"}
@@ -140,7 +140,7 @@ def test_what_was_made_can_be_fetched(repository: Project, monkeypatch: pytest.M
 
 def check_damaged_cache(fetched: Project) -> None:
     """A byte flipped in the cache is named, and just that file is fetched again."""
-    weights = fetched.plan().net("teacher/1").folder / "weights.pt"
+    weights = fetched.plan().net("teacher/1").folder.weights
     content, digest = weights.read_bytes(), hashlib.md5(weights.read_bytes()).hexdigest()
     cached = Path(".dvc/cache/files/md5") / digest[:2] / digest[2:]
     weights.unlink()

@@ -52,7 +52,7 @@ def test_from_nothing_to_the_table_then_only_what_changed(workflow: Project) -> 
     assert list(table["iterations"]) == [40, 18, 26]
     labels = None
     for net, run in enumerate(workflow.plan().rows["student"], 1):
-        with np.load(run.folder / "predictions.npz") as file:
+        with np.load(run.folder.predictions) as file:
             labels = file["labels"]
             accuracy = 100 * (file["probabilities"].argmax(1) == labels).mean()
         assert table.loc[2, f"net{net}"] == pytest.approx(accuracy, abs=0.005)
@@ -135,7 +135,7 @@ def test_a_full_disk_loses_nothing(workflow: Project) -> None:
     run = workflow.plan().net("teacher/1")
     expected = workflow.checksums()
     shutil.rmtree(run.folder)
-    run.folder.mkdir()
+    run.folder.path.mkdir()
     command = ("python", "scripts/train.py", str(run.folder), "--checkpoint-seconds", "0")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", run.folder], check=True)
     try:
@@ -143,7 +143,7 @@ def test_a_full_disk_loses_nothing(workflow: Project) -> None:
         assert full.returncode == 1, full.stdout + full.stderr
         assert re.search(r"error: results/tiny/\S+: cannot be written:\s+No\s+space\s+left\s+on\s+device", full.stderr)
         assert "Traceback" not in full.stderr
-        left = {file.name for file in run.folder.iterdir()}
+        left = {file.name for file in run.folder.path.iterdir()}
         assert left <= {"run.yaml", "lock", "metrics.partial.csv", "checkpoint.pt", "journal.jsonl", "usage.csv"}
         subprocess.run(["mount", "-o", "remount,size=10m", run.folder], check=True)
         assert workflow.run(*command).returncode == 0

@@ -2,7 +2,7 @@
 Packs each data set, and each file of pretrained weights, once into one file.
 
 Needs:  what their sources name, or the place that FSPKD_DATA_<NAME> or FSPKD_WEIGHTS_<NAME> names on this machine
-Makes:  data/packed/<name>/<hash>.npz, data/packed/<name>/<hash>/weights.pt
+Makes:  data/packed/<name>/<hash>.npz, data/packed/<name>/<hash>.pt
 """
 
 
@@ -14,8 +14,6 @@ rule pack_data:
     log:
         "results/logs/pack_data-{name}-{hash}.log",
     retries: 0  # runs where snakemake does
-    conda:
-        ENVIRONMENT
     message:
         "pack the data set {wildcards.name}"
     shell:
@@ -26,12 +24,10 @@ rule pack_weights:
     input:
         script=ancient("scripts/pack_weights.py"),
     output:
-        "data/packed/{name}/{hash}/weights.pt",
+        "data/packed/{name}/{hash}.pt",
     log:
         "results/logs/pack_weights-{name}-{hash}.log",
     retries: 0  # runs where snakemake does
-    conda:
-        ENVIRONMENT
     message:
         "pack the pretrained weights {wildcards.name}"
     shell:

@@ -1,16 +1,42 @@
 """Reading presets: YAML files that extend each other, and an explanation of what is wrong in them. Imports no torch."""
 
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from fspkd.config.preset import Preset
+from fspkd.config.preset import SECTIONS, Preset
 from fspkd.errors import UserError
 from fspkd.settings import suggest
 
-TAGS = ("source", "method", "architecture")  # which settings there are beside one of these depends on its value
+CONFIG = Path("config")
+CLAIMS = "claims.yaml"  # the name of files that hold no preset
+
+
+@cache
+def discriminators(model: type[BaseModel]) -> set[str]:
+    """The keys on whose values it depends which other settings there are."""
+    found: set[str] = set()
+    seen: set[type] = set()
+
+    def walk(kind: Any, marks: tuple = ()) -> None:
+        found.update(name for mark in marks if isinstance(name := getattr(mark, "discriminator", None), str))
+        if get_origin(kind) is Annotated:
+            inner, *inside = get_args(kind)
+            walk(inner, tuple(inside))
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            if kind not in seen:
+                seen.add(kind)
+                for field in kind.model_fields.values():
+                    walk(field.annotation, (field, *field.metadata))
+        else:
+            for part in get_args(kind):
+                walk(part)
+
+    walk(model)
+    return found
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -41,7 +67,7 @@ def _merge(base: Any, over: Any) -> Any:
     """`over` laid on `base`, mapping by mapping; anything else, or another source or method, replaces what was there."""
     if not (isinstance(base, dict) and isinstance(over, dict)):
         return over
-    if any(isinstance(over.get(tag), str) and over[tag] != base.get(tag) for tag in TAGS):
+    if any(isinstance(over.get(tag), str) and over[tag] != base.get(tag) for tag in discriminators(Preset)):
         return over
     return {**base, **{key: _merge(base[key], value) if key in base else value for key, value in over.items()}}
 
@@ -80,32 +106,71 @@ def explain(error: ValidationError, chain: list[tuple[Path, dict]], merged: dict
     return ". ".join(findings) + "."
 
 
+def preset_files(config: Path) -> dict[str, Path]:
+    """The files of presets in a folder, by the names that `extends` knows them by, such as fsp/mini."""
+    files = sorted(path for path in config.rglob("*.yaml") if path.name != CLAIMS)
+    return {path.relative_to(config).with_suffix("").as_posix(): path for path in files}
+
+
 def _extended(path: Path, name: object) -> Path:
     """The file of the preset that one extends."""
-    presets = sorted(file.stem for file in path.parent.glob("*.yaml"))
-    if name not in presets:
-        raise UserError(f"{path}: extends = {name!r}: no such preset beside it{suggest(str(name), presets)}")
-    return path.with_name(f"{name}.yaml")
+    config = next((folder for folder in path.parents if folder.name == CONFIG.name), path.parent)
+    presets = preset_files(config)
+    if not isinstance(name, str) or name not in presets:
+        raise UserError(f"{path}: extends = {name!r}: no such preset in {config}/{suggest(str(name), presets)}")
+    return presets[name]
 
 
-def load_preset(path: Path) -> Preset:
-    """The preset in a YAML file; `extends: NAME` takes NAME.yaml beside it as the base that the file changes.
+def chain_of(path: Path) -> list[tuple[Path, dict]]:
+    """A preset's file and those that it extends, up to the last, each with what it says.
 
-    Raises UserError, naming file, key and value, for anything that is not a valid preset.
+    Raises UserError for a file that cannot be read, and for presets that extend each other in a circle.
     """
-    chain: list[tuple[Path, dict]] = []  # from the preset to its last base
-    base: Path | None = Path(path)
+    chain: list[tuple[Path, dict]] = []
+    base: Path | None = path
     while base is not None:
         if base in [file for file, _ in chain]:
             raise UserError(f"{path}: extends: {base} extends itself, by way of the presets that it extends.")
         content = read_yaml(base)
         chain.append((base, content))
         base = _extended(base, content.pop("extends")) if "extends" in content else None
+    return chain
+
+
+def _without_nulls(merged: dict) -> tuple[dict, list[str]]:
+    """A preset without the entries that are null, by which a preset leaves out what it extends, and their names."""
+    left_out = [
+        f"{section}.{name}"
+        for section in SECTIONS
+        if isinstance(merged.get(section), dict)
+        for name, entry in merged[section].items()
+        if entry is None
+    ]
+    kept = {
+        key: {n: e for n, e in value.items() if e is not None} if key in SECTIONS and isinstance(value, dict) else value
+        for key, value in merged.items()
+    }
+    return kept, left_out
+
+
+def load_preset(path: Path) -> Preset:
+    """The preset in a YAML file; `extends: fsp/mini` takes config/fsp/mini.yaml as the base that the file changes.
+
+    It is named after its folder of results. Raises UserError, naming file, key and value, for anything that is not a valid
+    preset.
+    """
+    path = Path(path)
+    chain = chain_of(path)
     merged: dict = {}
     for _, content in reversed(chain):
         merged = _merge(merged, content)
-    merged["name"] = Path(path).stem
+    merged, left_out = _without_nulls(merged)
+    inside = str(merged.get("results", "")).removeprefix("results").strip("/")
+    given = {**merged, "name": inside.replace("/", "-") or path.stem, "left_out": tuple(left_out)}
+    for key in ("name", "left_out"):
+        if key in merged:
+            raise UserError(f"{path}: {key} = {merged[key]!r}: unknown key; remove it or correct its name.")
     try:
-        return Preset.model_validate(merged)
+        return Preset.model_validate(given)
     except ValidationError as error:
         raise UserError(explain(error, chain, merged)) from None

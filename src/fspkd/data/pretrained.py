@@ -4,13 +4,13 @@ from pathlib import Path
 
 import torch
 
-from fspkd import weights as checkpoint
+from fspkd import weights
+from fspkd.data.sets import WEIGHTS_VARIABLE, PretrainedWeights
 from fspkd.data.sources import DOWNLOADS, with_retries
 from fspkd.errors import UserError
 from fspkd.files import file_sha256
 from fspkd.models import build
-from fspkd.models.imagenet import from_torchvision
-from fspkd.runs.spec import WEIGHTS_VARIABLE, PretrainedWeights
+from fspkd.models.imagenet_resnet import from_torchvision
 
 
 def pack_weights(pretrained: PretrainedWeights) -> Path:
@@ -47,9 +47,8 @@ def pack_weights(pretrained: PretrainedWeights) -> Path:
                 f"{settings.network!r}. Name the network that they belong to."
             )
     state = {name: state[name] for name in expected}
-    path = pretrained.folder / "weights.pt"
-    checkpoint.save({"run": pretrained.id, "sha256": checkpoint.weights_sha256(state), "state": state}, path)
-    return path
+    weights.save_weights(state, pretrained.weights, pretrained.id)
+    return pretrained.weights
 
 
 def _file(pretrained: PretrainedWeights) -> Path:

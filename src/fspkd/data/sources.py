@@ -10,8 +10,8 @@ from PIL import Image
 
 from fspkd.data.folders import find_splits, is_archive, read_cub200, read_image_folder, resize
 from fspkd.data.packed import SPLITS, PackedData
+from fspkd.data.sets import LOCATION_VARIABLE, DataSet
 from fspkd.errors import UserError
-from fspkd.runs.spec import LOCATION_VARIABLE, DataSet
 
 DOWNLOADS = Path("data/downloads")
 ATTEMPTS = 4

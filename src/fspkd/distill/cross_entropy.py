@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from fspkd.distill.method import Method, float32
+from fspkd.distill.method import Method
 from fspkd.lazy import torch
 
 if TYPE_CHECKING:
@@ -16,5 +16,5 @@ class CrossEntropy(Method):
 
     method: Literal["cross_entropy"]
 
-    def loss(self, taps: dict[str, Tensor], modules: dict, targets: None, y: Tensor, progress: Tensor) -> Tensor:
-        return torch.nn.functional.cross_entropy(float32(taps["logits"]), y)
+    def loss(self, taps: dict[str, Tensor], modules: dict, targets: None, labels_B: Tensor, progress: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(taps["logits"], labels_B)

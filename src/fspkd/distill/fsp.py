@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fspkd.distill.method import TaughtMethod, float32
-from fspkd.draws import generator
+from fspkd.distill.method import TaughtMethod
 from fspkd.lazy import torch
 from fspkd.settings import PositiveReal
 
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from fspkd.networks import ResidualNetwork
+    from fspkd.draws import Draws
+    from fspkd.networks.residual import ResidualNetwork
 
 
 def fsp_matrix(first_BMHW: Tensor, second_BNHW: Tensor) -> Tensor:
@@ -49,24 +49,24 @@ def fsp_loss(teacher: list[Tensor], student: list[Tensor], weight: float, reduct
 
 
 class Fsp(TaughtMethod):
-    """Stage 1 of the FSP paper: the student's FSP matrices towards those of a frozen, perhaps shuffled, teacher.
-
-    `layers`: the two layers of a section's matrix, its input and output or the outputs of its first and last module.
-    `shuffle`: how the teacher's channels are permuted. `channel`: one permutation a tapped layer, used by both matrices
-    that the layer takes part in. `tied`: the stem and the first section share one, as identity shortcuts would have it.
-    `independent`: every matrix on its own.
-    """
+    """Stage 1 of the FSP paper: the student's FSP matrices towards those of a frozen, perhaps shuffled, teacher."""
 
     trains_classifier: ClassVar[bool] = False
     method: Literal["fsp"]
     layers: Literal["section", "module"] = "section"
+    """the two layers of a section's matrix: its input and output, or the outputs of its first and last module"""
     reduction: Literal["mean", "sum"] = "mean"
+    """how the squares of a matrix are put together: summed, as eq. 2 is written, or averaged over its entries"""
     weight: PositiveReal = 1.0
+    """lambda of eq. 2, the same for all matrices"""
     shuffle: Literal["none", "channel", "tied", "independent"] = "none"
+    """how the teacher's channels are permuted: one permutation a tapped layer, used by both matrices that the layer takes
+    part in (`channel`); the stem and the first section sharing one, as identity shortcuts would have it (`tied`); every
+    matrix on its own (`independent`)"""
 
     def problem(self, student: ResidualNetwork, teacher: ResidualNetwork) -> str | None:
-        if len(student.sections) != len(teacher.sections):
-            return "student and teacher are of different architectures. Give both the same."
+        if problem := self.sections_problem((1,), student, teacher):
+            return problem
         if teacher.width != student.width:
             return (
                 f"learns FSP matrices of width {teacher.width} with a net of width {student.width}: the matrices differ in "
@@ -97,7 +97,7 @@ class Fsp(TaughtMethod):
         taps = tuple(taps)
         return list(zip(taps[::2], taps[1::2], strict=True)) if self.layers == "module" else list(pairwise(taps))
 
-    def permutations(self, seed: int, stream: str, network: ResidualNetwork) -> list[tuple[Tensor, Tensor]]:
+    def permutations(self, draws: Draws, network: ResidualNetwork) -> list[tuple[Tensor, Tensor]]:
         """The channel permutations of a shuffled teacher: for each matrix, one of its rows and one of its columns."""
         drawn: dict[str, Tensor] = {}
 
@@ -113,33 +113,31 @@ class Fsp(TaughtMethod):
                 case "independent":
                     key = f"matrix {matrix} side {side}"
             if key not in drawn:
-                drawn[key] = torch.from_numpy(generator(seed, stream, f"shuffle {key}").permutation(channels))
+                drawn[key] = torch.from_numpy(draws.generator(f"shuffle {key}").permutation(channels))
             return drawn[key]
 
         pairs = enumerate(self.pairs(self.student_taps(network)))
         return [tuple(permutation(tap, m, side) for side, tap in enumerate(pair)) for m, pair in pairs]
 
-    def modules(
-        self, seed: int, stream: str, student: ResidualNetwork, teacher: ResidualNetwork
-    ) -> dict[str, nn.Module]:
+    def modules(self, draws: Draws, student: ResidualNetwork, teacher: ResidualNetwork) -> dict[str, nn.Module]:
         """For each matrix, the permutations `rows` and `columns` of the teacher."""
         matrices = {}
-        for number, (rows, columns) in enumerate(self.permutations(seed, stream, teacher)):
+        for number, (rows, columns) in enumerate(self.permutations(draws, teacher)):
             matrices[f"matrix{number}"] = permuted = torch.nn.Module()
             permuted.register_buffer("rows", rows)
             permuted.register_buffer("columns", columns)
         return matrices
 
-    def targets(self, teacher: nn.Module, x: Tensor) -> list[Tensor]:
+    def targets(self, taps: dict[str, Tensor]) -> list[Tensor]:
         """The teacher's FSP matrices, not shuffled: students with other permutations can share them."""
-        return self._matrices(teacher.taps(x, self.student_taps(teacher.network)))
+        return self._matrices(taps)
 
     def loss(
         self,
         taps: dict[str, Tensor],
         modules: dict[str, nn.Module],
         targets: list[Tensor],
-        y: Tensor,
+        labels_B: Tensor,
         progress: Tensor,
     ) -> Tensor:
         if self.shuffle != "none":
@@ -148,6 +146,4 @@ class Fsp(TaughtMethod):
         return fsp_loss(targets, self._matrices(taps), self.weight, self.reduction)
 
     def _matrices(self, taps: dict[str, Tensor]) -> list[Tensor]:
-        features = [float32(tap) for tap in taps.values()]
-        with torch.autocast(features[0].device.type, enabled=False):
-            return [fsp_matrix(first, second) for first, second in self.pairs(features)]
+        return [fsp_matrix(first, second) for first, second in self.pairs(taps.values())]

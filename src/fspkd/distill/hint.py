@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fspkd.distill.method import TaughtMethod, float32
-from fspkd.draws import torch_generator
+from fspkd.distill.method import TaughtMethod
 from fspkd.lazy import torch
 from fspkd.settings import Sections
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from fspkd.networks import ResidualNetwork
+    from fspkd.draws import Draws
+    from fspkd.networks.network import Network
 
 
 def hint_loss(hint: Tensor, guided: Tensor, reduction: str) -> Tensor:
@@ -20,7 +20,7 @@ def hint_loss(hint: Tensor, guided: Tensor, reduction: str) -> Tensor:
 
     `reduction`: an image's squares are summed, as the equation is written, or averaged over its entries.
     """
-    squares = torch.nn.functional.mse_loss(float32(guided), float32(hint), reduction=reduction)
+    squares = torch.nn.functional.mse_loss(guided, hint, reduction=reduction)
     return 0.5 * (squares / len(hint) if reduction == "sum" else squares)
 
 
@@ -34,37 +34,41 @@ class Hint(TaughtMethod):
     trains_classifier: ClassVar[bool] = False
     method: Literal["hint"]
     sections: Sections
+    """the sections, counted from 1, whose ends are hint and guided layers"""
     reduction: Literal["mean", "sum"] = "sum"
+    """how the squares of an image are put together: summed, as eq. 3 is written, or averaged over its entries"""
 
-    def problem(self, student: ResidualNetwork, teacher: ResidualNetwork) -> str | None:
+    def problem(self, student: Network, teacher: Network) -> str | None:
         return self.sections_problem(self.sections, student, teacher)
 
-    def student_taps(self, student: ResidualNetwork) -> tuple[str, ...]:
+    def student_taps(self, student: Network) -> tuple[str, ...]:
         return tuple(f"section{number}" for number in self.sections)
 
-    def modules(
-        self, seed: int, stream: str, student: ResidualNetwork, teacher: ResidualNetwork
-    ) -> dict[str, nn.Module]:
+    def modules(self, draws: Draws, student: Network, teacher: Network) -> dict[str, nn.Module]:
         """The regressors, by tap."""
         regressors = {}
         for tap in self.student_taps(student):
             conv = torch.nn.Conv2d(student.channels(tap), teacher.channels(tap), 1)
-            weights = torch_generator(seed, stream, f"regressor {tap}")
+            weights = draws.torch_generator(f"regressor {tap}")
             torch.nn.init.kaiming_normal_(conv.weight, nonlinearity="relu", generator=weights)
             torch.nn.init.zeros_(conv.bias)
             regressors[tap] = torch.nn.Sequential(conv, torch.nn.ReLU())
         return regressors
 
-    def targets(self, teacher: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    def embed(self, taps: dict[str, Tensor], modules: dict[str, nn.Module]) -> dict[str, Tensor]:
+        """What the regressors make of the guided layers, in the shapes of the hints."""
+        return {tap: modules[tap](guided) for tap, guided in taps.items()}
+
+    def targets(self, taps: dict[str, Tensor]) -> dict[str, Tensor]:
         """The teacher's hint layers (B, C, H, W) by tap."""
-        return teacher.taps(x, self.student_taps(teacher.network))
+        return taps
 
     def loss(
         self,
         taps: dict[str, Tensor],
         modules: dict[str, nn.Module],
         targets: dict[str, Tensor],
-        y: Tensor,
+        labels_B: Tensor,
         progress: Tensor,
     ) -> Tensor:
-        return sum(hint_loss(targets[tap], modules[tap](guided), self.reduction) for tap, guided in taps.items())
+        return sum(hint_loss(targets[tap], guided, self.reduction) for tap, guided in taps.items())

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fspkd.distill.method import TaughtMethod, float32
+from fspkd.distill.method import TaughtMethod
 from fspkd.lazy import torch
 from fspkd.settings import Real
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from fspkd.networks import ResidualNetwork
+    from fspkd.networks.network import Network
 
 
 def distances(embedding_BC: Tensor) -> Tensor:
@@ -39,24 +39,25 @@ class RelationalKd(TaughtMethod):
 
     method: Literal["relational_kd"]
     distance_weight: Annotated[Real, Field(ge=0)] = 25.0
+    """of the loss of distances, eq. 6"""
     angle_weight: Annotated[Real, Field(ge=0)] = 50.0
+    """of the loss of angles, eq. 9"""
 
-    def student_taps(self, student: ResidualNetwork) -> tuple[str, ...]:
+    def student_taps(self, student: Network) -> tuple[str, ...]:
         return ("pooled", "logits")
 
-    def targets(self, teacher: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    def teacher_taps(self, teacher: Network) -> tuple[str, ...]:
+        return ("pooled",)
+
+    def targets(self, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Distances and angles between the teacher's embeddings of a batch."""
-        embedding = float32(teacher.taps(x, ("pooled",))["pooled"])
-        with torch.autocast(x.device.type, enabled=False):
-            return distances(embedding), angles(embedding)
+        return distances(taps["pooled"]), angles(taps["pooled"])
 
     def loss(
-        self, taps: dict[str, Tensor], modules: dict, targets: tuple[Tensor, Tensor], y: Tensor, progress: Tensor
+        self, taps: dict[str, Tensor], modules: dict, targets: tuple[Tensor, Tensor], labels_B: Tensor, progress: Tensor
     ) -> Tensor:
         functional = torch.nn.functional
-        embedding = float32(taps["pooled"])
-        with torch.autocast(embedding.device.type, enabled=False):
-            apart = functional.smooth_l1_loss(distances(embedding), targets[0])
-            turned = functional.smooth_l1_loss(angles(embedding), targets[1])
-        loss = functional.cross_entropy(float32(taps["logits"]), y)
+        apart = functional.smooth_l1_loss(distances(taps["pooled"]), targets[0])
+        turned = functional.smooth_l1_loss(angles(taps["pooled"]), targets[1])
+        loss = functional.cross_entropy(taps["logits"], labels_B)
         return loss + self.distance_weight * apart + self.angle_weight * turned

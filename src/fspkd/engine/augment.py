@@ -1,13 +1,8 @@
-"""From packed images to the nets' input; one gather makes a whole batch of random crops and flips."""
+"""Random crops and flips: one gather makes a whole batch of them."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-
-def to_input(images_NHWC: Tensor) -> Tensor:
-    """uint8 images (N, H, W, C) to the nets' input: float32 in [0, 1], (N, C, H, W), channels last in memory."""
-    return images_NHWC.permute(0, 3, 1, 2) / 255
 
 
 def pad_images(images_NHWC: Tensor, pad: int) -> Tensor:

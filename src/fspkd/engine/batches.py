@@ -4,9 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fspkd.config.preset import Augment
+from fspkd.config.data import Augment
 from fspkd.data.packed import PackedData
-from fspkd.draws import generator
 from fspkd.engine.augment import crop_and_flip, pad_images
 from fspkd.errors import UserError
 from fspkd.runs.spec import RunSpec
@@ -39,6 +38,11 @@ class Images:
         height, width = self.size
         self.test = torch.from_numpy(data.images["test"])[:, top : top + height, left : left + width].to(device)
 
+    @staticmethod
+    def to_input(images_NHWC: Tensor) -> Tensor:
+        """uint8 images (N, H, W, C) as nets read them: float32 in [0, 1], (N, C, H, W), channels last in memory."""
+        return images_NHWC.permute(0, 3, 1, 2) / 255
+
 
 class Batches:
     """The batches of a run.
@@ -58,7 +62,7 @@ class Batches:
         drawn = np.empty((count, size, 4), np.int64)
         drawn[..., 0] = self._images_at(np.arange(first * size, (first + count) * size)).reshape(count, size)
         for row, iteration in zip(drawn, range(first, first + count), strict=True):
-            draw = generator(self.spec.seed, self.spec.batches, "augment", iteration)
+            draw = self.spec.batch_draws.generator("augment", iteration)
             row[:, 1:3] = draw.integers(0, self.images.margins, (size, 2), endpoint=True)
             row[:, 3] = draw.random(size) < (0.5 if augment.flip else 0.0)
         return torch.from_numpy(drawn)
@@ -73,9 +77,7 @@ class Batches:
         count = self.images.count
         needed = range(positions[0] // count, positions[-1] // count + 1)
         self.epochs = {
-            e: self.epochs[e]
-            if e in self.epochs
-            else generator(self.spec.seed, self.spec.batches, "order", e).permutation(count)
+            e: self.epochs[e] if e in self.epochs else self.spec.batch_draws.generator("order", e).permutation(count)
             for e in needed
         }
         return np.concatenate([self.epochs[e] for e in needed])[positions - needed[0] * count]

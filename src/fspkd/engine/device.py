@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from fspkd.errors import UserError
-from fspkd.train.progress import tell
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -36,24 +35,16 @@ def choose(name: str | None, threads: int) -> torch.device:
 
 
 def usable_precision(asked: str, device: torch.device) -> torch.dtype:
-    """The precision that a preset asks for, or float32, and a line that says so, where it would be emulated."""
+    """The precision that a preset asks for, or float32 where it would be emulated."""
     if asked == "float32":
         return torch.float32
     if device.type == "cuda":
         has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         has_bfloat16 = torch.cpu._is_avx512_bf16_supported()
-    if not has_bfloat16:
-        tell("the preset asks for bfloat16, which this processor lacks: it computes in float32")
     return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
 def new_stream(device: torch.device) -> torch.cuda.Stream | None:
     """A stream of its own for work that runs beside other work; None on a CPU."""
     return torch.cuda.Stream(device) if device.type == "cuda" else None
-
-
-def description(device: torch.device) -> dict[str, object]:
-    """What computes: the GPU's name or "cpu", and the number of CPU threads."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return {"device": name, "threads": torch.get_num_threads()}

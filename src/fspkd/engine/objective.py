@@ -1,28 +1,50 @@
 """A method at work on a net."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fspkd.distill.method import Method
-from fspkd.networks import ResidualNetwork
+from fspkd.draws import Draws
+from fspkd.models.net import Net
+from fspkd.networks.network import Network
+
+
+def in_float32(taps: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Features of lower precision in float32: sums of many squares need it."""
+    return {tap: features.to(torch.promote_types(features.dtype, torch.float32)) for tap, features in taps.items()}
 
 
 class Objective(nn.Module):
-    """The loss of a method, with what the method brings: parameters that are trained along with the student."""
+    """The loss of a method, with what the method brings: parameters that are trained along with the student.
 
-    def __init__(
-        self, method: Method, seed: int, stream: str, student: ResidualNetwork, teacher: ResidualNetwork | None
-    ) -> None:
+    Nets, and what the method puts on them, are computed in a given precision, losses and targets in float32.
+    """
+
+    def __init__(self, method: Method, draws: Draws, student: Network, teacher: Network | None) -> None:
         super().__init__()
         self.method = method
         self.student_taps = method.student_taps(student)
-        self.own = nn.ModuleDict(method.modules(seed, stream, student, teacher))
+        self.teacher_taps = method.teacher_taps(teacher) if teacher else ()
+        self.own = nn.ModuleDict(method.modules(draws, student, teacher))
 
-    def targets(self, teacher: nn.Module | None, images_BCHW: Tensor) -> Any:
-        """What the teacher gives for a batch."""
-        return self.method.targets(teacher, images_BCHW)
+    @torch.no_grad()
+    def targets(self, teacher: Net | None, images_BCHW: Tensor, precision: AbstractContextManager) -> Any:
+        """What a batch is compared with."""
+        if not self.teacher_taps:
+            return None
+        with precision:
+            taps = teacher.taps(images_BCHW, self.teacher_taps)
+        return self.method.targets(in_float32(taps))
 
-    def forward(self, taps: dict[str, Tensor], targets: Any, labels_B: Tensor, progress: Tensor) -> Tensor:
-        """The loss, a mean over the batch, from the student's feature maps at `student_taps`."""
-        return self.method.loss(taps, self.own, targets, labels_B, progress)
+    def embedded(self, student: Net, images_BCHW: Tensor, precision: AbstractContextManager) -> dict[str, Tensor]:
+        """The student's feature maps as the loss reads them."""
+        with precision:
+            taps = self.method.embed(student.taps(images_BCHW, self.student_taps), self.own)
+        return in_float32(taps)
+
+    def forward(self, embedded: dict[str, Tensor], targets: Any, labels_B: Tensor, progress: Tensor) -> Tensor:
+        """The loss, a mean over the batch."""
+        return self.method.loss(embedded, self.own, targets, labels_B, progress)

@@ -1,6 +1,6 @@
 """Learning rates and loss weights over the iterations of a stage."""
 
-from fspkd.config.preset import Phase
+from fspkd.config.training import Phase
 
 
 def learning_rate(schedule: tuple[Phase, ...], iteration: int) -> float:

@@ -3,19 +3,15 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from fspkd.engine.augment import to_input
 from fspkd.engine.batches import Batches
 from fspkd.engine.capture import Captured
 from fspkd.engine.device import new_stream
+from fspkd.engine.member import Member
 from fspkd.engine.schedule import learning_rate, progress
-
-if TYPE_CHECKING:
-    from fspkd.engine.member import Member
 
 BLOCK = {"cuda": 500, "cpu": 1}  # iterations that a device is given at once
 BLOCK_BYTES = 2**28  # of their images, at most
@@ -29,12 +25,12 @@ class Step:
     a GPU every iteration is the same CUDA graph; a block is queued in one go and its measurements are fetched in one go.
     """
 
-    def __init__(self, members: list["Member"], stream: torch.cuda.Stream | None) -> None:
+    def __init__(self, members: list[Member], stream: torch.cuda.Stream | None) -> None:
         self.members, self.stream = members, stream
         self.teachers_stream = new_stream(members[0].images.device)
         first = members[0]
         images, self.spec, self.device = first.images, first.spec, first.images.device
-        self.batches = Batches(images, self.spec)
+        self.batches, self.to_input = Batches(images, self.spec), images.to_input
         size = self.spec.training.batch_size
         shape = (size, *images.size, images.channels)
         self.block = block = max(1, min(BLOCK[self.device.type], BLOCK_BYTES // math.prod(shape)))
@@ -84,7 +80,7 @@ class Step:
             self.drawn, self.drawn_progress = self.drawn.pin_memory(), self.drawn_progress.pin_memory()
 
     def _iteration(self) -> None:
-        x = to_input(self.images.index_select(0, self.position).squeeze(0))
+        x = self.to_input(self.images.index_select(0, self.position).squeeze(0))
         y = self.labels.index_select(0, self.position).squeeze(0)
         part = self.progress.index_select(0, self.position).squeeze(0)
         measured = []
@@ -94,15 +90,15 @@ class Step:
         self.measured.index_copy_(0, self.position, torch.stack(measured).view(1, -1, 2))
         self.position.add_(1)
 
-    def gradients(self, images_BCHW: Tensor, labels_B: Tensor, progress: Tensor) -> Iterator[tuple["Member", Tensor]]:
+    def gradients(self, images_BCHW: Tensor, labels_B: Tensor, progress: Tensor) -> Iterator[tuple[Member, Tensor]]:
         """Each member, when it has its gradients of a batch, and its loss; what the caller then queues is on its branch.
 
         On a GPU the teacher runs beside the students' forward passes, and the students beside each other.
         """
         first = self.members[0]
         with self._branches() as (teachers, *branches):
-            with teachers, first.autocast(), torch.no_grad():
-                targets = first.objective.targets(first.teacher, images_BCHW)
+            with teachers:
+                targets = first.objective.targets(first.teacher, images_BCHW, first.autocast())
             for member, branch in zip(self.members, branches, strict=True):
                 with branch:
                     yield member, member.backward(images_BCHW, labels_B, progress, targets, self._await_targets)
@@ -125,4 +121,14 @@ class Step:
             self.stream.wait_stream(stream)
 
     def _changed(self) -> list[Tensor]:
-        return [self.position, self.measured, *(tensor for member in self.members for tensor in member.state())]
+        return [self.position, self.measured, *(tensor for member in self.members for tensor in member.changed())]
+
+
+def steps_of(members: list[Member]) -> list[Step]:
+    """Members together where they see the same batches and teacher, are at the same iteration and train alike."""
+    groups: dict[tuple, list[Member]] = {}
+    for member in members:
+        spec = member.spec
+        alike = (spec.batch_draws, spec.teacher, spec.method.method, spec.iterations, member.done)
+        groups.setdefault(alike, []).append(member)
+    return [Step(group, group[0].stream) for group in groups.values()]

@@ -1,15 +1,17 @@
 """Networks with named tap points."""
 
+import importlib
+
 import torch
 
-from fspkd.models.resnet import ResNet
-from fspkd.networks import ResidualNetwork
+from fspkd.models.net import Net
+from fspkd.networks.network import Network
+
+NETS = {"cifar_resnet": "CifarResNet", "imagenet_resnet": "ImageNetResNet"}  # of the module with the name of the key
 
 
-def build(network: ResidualNetwork, channels_in: int, classes: int, generator: torch.Generator | None) -> ResNet:
+def build(network: Network, channels_in: int, classes: int, generator: torch.Generator | None) -> Net:
     """A net of that kind for images (B, channels_in, H, W), its weights drawn from `generator`."""
-    if network.architecture == "imagenet_resnet":
-        from fspkd.models.imagenet import ImageNetResNet as Net  # only here: torchvision takes seconds to import
-    else:
-        from fspkd.models.cifar import CifarResNet as Net
-    return Net(network, channels_in, classes, generator)
+    # Only that one: torchvision, which some need, takes seconds to import.
+    module = importlib.import_module(f"fspkd.models.{network.architecture}")
+    return getattr(module, NETS[network.architecture])(network, channels_in, classes, generator)

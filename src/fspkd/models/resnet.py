@@ -1,13 +1,12 @@
-"""What all residual nets have in common: stem, sections, global average pooling, a linear layer, and taps."""
-
-import copy
+"""What all residual nets have in common: stem, sections, global average pooling, a linear layer."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fspkd.networks import ResidualNetwork
+from fspkd.models.net import Net
+from fspkd.networks.residual import ResidualNetwork
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -19,8 +18,8 @@ class BatchNorm(nn.BatchNorm2d):
         )
 
 
-class ResNet(nn.Module):
-    """Stem, sections, global average pooling, one linear layer, with a tap after each.
+class ResNet(Net):
+    """Stem, sections, global average pooling, one linear layer, for images in [0, 1].
 
     Feature maps: `stem`, `section1`, ... (outputs), `section1.first`, ... (the output of the section's first module). Then
     `pooled`, (B, C), and `logits`, (B, classes). What derives from this gives `new_stem` and `residual_module`. Weights are
@@ -30,9 +29,8 @@ class ResNet(nn.Module):
     def __init__(
         self, network: ResidualNetwork, channels_in: int, classes: int, generator: torch.Generator | None
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.stages = ("stem", *network.sections, "pooled", "logits")
+        super().__init__(network)
+        self.parts = ("stem", *network.sections, "pooled", "logits")
         self.stem = self.new_stem(channels_in, network.width)
         width = network.width
         for number, (section, modules) in enumerate(zip(network.sections, network.modules, strict=True)):
@@ -58,58 +56,34 @@ class ResNet(nn.Module):
         """A module with conv1, bn1, conv2, bn2: (B, Cin, H, W) to (B, Cout, H/stride, W/stride)."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] to logits (B, classes)."""
-        return self.taps(x, ("logits",))["logits"]
+    def part(self, name: str, x: Tensor) -> dict[str, Tensor]:
+        match name:
+            case "stem":
+                return {name: self.stem(x)}
+            case "pooled":
+                return {name: x.mean((2, 3))}
+            case "logits":
+                return {name: self.linear(x)}
+        first, *rest = getattr(self, name)
+        taps = {f"{name}.first": (x := first(x))}
+        for module in rest:
+            x = module(x)
+        return {**taps, name: x}
 
-    def taps(self, x: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
-        """The feature maps (B, C, H, W) at the named taps; computes nothing beyond the last of them."""
-        found = {}
-        for stage in self.stages_to(names):
-            match stage:
-                case "stem":
-                    x = self.stem(x)
-                case "pooled":
-                    x = x.mean((2, 3))
-                case "logits":
-                    x = self.linear(x)
-                case section:
-                    first, *rest = getattr(self, section)
-                    x = first(x)
-                    if f"{section}.first" in names:
-                        found[f"{section}.first"] = x
-                    for module in rest:
-                        x = module(x)
-            if stage in names:
-                found[stage] = x
-        return found
-
-    def folded(self, precision: torch.dtype) -> "ResNet":
-        """A frozen copy for evaluation, its batch norms folded into the convolutions before them, which get `precision`.
+    def fold(self, precision: torch.dtype) -> None:
+        """Fold batch norms into the convolutions before them, which get `precision`.
 
         One on the input stays: a convolution pads with zeros after it, not before.
         """
-        net = copy.deepcopy(self).eval()
 
         def fold(parent: nn.Module, convolution: str, norm: str) -> None:
             fused = fuse_conv_bn_eval(getattr(parent, convolution), getattr(parent, norm)).to(precision)
             setattr(parent, convolution, fused)
             setattr(parent, norm, nn.Identity())
 
-        fold(net.stem, "1", "2")
-        for module in [module for section in net.network.sections for module in getattr(net, section)]:
+        fold(self.stem, "1", "2")
+        for module in [module for section in self.network.sections for module in getattr(self, section)]:
             fold(module, "conv1", "bn1")
             fold(module, "conv2", "bn2")
             if getattr(module, "downsample", None):
                 fold(module.downsample, "0", "1")
-        return net.requires_grad_(False)
-
-    def stages_to(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """The stages that the named taps need, in order."""
-        last = max(self.stages.index(name.split(".")[0]) for name in names)
-        return self.stages[: last + 1]
-
-    def parameters_to(self, names: tuple[str, ...]) -> list[nn.Parameter]:
-        """The parameters that the named taps depend on, in the order of the net's own."""
-        wanted = {"linear" if stage == "logits" else stage for stage in self.stages_to(names)}
-        return [p for name, module in self.named_children() if name in wanted for p in module.parameters()]

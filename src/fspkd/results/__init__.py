@@ -1,0 +1,1 @@
+"""What is shown of finished runs. A kind of figure or time comparison is a module with its name, with a function `write`."""

@@ -1,19 +1,19 @@
 """Claims judged: what the paper published, what came out here, how sure that is."""
 
-import html
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from fspkd.config.claims import FigureClaim, RowsClaim, TimingClaim
+from fspkd.config.results import FigureClaim, RowsClaim, TimingClaim
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.results.pages import page, shown, table_html
+from fspkd.results.pages import shown, table_page
+from fspkd.results.predictions import correct_by_image
 from fspkd.results.stats import Estimate, over_seeds_and_images, ratio
-from fspkd.results.tables import correct_by_image, read_reference
+from fspkd.results.tables import read_reference
 
 
 def verdict(estimate: Estimate, threshold: float) -> str:
@@ -56,8 +56,8 @@ def judge(plan: Plan) -> pd.DataFrame:
 def _rows(plan: Plan, claim: RowsClaim) -> tuple[str, float, Estimate]:
     table = plan.preset.tables[claim.table]
     published = np.nan
-    if reference := plan.reference(claim.table):
-        numbers = read_reference(reference).reindex(columns=["accuracy", "average", "ensemble"])
+    if table.reference:
+        numbers = read_reference(plan, claim.table).reindex(columns=["accuracy", "average", "ensemble"])
         numbers["gain"] = numbers["ensemble"] - numbers["average"]
         values = numbers[claim.value].reindex([claim.more, claim.less])  # NaN where nothing is published
         published = values[claim.more] - values[claim.less]
@@ -108,22 +108,16 @@ def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def claims_html(frame: pd.DataFrame) -> str:
-    """Claims as an HTML table."""
-    table = table_html(shown_claims(frame), "texts claims")
-    for word, kind in (("reproduced", "reproduced"), ("not reproduced", "not")):
-        table = table.replace(f"<td>{word}</td>", f'<td class="{kind}">{word}</td>')
-    return table
-
-
 def write_claims(plan: Plan, csv: Path) -> None:
     """Judge a preset's claims, and write them as CSV, and beside it as Markdown and HTML."""
     if not plan.claims:
-        raise UserError(f"preset {plan.preset.name!r}: judges no claims. Give it claims: true.")
+        raise UserError(
+            f"preset {plan.preset.name!r}: judges no claims. Name their file there, such as claims: fsp/claims.yaml."
+        )
     frame = judge(plan)
     write_atomically(csv, frame.to_csv(index=False, float_format="%.4g").encode())
     title = f"What the paper claims, and what came out (preset {plan.preset.name}; differences in percentage points)"
     about = plan.preset.about
     markdown = f"{title}. {about}\n\n{shown_claims(frame).to_markdown(index=False)}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())
-    write_atomically(csv.with_suffix(".html"), page(title, f"<p>{html.escape(about)}</p>{claims_html(frame)}").encode())
+    write_atomically(csv.with_suffix(".html"), table_page(title, shown_claims(frame), about, "texts claims"))

@@ -39,9 +39,7 @@ def _window(frame: pd.DataFrame) -> int:
 def read_curves(plan: Plan, name: str) -> Curves:
     """The curves of a figure."""
     curves = plan.preset.figures[name].curves
-    return {
-        label: [(net, read_curve(net.folder / "metrics.csv")) for net in plan.nets(c)] for label, c in curves.items()
-    }
+    return {label: [(net, read_curve(net.folder.metrics)) for net in plan.nets(c)] for label, c in curves.items()}
 
 
 def flat_from(net: Run, curve: pd.DataFrame, measure: str) -> float:
@@ -119,7 +117,7 @@ def curves_csv(curves: Curves) -> bytes:
     return pd.DataFrame(columns).sort_index().reset_index().to_csv(index=False, float_format="%.6g").encode()
 
 
-def write_figure(plan: Plan, name: str, png: Path) -> None:
+def write(plan: Plan, name: str, png: Path) -> None:
     """Write a figure as PNG, beside it as SVG, its numbers and its flat parts as CSV; the same data gives the same bytes."""
     curves = read_curves(plan, name)
     flat = flat_parts(curves)

@@ -1,29 +1,28 @@
-"""HTML that needs nothing else: a page that reads well on a screen, a phone and paper, and what is on it."""
+"""HTML that needs nothing else: pages that read well on a screen, a phone and paper."""
 
-import base64
-import html
 import math
-from importlib.resources import files
+from pathlib import Path
 
 import jinja2
 import pandas as pd
 
-
-def page(title: str, body: str) -> str:
-    """A whole page with a heading."""
-    template = files("fspkd.results").joinpath("page.html.j2").read_text(encoding="utf-8")
-    return jinja2.Template(template, autoescape=True).render(title=title, body=body)
-
-
-def table_html(frame: pd.DataFrame, kind: str = "") -> str:
-    """A table of texts, of which the first column names the rows; `kind` is a class of the page's style sheet."""
-    return f'<div class="wide {kind}">{frame.to_html(index=False, border=0)}</div>'
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
-def picture_html(svg: bytes, description: str) -> str:
-    """An SVG picture, with what it shows in words."""
-    data = base64.b64encode(svg).decode()
-    return f'<img alt="{html.escape(description)}" src="data:image/svg+xml;base64,{data}">'
+def render(template: str, **values: object) -> bytes:
+    """A whole page from a template of this folder; every value is escaped."""
+    return _ENVIRONMENT.get_template(template).render(values).encode()
+
+
+def table_page(title: str, frame: pd.DataFrame, about: str = "", kind: str = "") -> bytes:
+    """A page of one table of texts, whose first column names the rows; `kind` is a class of the page's style sheet."""
+    return render("table.html.j2", title=title, frame=frame, about=about, kind=kind)
 
 
 def shown(value: float, form: str = ".2f") -> str:

@@ -1,6 +1,6 @@
 """One page with all results of a preset, and how each number was made."""
 
-import html
+import base64
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -10,103 +10,101 @@ import yaml
 
 from fspkd.errors import UserError
 from fspkd.plan import Plan
-from fspkd.results.claims import claims_html
-from fspkd.results.pages import page, picture_html, shown, table_html
+from fspkd.results.claims import shown_claims
+from fspkd.results.pages import render, shown
 from fspkd.results.stats import ratio
-from fspkd.results.tables import PUBLISHED, different_code, make_table, read_manifest, shown_table
+from fspkd.results.tables import PUBLISHED, different_code, make_table, shown_table
 from fspkd.results.training_time import shown_timing
 from fspkd.runs.spec import Run
 
 
-def summary(plan: Plan) -> str:
+def summary(plan: Plan) -> bytes:
     """The page; needs the preset's tables, figures, time comparisons and claims to be there."""
     preset, results = plan.preset, Path(plan.preset.results)
-    parts = [_what_ran(plan)]
-    if plan.claims:
-        parts.append(_claims(pd.read_csv(results / "claims.csv")))
-    for name, table in preset.tables.items():
-        parts.append(_section(table.title, _table(plan, name)))
-    for name, figure in preset.figures.items():
-        drawn = picture_html((results / f"{name}.svg").read_bytes(), figure.title)
-        parts.append(_section(figure.title, drawn + _flat_parts(plan, name, pd.read_csv(results / f"{name}_flat.csv"))))
-    for name in preset.timings:
-        frame = pd.read_csv(results / f"{name}.csv")
-        note = (
-            f"<p>Measured on {html.escape(str(frame['device'].iloc[0]))}; test passes and start-up are not in it.</p>"
-        )
-        parts.append(_section("Time", note + table_html(shown_timing(frame))))
-    return page(f"FSP matrices and hints: the results of preset {preset.name}", "\n".join(parts))
+    return render(
+        "summary.html.j2",
+        title=f"FSP matrices and hints: the results of preset {preset.name}",
+        about=preset.about,
+        facts=_facts(plan),
+        claims=_claims(pd.read_csv(results / "claims.csv")) if plan.claims else None,
+        tables=[_table(plan, name) for name in preset.tables],
+        figures=[_figure(plan, name) for name in preset.figures],
+        timings=[_timing(pd.read_csv(results / f"{name}.csv")) for name in preset.timings],
+    )
 
 
-def _section(title: str, content: str) -> str:
-    return f"<h2>{html.escape(title)}</h2>\n{content}"
-
-
-def _what_ran(plan: Plan) -> str:
-    """Counts, dates, machines, versions."""
-    finished = [run for run in plan.runs.values() if (run.folder / "manifest.json").exists()]
-    manifests = [read_manifest(run) for run in finished]  # a row that nothing shows need not have been trained
-    if not finished:
+def _facts(plan: Plan) -> pd.DataFrame:
+    """What ran: counts, dates, machines, versions."""
+    # A row that nothing shows need not have been trained.
+    manifests = [run.folder.read_manifest() for run in plan.runs.values() if run.folder.is_finished]
+    if not manifests:
         raise UserError(
             f"{plan.preset.results}: nothing is trained yet. Make it all with: snakemake {plan.preset.results}/summary.html"
         )
-    attempts = [attempt for manifest in manifests for attempt in manifest["attempts"]]
+    attempts = [attempt for manifest in manifests for attempt in manifest.attempts]
 
     def all_of(values: list) -> str:
         counts = Counter(str(value) for value in values)
         return "; ".join(f"{value} ({n})" if len(counts) > 1 else value for value, n in counts.most_common())
 
-    times = sorted(datetime.fromisoformat(manifest["finished"]) for manifest in manifests)
+    times = sorted(datetime.fromisoformat(manifest.finished) for manifest in manifests)
     facts = {
         "nets and first stages": len(manifests),
-        "iterations": f"{sum(manifest['iterations'] for manifest in manifests):,}",
+        "iterations": f"{sum(manifest.iterations for manifest in manifests):,}",
         "replicates": plan.preset.replicates,
         "seed": plan.preset.seed,
         "finished (UTC)": f"{times[0]:%Y-%m-%d %H:%M} to {times[-1]:%Y-%m-%d %H:%M}",
-        "hours of training, summed over nets": f"{sum(manifest['seconds'] for manifest in manifests) / 3600:.2f}",
-        "device": all_of([attempt["device"] for attempt in attempts]),
-        "precision": all_of([attempt["precision"] for attempt in attempts]),
-        "commit": all_of([attempt["git_commit"] for attempt in attempts]),
-        "versions": all_of([", ".join(f"{k} {v}" for k, v in attempt["versions"].items()) for attempt in attempts]),
+        "hours of training, summed over nets": f"{sum(manifest.seconds for manifest in manifests) / 3600:.2f}",
+        "device": all_of([attempt.device for attempt in attempts]),
+        "processor": all_of([f"{attempt.processor}, {attempt.instructions}" for attempt in attempts]),
+        "precision": all_of([attempt.precision for attempt in attempts]),
+        "commit": all_of([attempt.git_commit for attempt in attempts]),
+        "versions": all_of([", ".join(f"{k} {v}" for k, v in attempt.versions.items()) for attempt in attempts]),
     }
-    frame = pd.DataFrame({"": facts.keys(), " ": [str(value) for value in facts.values()]})
-    return f"<p>{html.escape(plan.preset.about)}</p>" + table_html(frame, "texts facts")
+    return pd.DataFrame({"": facts.keys(), " ": [str(value) for value in facts.values()]})
 
 
-def _claims(frame: pd.DataFrame) -> str:
+def _claims(frame: pd.DataFrame) -> dict[str, object]:
     counts = Counter("undecided" if v.startswith("undecided") else v for v in frame["verdict"])
-    words = ", ".join(
-        f"{counts[word]} {word}" for word in ("reproduced", "not reproduced", "undecided") if counts[word]
-    )
-    note = (
-        f"<p>{words}. Differences are in percentage points. A claim is undecided where the 95 % interval, over seeds and "
-        f"test images, holds the threshold, or where a single seed says nothing about others.</p>"
-    )
-    return _section("What the paper claims", note + claims_html(frame))
+    words = [f"{counts[word]} {word}" for word in ("reproduced", "not reproduced", "undecided") if counts[word]]
+    return {"counts": ", ".join(words), "frame": shown_claims(frame)}
 
 
-def _table(plan: Plan, name: str) -> str:
-    frame = make_table(plan, name)
-    note = "In brackets the published value. " if any(column.endswith(PUBLISHED) for column in frame) else ""
-    parts = [f"<p>{note}Accuracies are those after the last iteration.</p>", table_html(shown_table(frame))]
-    if warning := different_code(plan, name):
-        parts.append(f"<p>{html.escape(warning)}</p>")
-    for label, row in plan.preset.tables[name].rows.items():
-        runs = plan.row_runs(row)
-        nets = len(plan.nets(row))
-        made = f"how its {nets} nets were made" if nets > 1 else "how it was made"
-        parts.append(f"<details><summary>{html.escape(label)}: {made}</summary>")
-        parts += [_settings(run) for run in runs] + ["</details>"]
-    return "\n".join(parts)
+def _table(plan: Plan, name: str) -> dict[str, object]:
+    table, frame = plan.preset.tables[name], make_table(plan, name)
+    rows = [
+        {"label": label, "nets": len(plan.nets(row)), "runs": [_settings(run) for run in plan.row_runs(row)]}
+        for label, row in table.rows.items()
+    ]
+    return {
+        "title": table.title,
+        "has_published": any(column.endswith(PUBLISHED) for column in frame),
+        "frame": shown_table(frame),
+        "warning": different_code(plan, name),
+        "rows": rows,
+    }
 
 
-def _settings(run: Run) -> str:
-    """The settings of a run, as its run.yaml has them."""
-    text = yaml.safe_dump(run.spec.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
-    return f"<p><code>{html.escape(str(run.folder))}</code></p><pre>{html.escape(text)}</pre>"
+def _settings(run: Run) -> dict[str, object]:
+    """The settings of a run, as it has noted them."""
+    settings = run.spec.model_dump(mode="json")
+    return {
+        "folder": run.folder,
+        "settings": yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=100),
+    }
 
 
-def _flat_parts(plan: Plan, name: str, frame: pd.DataFrame) -> str:
+def _figure(plan: Plan, name: str) -> dict[str, object]:
+    drawn = Path(plan.preset.results, f"{name}.svg").read_bytes()
+    flat = pd.read_csv(Path(plan.preset.results, f"{name}_flat.csv"))
+    return {
+        "title": plan.preset.figures[name].title,
+        "svg": base64.b64encode(drawn).decode(),
+        "flat": _flat_parts(plan, name, flat),
+    }
+
+
+def _flat_parts(plan: Plan, name: str, frame: pd.DataFrame) -> pd.DataFrame:
     """Where the curves of a figure become flat, and the ratio of the first to the second."""
     rows = []
     for measure, group in frame.groupby("measure", sort=False):
@@ -122,8 +120,8 @@ def _flat_parts(plan: Plan, name: str, frame: pd.DataFrame) -> str:
         ]
         row["published"] = f"about {published[0]:g}" if published else "–"
         rows.append(row)
-    note = (
-        "<p>A curve is flat from where it first comes within 5 % of its level in the last tenth of the iterations at the "
-        "first learning rate; means over nets.</p>"
-    )
-    return note + table_html(pd.DataFrame(rows))
+    return pd.DataFrame(rows)
+
+
+def _timing(frame: pd.DataFrame) -> dict[str, object]:
+    return {"device": frame["device"].iloc[0], "frame": shown_timing(frame)}

@@ -1,22 +1,18 @@
-"""Tables: a row for each method, its nets, average and ensemble, beside the published values."""
+"""Tables: a row for each method, what its nets are worth, and the published values beside it."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from fspkd.engine.evaluate import correct, ensemble, load_predictions
-from fspkd.errors import UserError
+from fspkd.config.load import CONFIG
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.results.pages import page, table_html
+from fspkd.results.columns import COLUMNS, OF_NETS, OF_SINGLE_NETS, Nets
+from fspkd.results.pages import table_page
 from fspkd.results.stats import over_seeds
-from fspkd.runs.spec import Run
 
 PUBLISHED, INTERVAL = "_published", "_ci95"
-SUMMARIES = ("average", "ensemble")
 LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {
@@ -32,96 +28,73 @@ LATEX = str.maketrans(
 )
 
 
-def read_manifest(run: Run) -> dict:
-    """The manifest of a finished run; raises UserError where it is missing or damaged."""
-    path = run.folder / "manifest.json"
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}). Delete it, if it is there, and make it again: snakemake {path}"
-        ) from None
-
-
-def correct_by_image(nets: list[Run]) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each net is right about each test image, (nets, images), and whether their ensemble is, (images,): 0 or 1.
-
-    Raises UserError where the nets were tested on different images, or their predictions cannot be read.
-    """
-    probabilities, labels = zip(*(load_predictions(run.folder / "predictions.npz") for run in nets), strict=True)
-    if any(not np.array_equal(labels[0], other) for other in labels):
-        raise UserError(
-            f"{nets[0].folder} and the other nets of its row were tested on different images. Train them again: "
-            f"delete their folders."
-        )
-    single = np.stack([correct(p, labels[0]) for p in probabilities])
-    return single, correct(ensemble(list(probabilities)), labels[0])
-
-
-def row_results(nets: list[Run]) -> dict[str, float]:
-    """Test accuracies in percent: net1, net2, ..., their average, and that of the mean of their softmax outputs."""
-    single, together = correct_by_image(nets)
-    return {
-        **{f"net{i}": 100 * net.mean() for i, net in enumerate(single, 1)},
-        "average": 100 * single.mean(),
-        "ensemble": 100 * together.mean(),
-    }
-
-
 def make_table(plan: Plan, name: str, labels: Iterable[str] | None = None) -> pd.DataFrame:
     """A table of the preset, or some of its rows: our values, the iterations really run, and the published values.
 
     Where the preset has replicates the values are means over them, and n, and half the width of 95 % intervals of
     averages and ensembles (`..._ci95`), are columns too. Iterations are those of one replicate.
     """
-    table = plan.preset.tables[name]
-    rows: dict[str, dict[str, float]] = {}
-    for label in labels or table.rows:
-        replicates = [row_results(plan.nets(table.rows[label], r + 1)) for r in range(plan.preset.replicates)]
-        estimates = {key: over_seeds([values[key] for values in replicates]) for key in replicates[0]}
-        rows[label] = {key: estimate.value for key, estimate in estimates.items()}
-        rows[label] |= {f"{key}{INTERVAL}": estimates[key].high - estimates[key].value for key in SUMMARIES}
-        rows[label]["n"] = plan.preset.replicates
-        rows[label]["iterations"] = sum(read_manifest(run)["iterations"] for run in plan.row_runs(table.rows[label], 1))
-    ours = pd.DataFrame.from_dict(rows, orient="index")
-    nets = sorted((column for column in ours if column.startswith("net")), key=lambda column: int(column[3:]))
-    columns = [*nets, *SUMMARIES]
-    if len(nets) == 1:  # then all three are the same
-        ours, columns = (
-            ours.rename(columns={"average": "accuracy", f"average{INTERVAL}": f"accuracy{INTERVAL}"}),
-            ["accuracy"],
-        )
-    published = pd.DataFrame(index=ours.index)
-    if reference := plan.reference(name):
-        published = read_reference(reference).reindex(index=ours.index)
-    chosen = {}
-    for column in [*columns, "iterations"]:
-        chosen[column] = ours[column]
+    rows = plan.preset.tables[name].rows
+    kinds = OF_NETS if any(len(plan.nets(row, 1)) > 1 for row in rows.values()) else OF_SINGLE_NETS
+    ours = {label: _values(plan, rows[label], kinds) for label in labels or rows}
+    columns = dict.fromkeys(c for kind in kinds for values in ours.values() for c in values if _kind(c) == kind)
+    published = read_reference(plan, name).reindex(index=list(ours))
+    frame = pd.DataFrame(index=pd.Index(ours, name="row"))
+    for column in columns:
+        frame[column] = [values.get(column) for values in ours.values()]
         if column in published:
-            chosen[column + PUBLISHED] = published[column]
-        if plan.preset.replicates > 1 and column + INTERVAL in ours:
-            chosen[column + INTERVAL] = ours[column + INTERVAL]
+            frame[column + PUBLISHED] = published[column]
+        if COLUMNS[_kind(column)].has_interval and plan.preset.replicates > 1:
+            frame[column + INTERVAL] = [values[column + INTERVAL] for values in ours.values()]
     if plan.preset.replicates > 1:
-        chosen["n"] = ours["n"]
-    return pd.DataFrame(chosen).rename_axis("row").reset_index()
+        frame["n"] = plan.preset.replicates
+    return frame.reset_index()
 
 
-def read_reference(path: Path) -> pd.DataFrame:
-    """Published numbers by label: the row's name with its mark (*, ‡, †), where it has one, appended."""
-    frame = pd.read_csv(path).rename(columns={"total_iterations": "iterations"})
+def row_values(plan: Plan, row: str) -> dict[str, float]:
+    """What the nets of a row are worth, on their own, in the first replicate."""
+    nets = Nets(plan.nets(row, 1), plan.row_runs(row, 1))
+    return {key: value for kind in OF_NETS for key, value in COLUMNS[kind].values(nets).items()}
+
+
+def _values(plan: Plan, row: str, kinds: tuple[str, ...]) -> dict[str, float]:
+    """The cells of a row, and half the widths of their intervals."""
+    cells: dict[str, float] = {}
+    replicates = [Nets(plan.nets(row, r + 1), plan.row_runs(row, r + 1)) for r in range(plan.preset.replicates)]
+    for kind in kinds:
+        measured = pd.DataFrame([COLUMNS[kind].values(replicate) for replicate in replicates])
+        for column in measured:
+            if kind == "iterations":
+                cells[column] = measured[column].iloc[0]
+                continue
+            estimate = over_seeds(measured[column])
+            cells |= {column: estimate.value, column + INTERVAL: estimate.high - estimate.value}
+    return cells
+
+
+def _kind(column: str) -> str:
+    """The key in COLUMNS of a column's name."""
+    return "nets" if column.startswith("net") else column
+
+
+def read_reference(plan: Plan, name: str) -> pd.DataFrame:
+    """The published numbers of a table by label, which is the row's name with its mark (*, ‡, †); empty without such."""
+    reference = plan.preset.tables[name].reference
+    if reference is None:
+        return pd.DataFrame()
+    frame = pd.read_csv(CONFIG / reference).rename(columns={"total_iterations": "iterations"})
     marks = frame["mark"].fillna("") if "mark" in frame else ""
     return frame.set_index(frame["row"] + marks)
 
 
 def different_code(plan: Plan, name: str) -> str | None:
     """A warning where the nets of a table were not all trained by the same code, or None."""
-    versions: dict[str, dict[str, list[str]]] = {}  # of the engine and of each loss
-    for row in plan.preset.tables[name].rows.values():
-        for run in plan.row_runs(row):
-            for attempt in read_manifest(run)["attempts"]:
-                code, method = attempt["code_sha256"], run.spec.method.method
-                for part, version in (("engine", code["engine"]), (method, code["method"])):
-                    versions.setdefault(part, {}).setdefault(version[:10], []).append(run.id)
+    versions: dict[str, dict[str, list[str]]] = {}  # of each part of the code
+    for run in {run.id: run for row in plan.preset.tables[name].rows.values() for run in plan.row_runs(row)}.values():
+        own = {"method": run.spec.method.method, "network": " and ".join(sorted(run.architectures))}
+        for attempt in run.folder.read_manifest().attempts:
+            for part, version in attempt.code_sha256.items():
+                versions.setdefault(own.get(part, part), {}).setdefault(version[:10], []).append(run.id)
     parts = [
         f"{part} {version}: {', '.join(dict.fromkeys(runs))}"
         for part, found in versions.items()
@@ -144,7 +117,7 @@ def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
     for column in frame.columns[1:]:
         if column.endswith((PUBLISHED, INTERVAL)):
             continue
-        number = "{:,.0f}" if column in ("iterations", "n") else "{:.2f}"
+        number = "{:,.0f}" if column == "n" else COLUMNS[_kind(column)].form
         texts = frame[column].map(number.format, na_action="ignore").fillna("–")
         for suffix, form in ((INTERVAL, " ± {}"), (PUBLISHED, " ({})")):
             if column + suffix in frame:
@@ -162,7 +135,7 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     numbers = frame.set_index("row")[columns].round(2).to_json(orient="index", force_ascii=False, indent=1)
     write_atomically(csv.with_suffix(".json"), f"{numbers}\n".encode())
     shown = shown_table(frame)
-    published = "; in brackets the published value" if plan.reference(name) else ""
+    published = "; in brackets the published value" if plan.preset.tables[name].reference else ""
     note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published})."
     markdown = f"{note}\n\n{shown.to_markdown(index=False)}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())
@@ -170,4 +143,4 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
         index=False, caption=note.translate(LATEX), label=f"tab:{name}", column_format="l" + "r" * (shown.shape[1] - 1)
     )
     write_atomically(csv.with_suffix(".tex"), latex.encode())
-    write_atomically(csv.with_suffix(".html"), page(note, table_html(shown)).encode())
+    write_atomically(csv.with_suffix(".html"), table_page(note, shown))

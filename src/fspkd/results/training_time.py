@@ -10,25 +10,25 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fspkd.config.claims import SpeedUp
+from fspkd.config.load import CONFIG
+from fspkd.config.results import SpeedUp
 from fspkd.data.packed import load_packed
-from fspkd.engine.augment import to_input
 from fspkd.engine.batches import Images
-from fspkd.engine.device import description, new_stream
-from fspkd.engine.member import Member
-from fspkd.engine.step import Step
+from fspkd.engine.device import new_stream
+from fspkd.engine.step import Step, steps_of
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.results.pages import page, table_html
+from fspkd.results.pages import table_page
 from fspkd.results.stats import over_seeds
+from fspkd.runs.folder import RunFolder
 from fspkd.runs.spec import Run
-from fspkd.train.loop import steps_of
+from fspkd.train.session import Session
 
 WARM_UP, LEAST, SECONDS = 2, 15, 10.0  # blocks before the measurement, and in it; seconds that it lasts at least
 ROUNDS = 5
 
 
-def measure_timing(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
+def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
     """Seconds per 100 iterations, hours and speed-ups, with the published values under the same names.
 
     Columns: what, value, low, high (a 95 % interval over rounds, of speed-ups), rounds, published, unit, device. Test
@@ -59,9 +59,9 @@ def measure_timing(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
     frame.insert(2, "low", (frame["value"] - half).where(is_speed_up))
     frame.insert(3, "high", (frame["value"] + half).where(is_speed_up))
     frame.insert(4, "rounds", ROUNDS)
-    published = pd.read_csv(plan.reference(name)).set_index("what")["value"]
+    published = pd.read_csv(CONFIG / settings.reference).set_index("what")["value"]
     frame.insert(5, "published", frame["what"].map(published))
-    frame["device"] = description(device)["device"]
+    frame["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return frame
 
 
@@ -75,11 +75,11 @@ def shown_timing(frame: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def write_timing(frame: pd.DataFrame, plan: Plan, csv: Path) -> None:
+def write(frame: pd.DataFrame, plan: Plan, csv: Path) -> None:
     """Write a time comparison as CSV, and beside it as HTML."""
     write_atomically(csv, frame.to_csv(index=False, float_format="%.4g").encode())
     title = f"The paper's time comparison (preset {plan.preset.name}, on {frame['device'].iloc[0]})"
-    write_atomically(csv.with_suffix(".html"), page(title, table_html(shown_timing(frame))).encode())
+    write_atomically(csv.with_suffix(".html"), table_page(title, shown_timing(frame)))
 
 
 def _comparison(
@@ -90,8 +90,8 @@ def _comparison(
     nets_together = len(dict.fromkeys(run.stage1 for run in shuffled))
 
     def hours(nets: list[Run], per_100: float) -> float:
-        first = sum(run.iterations for run in dict.fromkeys(run.stage1 for run in nets) if run)
-        return (first * per_100 + sum(run.iterations for run in nets) * normal) / 100 / 3600
+        first = sum(run.spec.iterations for run in dict.fromkeys(run.stage1 for run in nets) if run)
+        return (first * per_100 + sum(run.spec.iterations for run in nets) * normal) / 100 / 3600
 
     plain = hours(teachers, 0)
     speed_ups = [
@@ -113,16 +113,15 @@ def _comparison(
 
 def _new_step(runs: list[Run], images: Images, folder: Path) -> Step:
     """A step that trains copies of runs from their starts, and leaves the runs' own folders alone."""
-    copies = [replace(run, folder=folder / run.id) for run in runs]
-    (step,) = steps_of([Member(copy, images, new_stream(images.device)) for copy in copies])
+    copies = [replace(run, folder=RunFolder(folder / run.id)) for run in runs]
+    (step,) = steps_of([Session(copy, images, new_stream(images.device)).member for copy in copies])
     return step
 
 
 def _with_saved_targets(step: Step) -> Step:
     (member,) = step.members
-    with member.autocast(), torch.no_grad():
-        batch = step.batches.make(step.drawn[:1].to(step.device))[0][0]
-        given = member.objective.targets(member.teacher, to_input(batch))
+    batch = step.batches.make(step.drawn[:1].to(step.device))[0][0]
+    given = member.objective.targets(member.teacher, step.to_input(batch), member.autocast())
     member.objective.targets = lambda *_: given
     return step
 

@@ -1,0 +1,1 @@
+"""Runs: what decides one, and what its folder holds. Imports no torch."""

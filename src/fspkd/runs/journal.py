@@ -16,9 +16,7 @@ import numpy as np
 import pandas as pd
 
 from fspkd.files import growing
-
-FILE = "journal.jsonl"
-USAGE_FILE = "usage.csv"
+from fspkd.runs.folder import Attempt, RunFolder
 
 
 class JournalWriter:
@@ -27,16 +25,16 @@ class JournalWriter:
     A training that starts from 0 although more was final begins a new journal: it is another training of that run.
     """
 
-    def __init__(self, folder: Path, attempt: dict, iteration: int) -> None:
-        self.path = folder / FILE
+    def __init__(self, folder: RunFolder, attempt: Attempt) -> None:
+        self.path = folder.journal
         before = read_journal(folder)
-        if before and before.saved > iteration:
+        if before and before.saved > attempt.from_iteration:
             self.path.unlink()
-            (folder / USAGE_FILE).unlink(missing_ok=True)
+            folder.usage.unlink(missing_ok=True)
         elif before:
             with growing(self.path):
                 os.truncate(self.path, before.bytes)  # a full disk may have cut a line
-        self._write(iteration=iteration, attempt=attempt)
+        self._write(iteration=attempt.from_iteration, attempt=attempt.model_dump(mode="json"))
 
     def saved(self, iteration: int) -> None:
         self._write(iteration=iteration)
@@ -67,9 +65,9 @@ class Journal:
         return _milliseconds(self.lines[-1])
 
     @property
-    def attempt(self) -> dict:
+    def attempt(self) -> Attempt:
         """The code and machine of the last attempt."""
-        return next(line["attempt"] for line in reversed(self.lines) if "attempt" in line)
+        return Attempt.model_validate(next(line["attempt"] for line in reversed(self.lines) if "attempt" in line))
 
     @property
     def saved(self) -> int:
@@ -97,13 +95,13 @@ class Journal:
         return np.array(times, dtype=np.int64)
 
 
-def read_journal(folder: Path) -> Journal | None:
+def read_journal(folder: RunFolder) -> Journal | None:
     """The journal in a run's folder; None where there is none yet.
 
     It is left out from the first line on that is not whole, as a full disk or a node that crashes may leave one.
     """
     try:
-        content = (folder / FILE).read_bytes()
+        content = folder.journal.read_bytes()
     except FileNotFoundError:
         return None
     lines, size = [], 0
@@ -116,9 +114,9 @@ def read_journal(folder: Path) -> Journal | None:
     return Journal(lines, size) if lines else None
 
 
-def final_measurements(folder: Path, journal: Journal) -> pd.DataFrame:
+def final_measurements(folder: RunFolder, journal: Journal) -> pd.DataFrame:
     """The final rows of a run's metrics, with the `time` of each in milliseconds since 1970."""
-    file = next((f for f in (folder / "metrics.csv", folder / "metrics.partial.csv") if f.exists()), None)
+    file = next((f for f in (folder.metrics, folder.growing_metrics) if f.exists()), None)
     if file is None:
         return pd.DataFrame(columns=["iteration", "time"])
     frame = _complete_rows(file)
@@ -127,10 +125,9 @@ def final_measurements(folder: Path, journal: Journal) -> pd.DataFrame:
     return frame
 
 
-def usage(folder: Path) -> pd.DataFrame:
+def usage(folder: RunFolder) -> pd.DataFrame:
     """What the machine was doing while a run trained: a row each ten seconds, `time` in milliseconds since 1970."""
-    file = folder / USAGE_FILE
-    return _complete_rows(file) if file.exists() else pd.DataFrame(columns=["time"])
+    return _complete_rows(folder.usage) if folder.usage.exists() else pd.DataFrame(columns=["time"])
 
 
 def _complete_rows(file: Path) -> pd.DataFrame:

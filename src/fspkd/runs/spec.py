@@ -1,116 +1,107 @@
 """One run: a net through one stage, all that decides its outcome, and what it needs. Imports no torch."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from fspkd.config.preset import Augment, Data, Method, Optimizer, Phase, Pretrained
+from fspkd.config.data import Augment
+from fspkd.config.preset import Method
+from fspkd.config.training import Phase, Training
+from fspkd.data.sets import DataSet, PretrainedWeights
+from fspkd.draws import Draws
 from fspkd.errors import UserError
-from fspkd.networks import Network
-from fspkd.settings import Settings
-
-PACKED = Path("data/packed")
-PHASES = ("teachers", "stage1", "students")
-LOCATION_VARIABLE = "FSPKD_DATA_{name}"
-WEIGHTS_VARIABLE = "FSPKD_WEIGHTS_{name}"
-
-
-def digest(content: object, length: int = 10) -> str:
-    """The first `length` hexadecimal digits of the SHA-256 of a JSON-able value."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:length]
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """A data set of the preset and the place that its images come from: `location`, or else its own source."""
-
-    settings: Data
-    location: str | None
-
-    @property
-    def id(self) -> str:
-        """The name and a hash of the pinned content or, where nothing is pinned, of the place it comes from."""
-        pinned = self.settings.sha256
-        origin = [pinned] if pinned else [self.settings.model_dump(exclude={"augment"}), self.location]
-        return f"{self.settings.name}-{digest([*origin, self.settings.size])}"
-
-    @property
-    def path(self) -> Path:
-        name, hash_of_it = self.id.rsplit("-", 1)
-        return PACKED / name / f"{hash_of_it}.npz"
-
-
-@dataclass(frozen=True)
-class PretrainedWeights:
-    """Weights that were trained elsewhere, and the place that they come from: `location`, or else a download."""
-
-    name: str
-    settings: Pretrained
-    network: Network
-    location: str | None
-
-    @property
-    def id(self) -> str:
-        return f"{self.name}-{digest([self.settings.sha256, self.network.model_dump(mode='json')])}"
-
-    @property
-    def folder(self) -> Path:
-        name, hash_of_it = self.id.rsplit("-", 1)
-        return PACKED / name / hash_of_it
+from fspkd.networks import AnyNetwork
+from fspkd.provenance import code_sha256
+from fspkd.runs.folder import RunFolder
+from fspkd.settings import Settings, digest
 
 
 class RunSpec(Settings):
     """All that decides a run's outcome, and nothing else: the content of run.yaml.
 
-    `stream` names the run's random numbers under the seed, and `batches` those of its batches, which runs may share;
     `data`, `start` and `teacher` are identities.
     """
 
-    stream: str
-    batches: str
+    row: str
+    replicate: int
+    number: int | None
+    """of the net in its row; None for a stage that all nets of the row share"""
+    stage: int
+    """1 or 2"""
     seed: int
     data: str
     augment: Augment
-    network: Network
+    network: AnyNetwork
     start: str | None
     method: Method
     teacher: str | None
     schedule: tuple[Phase, ...]
-    training: Optimizer
+    training: Training
+
+    @property
+    def iterations(self) -> int:
+        return self.schedule[-1].until
+
+    @property
+    def name(self) -> str:
+        """What tells it from other runs of the preset, such as student-2-stage1-r3."""
+        return self._name(self.number)
+
+    @property
+    def id(self) -> str:
+        """Its name and a hash of all that decides its outcome.
+
+        What is None is not in the hash, so that a setting that is added, with None for what was done before, renames
+        nothing. Nor are the preset's names of the teacher and the schedule: what they stand for is.
+        """
+        unnamed = {"method": {"teacher", "schedule"}}
+        return f"{self.name}-{digest(self.model_dump(mode='json', exclude=unnamed, exclude_none=True))}"
+
+    @property
+    def draws(self) -> Draws:
+        """The run's random numbers, but for those of its batches."""
+        return Draws(self.seed, self.name)
+
+    @property
+    def batch_draws(self) -> Draws:
+        """The random numbers of its batches: the same for the first stages of a row's nets."""
+        return Draws(self.seed, self._name(self.number if self.stage == 2 else None))
+
+    def _name(self, number: int | None) -> str:
+        parts = [self.row]
+        parts += [str(number)] if number else []
+        parts += ["stage1"] if self.stage == 1 else []
+        parts += [f"r{self.replicate}"] if self.replicate > 1 else []
+        return "-".join(parts)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the plan: its specification, and what it needs."""
+    """One run of a plan: its specification, its folder, and what it needs."""
 
     spec: RunSpec
-    folder: Path
-    row: str
-    replicate: int
-    net: int | None  # None for a stage that all nets of the row share
-    stage: int
+    folder: RunFolder
     data: DataSet
     start: "Run | PretrainedWeights | None"
     teacher: "Run | None"
 
     @property
     def id(self) -> str:
-        return self.folder.name
+        return self.folder.path.name
 
     @property
-    def iterations(self) -> int:
-        return self.spec.schedule[-1].until
+    def weights(self) -> Path:
+        """The file of its final weights."""
+        return self.folder.weights
 
     @property
     def phase(self) -> str:
         """One of PHASES: training that learns from no other net, a first stage, or what learns from either."""
-        return self.folder.parent.name
+        return self.folder.phase
 
     @property
     def stage1(self) -> "Run | None":
         """The first stage whose weights this second one starts from, if it is such a one."""
-        return self.start if isinstance(self.start, Run) and self.start.stage == 1 else None
+        return self.start if isinstance(self.start, Run) and self.start.spec.stage == 1 else None
 
     @property
     def is_transfer(self) -> bool:
@@ -118,14 +109,24 @@ class Run:
         own = isinstance(self.start, Run) and self.start.data.id == self.data.id
         return self.start is not None and not own
 
+    @property
+    def depth(self) -> int:
+        """The length of the longest chain of runs that this one waits for."""
+        return max((1 + other.depth for other in (self.start, self.teacher) if isinstance(other, Run)), default=0)
+
+    @property
+    def architectures(self) -> frozenset[str]:
+        """Of its net and its teacher."""
+        return frozenset(run.spec.network.architecture for run in (self, self.teacher) if run)
+
+    @property
+    def code_sha256(self) -> dict[str, str]:
+        """Checksums of the code that decides its outcome, as it is now."""
+        return code_sha256(self.architectures, self.spec.method.method, self.spec.training.optimizer.algorithm)
+
     def check_size(self, size: tuple[int, int]) -> None:
         """Raise UserError where the run's method cannot do with what it is given of images of that height and width."""
         crop = self.spec.augment.crop
         given = (crop, crop) if crop else size
         if problem := self.spec.method.size_problem(self.spec.network, given):
             raise UserError(f"run {self.id}: images of {given[1]}x{given[0]} pixels: {problem}")
-
-    @property
-    def depth(self) -> int:
-        """The length of the longest chain of runs that this one waits for."""
-        return max((1 + other.depth for other in (self.start, self.teacher) if isinstance(other, Run)), default=0)

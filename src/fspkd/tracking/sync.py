@@ -1,18 +1,18 @@
 """What MLflow is sent of a preset: an experiment; in it a run for each table row, below it one for each net and stage."""
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import yaml
-from filelock import FileLock, Timeout
 
 from fspkd.errors import UserError
 from fspkd.plan import Plan
-from fspkd.results.tables import make_table, read_manifest, row_results, table_csv
+from fspkd.results.tables import make_table, row_values, table_csv
+from fspkd.runs.folder import RUNS, Attempt, Manifest, RunFolder
 from fspkd.runs.journal import Journal, final_measurements, read_journal, usage
-from fspkd.runs.spec import Run, RunSpec, digest
+from fspkd.runs.spec import Run, RunSpec
+from fspkd.settings import digest
 from fspkd.tracking.store import Store
 
 MEASURED = ("loss", "learning_rate", "gradient_norm", "test_loss", "test_accuracy")
@@ -26,8 +26,8 @@ class Sync:
         self.plan, self.preset = plan, plan.preset
         tables = "\n".join(f"- **{name}**: {table.title}" for name, table in self.preset.tables.items())
         about = (
-            f"Preset `{self.preset.name}` (config/{self.preset.name}.yaml).\n\n{tables}\n\nA run for each row of a table, "
-            f"below it its nets. To search: `tags.kind = 'row'`, or `tags.kind = 'net' AND tags.stage1 = 'fsp'`."
+            f"Preset `{self.preset.name}`, which writes to {self.preset.results}.\n\n{tables}\n\nA run for each row of a "
+            f"table, below it its nets. To search: `tags.kind = 'row'`, or `tags.kind = 'net' AND tags.stage1 = 'fsp'`."
         )
         self.store = Store(f"fspkd-{self.preset.name}", about)
         self.complete: set[str] = set()  # runs and rows of which nothing is missing
@@ -35,8 +35,8 @@ class Sync:
     def send_all(self) -> list[str]:
         """Send runs, each after those that it links to, then rows, then tables and figures.
 
-        What is damaged on disk is told in what this returns, and does not hold up the rest. Raises whatever MLflow raises
-        where the store does not answer.
+        Gives what is damaged on disk, in words; it does not hold up the rest. Raises whatever MLflow raises where the store
+        does not answer.
         """
         self.store.refresh()
         runs = {run.id: run for run in [*self.plan.runs.values(), *former_runs(self.plan)]}
@@ -60,16 +60,16 @@ class Sync:
             return
         held = self.store.runs.get(run.id)
         if held and held.info.start_time != journal.started:
-            for identity in (run.id, self._row_id(run.row) if run.row in self.plan.rows else ""):
+            for identity in (run.id, self._row_id(run.spec.row) if run.spec.row in self.plan.rows else ""):
                 self.store.replace(identity)
-        training = is_training(run.folder)
-        done = (run.folder / "manifest.json").exists() and not training
-        tags = {**self._row_tags(run.row), **self._tags(run, journal.attempt)}
-        if done:
-            tags["weights_sha256"] = read_manifest(run)["weights_sha256"]
-        parent = self._open_row(run.row) if run.id in self.plan.runs else None
+        training = run.folder.is_training
+        manifest = run.folder.read_manifest() if run.folder.is_finished and not training else None
+        tags = {**self._row_tags(run.spec.row), **self._tags(run, journal.attempt)}
+        if manifest:
+            tags["weights_sha256"] = manifest.weights_sha256
+        parent = self._open_row(run.spec.row) if run.id in self.plan.runs else None
         tracked = self.store.open(run.id, self._name(run), tags, parent, journal.started)
-        if done and self.store.is_finished(run.id):
+        if manifest and self.store.is_finished(run.id):
             self.complete.add(run.id)
             return
         self.store.parameters(run.id, run.spec.model_dump(mode="json"))
@@ -77,27 +77,24 @@ class Sync:
         rows = rows[rows["iteration"] > self.store.last_step(tracked, "loss")]
         self.store.points(tracked, _points(rows, "iteration", MEASURED))
         self._usage(run, tracked)
-        if done:
-            self._finish(run, journal, tracked)
+        if manifest:
+            self._finish(run, journal, manifest, tracked)
         elif training:
             self.store.set_status(run.id, "RUNNING")
         else:
             self.store.set_status(run.id, "FAILED" if journal.failure else "KILLED")
 
-    def _finish(self, run: Run, journal: Journal, tracked: str) -> None:
-        manifest = read_manifest(run)
+    def _finish(self, run: Run, journal: Journal, manifest: Manifest, tracked: str) -> None:
+        folder, images = run.folder, manifest.images
         name = run.spec.data.rsplit("-", 1)[0]
-        self.store.data_set(tracked, name, manifest["inputs_sha256"]["data"], "training")
-        self.store.artifacts(run.id, [run.folder / file for file in ("run.yaml", "manifest.json", "metrics.csv")])
-        if run.stage == 2:
-            from fspkd.models import build
-            from fspkd.weights import load_weights
+        self.store.data_set(tracked, name, manifest.inputs_sha256["data"], "training")
+        self.store.artifacts(run.id, [folder.specification, folder.manifest, folder.metrics])
+        if run.spec.stage == 2:
+            from fspkd.train.nets import finished_net
 
-            images = manifest["images"]
-            net = build(run.spec.network, images["shape"][0], len(images["classes"]), None)
-            net.load_state_dict(load_weights(run.folder, run.id))
-            model = self.store.model(run.id, net, images["shape"], images["classes"], run.iterations)
-            last = final_measurements(run.folder, journal).tail(1)
+            net = finished_net(run, images.shape[0], len(images.classes))
+            model = self.store.model(run.id, net, list(images.shape), list(images.classes), run.spec.iterations)
+            last = final_measurements(folder, journal).tail(1)
             self.store.points(tracked, _points(last, "iteration", ("test_loss", "test_accuracy")), model)
         self.store.set_status(run.id, "FINISHED", journal.ended)
         self.complete.add(run.id)
@@ -111,37 +108,44 @@ class Sync:
         self.store.points(tracked, _points(frame[frame["sample"] > sent], "sample", [f"system/{key}" for key in keys]))
 
     def _name(self, run: Run) -> str:
-        parts = [self._title(run.row)]
-        parts += [f"replicate {run.replicate}"] if run.replicate > 1 else []
-        parts += [f"net {run.net}"] if run.net else []
-        parts += ["stage 1"] if run.stage == 1 else []
+        spec = run.spec
+        parts = [self._title(spec.row)]
+        parts += [f"replicate {spec.replicate}"] if spec.replicate > 1 else []
+        parts += [f"net {spec.number}"] if spec.number else []
+        parts += ["stage 1"] if spec.stage == 1 else []
         parts += [] if run.id in self.plan.runs else ["former settings"]
         return ", ".join(parts)
 
-    def _tags(self, run: Run, attempt: dict) -> dict[str, object]:
+    def _tags(self, run: Run, attempt: Attempt) -> dict[str, object]:
         """What tells runs apart in a search; stage 1 and 2 are linked both by tags and in the description."""
-        first = run if run.stage == 1 else run.stage1
+        spec = run.spec
+        first = run if spec.stage == 1 else run.stage1
         tags = {
-            "kind": "net" if run.stage == 2 else "stage 1",
-            "net": run.net or "shared",
-            "stage": run.stage,
-            "replicate": run.replicate,
-            "network": f"resnet{run.spec.network.layers}",
-            "method": run.spec.method.method,
-            "start": run.spec.start or "scratch",
-            "teacher": run.spec.teacher or "none",
+            "kind": "net" if spec.stage == 2 else "stage 1",
+            "net": spec.number or "shared",
+            "stage": spec.stage,
+            "replicate": spec.replicate,
+            "network": spec.network.name,
+            "method": spec.method.method,
+            "start": spec.start or "scratch",
+            "teacher": spec.teacher or "none",
         }
         if first or run.id in self.plan.runs:  # of former settings only the name of what they start from is known
             tags["stage1"] = first.spec.method.method if first else "none"
-        tags |= {key: attempt[key] for key in ("git_commit", "host", "job_id", "gpu", "device") if attempt.get(key)}
+        machine = {key: getattr(attempt, key) for key in ("git_commit", "host", "job_id", "gpu", "device", "processor")}
+        tags |= {key: value for key, value in machine.items() if value}
         tags |= {"mlflow.source.type": "LOCAL", "mlflow.source.name": "scripts/train.py"}
-        if attempt["git_commit"]:
-            tags["mlflow.source.git.commit"] = attempt["git_commit"].removesuffix("-dirty")
-        start = self.store.link(run.spec.start, run.spec.start) if run.spec.start else "initialised from the seed"
-        text = f"`{run.folder}`: {run.iterations:,} iterations of {run.spec.method.method}.\n\nStarts from: {start}."
-        if run.spec.teacher:
-            text += f"\n\nTeacher: {self.store.link(run.spec.teacher, run.spec.teacher)}."
-        return {**tags, "mlflow.note.content": text}
+        if attempt.git_commit:
+            tags["mlflow.source.git.commit"] = attempt.git_commit.removesuffix("-dirty")
+        return {**tags, "mlflow.note.content": self._description(run)}
+
+    def _description(self, run: Run) -> str:
+        spec = run.spec
+        start = self.store.link(spec.start, spec.start) if spec.start else "initialised from the seed"
+        text = f"`{run.folder}`: {spec.iterations:,} iterations of {spec.method.method}.\n\nStarts from: {start}."
+        if spec.teacher:
+            text += f"\n\nTeacher: {self.store.link(spec.teacher, spec.teacher)}."
+        return text
 
     # --- a row --------------------------------------------------------------------------------------------
 
@@ -196,7 +200,7 @@ class Sync:
             return
         self.store.parameters(identity, self.preset.rows[row].model_dump(mode="json"))
         if any(run.id not in self.complete for run in runs):
-            training = any(is_training(run.folder) for run in begun)
+            training = any(run.folder.is_training for run in begun)
             self.store.set_status(identity, "RUNNING" if training else "SCHEDULED")
             return
         nets = self.plan.nets(row)
@@ -219,7 +223,7 @@ class Sync:
                     cells = make_table(self.plan, name, [label]).iloc[0]
                     keys = [key for key in cells.index[1:] if not key.startswith("net")]
                     return {key: round(float(cells[key]), 2) for key in keys if pd.notna(cells[key])}
-        values = row_results(self.plan.rows[row])
+        values = row_values(self.plan, row)
         return {key: round(values[key], 2) for key in ("average", "ensemble")}
 
     # --- tables and figures -------------------------------------------------------------------------------
@@ -259,35 +263,22 @@ class Sync:
 
 
 def former_runs(plan: Plan) -> Iterator[Run]:
-    """The runs in a preset's folder of results that its present settings do not lead to."""
-    for file in sorted(Path(plan.preset.results).glob("runs/*/*/run.yaml")):
-        if file.parent.name not in plan.runs:
-            try:
-                spec = RunSpec.model_validate(yaml.safe_load(file.read_text()), strict=False)
-            except ValueError:  # of a version of this package that knew other settings
-                continue
-            row, net, first, again = re.fullmatch(r"(.*?)(?:-(\d+))?(-stage1)?(?:-r(\d+))?", spec.stream).groups()
-            net, replicate = net and int(net), int(again or 1)
-            yield Run(spec, file.parent, row, replicate, net, 1 if first else 2, data=None, start=None, teacher=None)
+    """The runs that were trained for a preset and that its present settings do not lead to."""
+    for file in sorted(RUNS.glob(f"*/*/{RunFolder(Path()).specification.name}")):
+        folder = RunFolder(file.parent)
+        journal = read_journal(folder)
+        if journal is None or journal.attempt.preset != plan.preset.name or file.parent.name in plan.runs:
+            continue
+        try:
+            spec = RunSpec.model_validate(yaml.safe_load(file.read_text()), strict=False)
+        except ValueError:  # of a version of this package that knew other settings
+            continue
+        yield Run(spec, folder, data=None, start=None, teacher=None)
 
 
 def _rows_of(references: Iterable[str]) -> list[str]:
     """The rows that a table or figure shows, whole or a net of them."""
     return list(dict.fromkeys(reference.partition("/")[0] for reference in references))
-
-
-def is_training(folder: Path) -> bool:
-    """Whether a process is training that run now, which it does with the folder locked."""
-    lock = folder / "lock"
-    try:
-        if lock.exists():
-            with FileLock(lock, blocking=False, fallback_to_soft=False):
-                pass
-    except Timeout:
-        return True
-    except (OSError, NotImplementedError):  # a folder that cannot be locked: nobody trains there
-        return False
-    return False
 
 
 def _points(frame: pd.DataFrame, step: str, keys: list[str]) -> Iterator[tuple[int, int, dict[str, float]]]:

@@ -1,1 +1,1 @@
-"""One engine for training from scratch, stage 1 and stage 2."""
+"""Around the engine: locks, signals, resuming, recording and finishing. None of it changes what is computed."""

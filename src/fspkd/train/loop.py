@@ -1,4 +1,4 @@
-"""The engine: trains runs side by side on one device, from their starts or checkpoints to their weights and predictions."""
+"""Trains runs side by side on one device, from their starts or checkpoints to their weights and predictions."""
 
 import signal
 import time
@@ -12,28 +12,28 @@ from filelock import FileLock, Timeout
 from fspkd.data.packed import load_packed
 from fspkd.engine.batches import Images
 from fspkd.engine.device import new_stream
-from fspkd.engine.member import Member, is_complete
-from fspkd.engine.step import Step
+from fspkd.engine.step import steps_of
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.runs.spec import Run
 from fspkd.train.progress import Progress, tell
+from fspkd.train.session import Session, is_complete
 from fspkd.train.usage import usage_recorded
 
 SECONDS_BETWEEN_TRIES = 2.0
 
 
-def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float) -> None:
+def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float, preset: str | None = None) -> None:
     """Train runs on one data set to their ends, each from its checkpoint where there is one, and write their folders.
 
-    A folder holds run.yaml, metrics.csv, weights.pt, predictions.npz for a last stage and, written at the very end,
-    manifest.json. A run is complete, and left as it is, where its manifest names the inputs and outputs that are
-    there; one that another process is training is waited for. The checkpoint stays, so that a job that dies on its
-    last yards, or whose outputs are removed, has only to write them again. On SIGTERM and SIGINT it saves checkpoints
+    A run is complete, and left as it is, where its manifest names the inputs and outputs that are
+    there; one that another process is training is waited for. The checkpoint stays, so that a job that dies while it
+    finishes, or whose outputs are removed, has only to write them again. On SIGTERM and SIGINT it saves checkpoints
     and exits with 128 plus the signal's number.
 
-    A run's weights are the same bits whatever trains beside it. Raises UserError for inputs that are missing, damaged
-    or another run's; and for a loss or a gradient that is not finite, after the other runs have come to their ends.
+    A run's weights are the same bits whatever trains beside it, and whichever `preset` it is trained for. Raises UserError
+    for inputs that are missing, damaged or another run's; and for a loss or a gradient that is not finite, after the other
+    runs have come to their ends.
     """
     with ExitStack() as locks, _stop_signals() as stopped:
         # In order, so that two processes never wait for each other.
@@ -47,33 +47,32 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float) 
                 f"{unfinished[0].folder} and {other.folder}: are trained on different data. Train them one by one."
             )
         images = Images(load_packed(data.path), data.settings.augment, device)
-        members = [Member(run, images, new_stream(device)) for run in unfinished]
+        sessions = [Session(run, images, new_stream(device), preset) for run in unfinished]
         with usage_recorded([run.folder for run in unfinished], device):
-            Loop(members, checkpoint_seconds, stopped).to_the_end()
+            Loop(sessions, checkpoint_seconds, stopped).to_the_end()
 
 
 def _claim(run: Run, locks: ExitStack, stopped: list[int]) -> bool:
     """Lock a run's folder, as soon as no other process trains that run, and say whether it is still to be trained."""
     locks.callback(_lock(run, stopped).release)
     specification = yaml.safe_dump(run.spec.model_dump(mode="json"), sort_keys=False)
-    write_atomically(run.folder / "run.yaml", specification.encode())
+    write_atomically(run.folder.specification, specification.encode())
     if is_complete(run):
         tell(f"{run.folder}: complete, nothing to do")
         return False
-    (run.folder / "manifest.json").unlink(missing_ok=True)  # of other inputs, or of outputs that are gone
-    for left_over in run.folder.glob(".*.tmp"):  # by a process that was killed while it wrote
-        left_over.unlink()
+    run.folder.manifest.unlink(missing_ok=True)  # of other inputs, or of outputs that are gone
+    run.folder.remove_left_overs()
     return True
 
 
 def _lock(run: Run, stopped: list[int]) -> FileLock:
     """The lock of a run's folder, acquired. Another process may hold it: a cluster's job that outlived its snakemake.
 
-    Raises UserError where the folder cannot be locked; a marker file instead would outlive a process that is killed.
+    Raises UserError where the folder cannot be locked.
     """
-    lock = FileLock(run.folder / "lock", fallback_to_soft=False)
+    lock = run.folder.lock
     try:
-        run.folder.mkdir(parents=True, exist_ok=True)
+        run.folder.path.mkdir(parents=True, exist_ok=True)
         with suppress(Timeout):
             lock.acquire(blocking=False)
         if not lock.is_locked:
@@ -103,42 +102,34 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def steps_of(members: list[Member]) -> list[Step]:
-    """Members together where they see the same batches and teacher, are at the same iteration and train alike."""
-    groups: dict[tuple, list[Member]] = {}
-    for member in members:
-        alike = (member.spec.batches, member.spec.teacher, member.spec.method.method, member.run.iterations)
-        groups.setdefault((*alike, member.done), []).append(member)
-    return [Step(group, group[0].stream) for group in groups.values()]
-
-
 class Loop:
-    """Members in training, on one device."""
+    """Runs in training, on one device."""
 
-    def __init__(self, members: list[Member], checkpoint_seconds: float, stopped: list[int]) -> None:
-        self.members, self.checkpoint_seconds, self.stopped = members, checkpoint_seconds, stopped
+    def __init__(self, sessions: list[Session], checkpoint_seconds: float, stopped: list[int]) -> None:
+        self.sessions, self.checkpoint_seconds, self.stopped = sessions, checkpoint_seconds, stopped
+        self.of_member = {session.member: session for session in sessions}
         self.shows = {
-            member: Progress(member.run.id, member.done, member.run.iterations, line)
-            for line, member in enumerate(members)
+            session: Progress(session.run.id, session.member.done, session.run.spec.iterations, line)
+            for line, session in enumerate(sessions)
         }
-        self.steps = steps_of([member for member in members if not member.complete])
+        self.steps = steps_of([session.member for session in sessions if not session.member.complete])
         self.failures: list[str] = []
 
     def to_the_end(self) -> None:
-        """Train all members to their ends; raises UserError for those that failed, if any did."""
+        """Train all runs to their ends; raises UserError for those that failed, if any did."""
         try:
             self._retire()
             saved = time.monotonic()
-            while self.members:
+            while self.sessions:
                 self.advance()
                 stop = next(iter(self.stopped), None)  # read once: a later signal waits for the next round
                 if stop or time.monotonic() - saved > self.checkpoint_seconds:
-                    for member in self.members:
-                        member.save()
+                    for session in self.sessions:
+                        session.save()
                     saved = time.monotonic()
                 if stop:
-                    for member in self.members:
-                        tell(f"{member.run.id}: signal {stop}, saved at iteration {member.done}")
+                    for session in self.sessions:
+                        tell(f"{session.run.id}: signal {stop}, saved at iteration {session.member.done}")
                     raise SystemExit(128 + stop)
                 self._retire()
         finally:
@@ -159,24 +150,26 @@ class Loop:
         failed = []
         for step in self.steps:
             for member, values in zip(step.members, step.fetch(), strict=True):
+                session = self.of_member[member]
                 try:
-                    loss, accuracy = member.record(values)
-                    self.shows[member].update(member.done, loss, accuracy)
+                    loss, accuracy = session.record(values)
+                    self.shows[session].update(member.done, loss, accuracy)
                 except UserError as failure:
                     tell(f"{failure} The other runs of this job go on.")
                     self.failures.append(str(failure))
-                    failed.append(member)
-        for member in failed:
-            self._leave(member)
+                    failed.append(session)
+        for session in failed:
+            self._leave(session)
 
     def _retire(self) -> None:
-        """Finish the members that are at their end."""
-        for member in [m for m in self.members if m.complete]:
-            member.finish()
-            self._leave(member)
+        """Finish the runs that are at their end."""
+        for session in [session for session in self.sessions if session.member.complete]:
+            session.finish()
+            self._leave(session)
 
-    def _leave(self, member: Member) -> None:
-        self.members.remove(member)
-        self.steps = [step for step in self.steps if member not in step.members]
-        together = {other for step in self.steps for other in step.members}
-        self.steps += steps_of([m for m in self.members if m not in together and not m.complete])
+    def _leave(self, session: Session) -> None:
+        self.sessions.remove(session)
+        self.steps = [step for step in self.steps if session.member not in step.members]
+        together = {member for step in self.steps for member in step.members}
+        alone = [session.member for session in self.sessions]
+        self.steps += steps_of([member for member in alone if member not in together and not member.complete])

@@ -4,19 +4,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import psutil
 import torch
 
-from fspkd.runs.journal import USAGE_FILE
+from fspkd.runs.folder import RunFolder
 from fspkd.train.progress import tell
 
 SECONDS_BETWEEN_SAMPLES = 10.0
 
 
 @contextmanager
-def usage_recorded(folders: list[Path], device: torch.device) -> Iterator[None]:
+def usage_recorded(folders: list[RunFolder], device: torch.device) -> Iterator[None]:
     """While the context lasts, and at its end, note the use of CPU, memory and GPU in each of these folders.
 
     It runs beside the training and never stops it: where something cannot be read or written, it says so and ends.
@@ -57,10 +56,9 @@ def sample(device: torch.device) -> dict[str, float | None]:
     }
 
 
-def append(folders: list[Path], values: dict[str, float | None]) -> None:
+def append(folders: list[RunFolder], values: dict[str, float | None]) -> None:
     line = ",".join("" if v is None else f"{v:g}" if isinstance(v, float) else str(v) for v in values.values())
     for folder in folders:
-        file = folder / USAGE_FILE
-        header = "" if file.exists() else ",".join(values) + "\n"
-        with file.open("a") as growing:
+        header = "" if folder.usage.exists() else ",".join(values) + "\n"
+        with folder.usage.open("a") as growing:
             growing.write(f"{header}{line}\n")

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
+from fspkd.config.training import Sgd as Settings
+
 
 class Sgd:
     """PyTorch's own SGD update, with what a captured iteration needs.
@@ -23,9 +25,11 @@ class Sgd:
         for parameter in self.parameters:
             parameter.grad = None
 
+    def state(self) -> list[Tensor]:
+        return self.momentum
+
     @torch.no_grad()
     def step(self) -> None:
-        """Update every parameter from its gradient, in place."""
         momentum = iter(self.momentum)
         for parameters, weight_decay in self.groups:
             sgd(
@@ -40,3 +44,14 @@ class Sgd:
                 nesterov=False,
                 maximize=False,
             )
+
+
+def build(settings: Settings, net: nn.Module, trained: list[nn.Parameter], rate: Tensor) -> Sgd:
+    """SGD on the trained parameters of a net; without `decay_batchnorm` no decay reaches its batch norms."""
+    norms: set[int] = set()
+    if not settings.decay_batchnorm:
+        norms = {id(p) for m in net.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
+    decayed = [p for p in trained if id(p) not in norms]
+    rest = [p for p in trained if id(p) in norms]
+    groups = [(decayed, settings.weight_decay), *([(rest, 0.0)] if rest else [])]
+    return Sgd(groups, settings.momentum, rate)

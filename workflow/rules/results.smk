@@ -10,16 +10,8 @@ Makes:  <results>/<table>.csv, .md, .html, .tex, .json; <results>/<figure>.png, 
 
 rule table:
     input:
+        unpack(needs("table")),
         script="scripts/make_table.py",
-        code=[*PAGES, *code("engine/evaluate", "results/stats", "results/tables")],
-        predictions=lambda wildcards: [
-            f"{run.folder}/predictions.npz" for run in result_runs(wildcards)
-        ],
-        manifests=lambda wildcards: [
-            f"{run.folder}/manifest.json" for run in all_runs(result_runs(wildcards))
-        ],
-        reference=lambda wildcards: PLANS[wildcards.results].reference(wildcards.table)
-        or [],
     output:
         csv="{results}/{table}.csv",
         markdown="{results}/{table}.md",
@@ -34,13 +26,8 @@ rule table:
     log:
         "{results}/logs/{table}.log",
     retries: 0  # runs where snakemake does
-    conda:
-        ENVIRONMENT
     params:
-        settings=lambda wildcards: PLANS[wildcards.results]
-        .preset.tables[wildcards.table]
-        .model_dump_json(),
-        runs=lambda wildcards: [run.id for run in all_runs(result_runs(wildcards))],
+        decided_by=decides("table"),
     message:
         "write {output.csv}"
     shell:
@@ -49,14 +36,8 @@ rule table:
 
 rule figure:
     input:
+        unpack(needs("figure")),
         script="scripts/make_figure.py",
-        code=code("results/curves"),
-        metrics=lambda wildcards: [
-            f"{run.folder}/metrics.csv" for run in result_runs(wildcards)
-        ],
-        manifests=lambda wildcards: [
-            f"{run.folder}/manifest.json" for run in all_runs(result_runs(wildcards))
-        ],
     output:
         png="{results}/{figure}.png",
         svg=report(
@@ -70,13 +51,8 @@ rule figure:
     log:
         "{results}/logs/{figure}.log",
     retries: 0  # runs where snakemake does
-    conda:
-        ENVIRONMENT
     params:
-        settings=lambda wildcards: PLANS[wildcards.results]
-        .preset.figures[wildcards.figure]
-        .model_dump_json(),
-        runs=lambda wildcards: [run.id for run in all_runs(result_runs(wildcards))],
+        decided_by=decides("figure"),
     message:
         "draw {output.png}"
     shell:
@@ -85,17 +61,8 @@ rule figure:
 
 rule timing:
     input:
+        unpack(needs("timing")),
         script="scripts/measure_timing.py",
-        code=code("results/training_time"),  # and not PAGES, which are not worth another measurement
-        data=lambda wildcards: ancient(str(timed_nets(wildcards)[0].data.path)),
-        teachers=lambda wildcards: sorted(
-            {
-                f"{net.stage1.teacher.folder}/weights.pt"
-                for net in timed_nets(wildcards)
-                if net.stage1
-            }
-        ),
-        reference=lambda wildcards: PLANS[wildcards.results].reference(wildcards.timing),
     output:
         csv="{results}/{timing}.csv",
         html=report(
@@ -106,16 +73,11 @@ rule timing:
         ),
     log:
         "{results}/logs/{timing}.log",
-    conda:
-        ENVIRONMENT
-    threads: lambda wildcards: workflow.cores if workflow.local_exec else 1  # here, nothing else may run beside it
+    threads: workflow.cores if workflow.local_exec else 1  # here, nothing else may run beside it
     resources:
         **SITE.resources(),
     params:
-        settings=lambda wildcards: PLANS[wildcards.results]
-        .preset.timings[wildcards.timing]
-        .model_dump_json(),
-        runs=lambda wildcards: [run.id for run in all_runs(timed_nets(wildcards))],
+        decided_by=decides("timing"),
     message:
         "measure {output.csv}"
     shell:
@@ -124,18 +86,8 @@ rule timing:
 
 rule claims:
     input:
+        unpack(needs("claims")),
         script="scripts/judge_claims.py",
-        code=[*PAGES, *code("engine/evaluate", "results/stats", "results/tables", "results/claims")],
-        claims="config/claims.yaml",
-        references=lambda wildcards: [
-            file
-            for table in PLANS[wildcards.results].preset.tables
-            if (file := PLANS[wildcards.results].reference(table))
-        ],
-        predictions=lambda wildcards: [
-            f"{run.folder}/predictions.npz" for run in table_runs(wildcards)
-        ],
-        measured=measured_results,
     output:
         csv="{results}/claims.csv",
         markdown="{results}/claims.md",
@@ -150,11 +102,8 @@ rule claims:
     wildcard_constraints:
         results=one_of(folder for folder, plan in PLANS.items() if plan.claims),
     retries: 0  # runs where snakemake does
-    conda:
-        ENVIRONMENT
     params:
-        settings=shown_settings,
-        runs=lambda wildcards: [run.id for run in table_runs(wildcards)],
+        decided_by=decides("claims"),
     message:
         "write {output.csv}"
     shell:
@@ -163,9 +112,8 @@ rule claims:
 
 rule summary:
     input:
+        unpack(needs("summary")),
         script="scripts/write_summary.py",
-        code=[*PAGES, *code("results/summary")],
-        results=lambda wildcards: result_files(PLANS[wildcards.results]),
     output:
         report(
             "{results}/summary.html",
@@ -176,11 +124,8 @@ rule summary:
     log:
         "{results}/logs/summary.log",
     retries: 0  # runs where snakemake does
-    conda:
-        ENVIRONMENT
     params:
-        settings=shown_settings,
-        runs=lambda wildcards: [run.id for run in table_runs(wildcards)],
+        decided_by=decides("summary"),
     message:
         "write {output}"
     shell:

@@ -1,14 +1,15 @@
-"""Which residual nets a preset may name, and the channels of their taps. Imports no torch."""
+"""Residual networks [He et al., CVPR 2016]."""
 
 import math
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from fspkd.settings import PositiveInt, Settings
+from fspkd.networks.network import Network
+from fspkd.settings import PositiveInt
 
 
-class ResidualNetwork(Settings):
+class ResidualNetwork(Network):
     """A stem, sections of residual modules, global average pooling, a linear layer.
 
     Every section but the first begins with half the size and twice the channels. `modules`, a field or a property of
@@ -17,24 +18,27 @@ class ResidualNetwork(Settings):
     """
 
     stem_stride: ClassVar[int] = 1
-    width: PositiveInt = Field(description="channels of the stem and of the first section")
+    width: PositiveInt
+    """channels of the stem and of the first section"""
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        return ("stem", *(tap for section in self.sections for tap in (f"{section}.first", section)))
 
     @property
     def sections(self) -> tuple[str, ...]:
-        """The taps at the ends of the sections."""
         return tuple(f"section{number}" for number, _ in enumerate(self.modules, 1))
 
     @property
-    def layers(self) -> int:
-        """Convolutions on the main path and the linear layer, as names like ResNet-26 count them."""
-        return 2 * sum(self.modules) + 2
+    def name(self) -> str:
+        """ResNet-26 is named after its convolutions on the main path and its linear layer."""
+        return f"resnet{2 * sum(self.modules) + 2}"
 
     def channels(self, tap: str) -> int:
-        """The channels of the feature map at a tap."""
         return self.width * 2 ** self._halvings(tap)
 
     def size(self, tap: str, pixels: int) -> int:
-        """The height, or width, of the feature map at a tap, of images of so many pixels: halves are rounded up."""
+        """Halves are rounded up."""
         return math.ceil(pixels / self.stem_stride / 2 ** self._halvings(tap))
 
     def _halvings(self, tap: str) -> int:
@@ -46,6 +50,7 @@ class CifarNetwork(ResidualNetwork):
 
     architecture: Literal["cifar_resnet"] = "cifar_resnet"
     depth: PositiveInt
+    """layers, 6n+2 for n modules a section: 8, 14, 20, 26, 32, ..."""
 
     @field_validator("depth")
     @classmethod
@@ -65,6 +70,4 @@ class ImageNetNetwork(ResidualNetwork):
     stem_stride: ClassVar[int] = 4
     architecture: Literal["imagenet_resnet"] = "imagenet_resnet"
     modules: Annotated[tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt], Field(strict=False)]
-
-
-Network = Annotated[CifarNetwork | ImageNetNetwork, Field(discriminator="architecture")]
+    """residual modules of each section"""

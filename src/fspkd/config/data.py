@@ -1,0 +1,83 @@
+"""What a preset may say about data sets and pretrained weights."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from fspkd.settings import Identifier, NotEmptyTuple, PositiveInt, Settings, matching, rising
+
+Sha256 = Annotated[str, *matching(r"[0-9a-f]{64}", "64 hexadecimal digits")]
+Sha256Start = Annotated[str, *matching(r"[0-9a-f]{8,64}", "8 to 64 hexadecimal digits")]
+
+
+class Augment(Settings):
+    """Random crops and flips of training images."""
+
+    pad: Annotated[int, Field(ge=0)] = 0
+    """zero pixels added on each side before a crop"""
+    crop: PositiveInt | None = None
+    """the size of the crops, else that of the images; then test images are cropped too, in the middle"""
+    flip: bool = False
+    """mirror every other image, at random"""
+
+
+class DataSettings(Settings):
+    """A data set."""
+
+    name: Identifier
+    """what it is called in paths, and in FSPKD_DATA_<NAME>, which says where its images lie on this machine"""
+    sha256: Sha256 | None = None
+    """pins the content: any source of the same images is the same data set"""
+    size: PositiveInt | None = None
+    """resize every image to size x size pixels"""
+    augment: Augment = Augment()
+
+
+class Digits(DataSettings):
+    """scikit-learn's bundled handwritten digits, 8x8 grey images; needs no network."""
+
+    source: Literal["digits"]
+    classes: Annotated[tuple[Annotated[int, Field(ge=0, le=9)], ...], *NotEmptyTuple, AfterValidator(rising)] = tuple(
+        range(10)
+    )
+    """the digits that are used"""
+
+
+class Torchvision(DataSettings):
+    """A data set that torchvision downloads and checks."""
+
+    source: Literal["torchvision"]
+    dataset: Literal["CIFAR10", "CIFAR100", "SVHN", "MNIST"]
+    """torchvision's name for it"""
+
+
+class ImageFolder(DataSettings):
+    """A folder {train,test}/<class>/*, or a tar or zip of one."""
+
+    source: Literal["imagefolder"]
+    path: str
+    """where it lies"""
+
+
+class Cub200(DataSettings):
+    """CUB-200-2011, downloaded and checked, or in its own layout on disk.
+
+    The shorter side of every image is resized to `size`, and a square of that size is kept from the middle.
+    """
+
+    source: Literal["cub200"]
+    size: PositiveInt
+
+
+Data = Annotated[Digits | Torchvision | ImageFolder | Cub200, Field(discriminator="source")]
+
+
+class Pretrained(Settings):
+    """Weights that were trained elsewhere, for nets to start from. The linear layer of what starts from them is its own."""
+
+    weights: str
+    """torchvision's name for them, by which they are downloaded"""
+    network: Identifier
+    """the entry of `networks` that they fit"""
+    sha256: Sha256Start
+    """the beginning of the file's checksum"""

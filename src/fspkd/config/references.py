@@ -1,0 +1,111 @@
+"""Whether the entries of a preset refer to what there is; each function gives the problems that it finds, as texts."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fspkd.settings import suggest
+
+if TYPE_CHECKING:
+    from fspkd.config.preset import Preset, Row
+
+
+def problems(preset: "Preset") -> Iterator[str]:
+    """All problems of a preset."""
+    yield from _schedules(preset)
+    for name, pretrained in preset.pretrained.items():
+        yield from _known(preset, "networks", pretrained.network, f"pretrained.{name}.network")
+    for name, row in preset.rows.items():
+        yield from _known(preset, "data", row.data, f"rows.{name}.data")
+        yield from _known(preset, "networks", row.network, f"rows.{name}.network")
+        yield from _start(preset, name, row)
+        for stage in ("stage1", "stage2"):
+            yield from _stage(preset, f"rows.{name}.{stage}", row, stage)
+    for entry, key, nets in preset.shown():
+        yield from _nets(preset, nets, f"{entry}.{key}")
+    yield from _files(preset)
+    for name in preset.timings:
+        yield from _timing(preset, name)
+
+
+def _known(preset: "Preset", section: str, name: str, where: str) -> Iterator[str]:
+    names = getattr(preset, section)
+    if name not in names:
+        yield f"{where} = {name!r}: no such entry in {section}{suggest(name, names)}"
+
+
+def _nets(preset: "Preset", reference: str, where: str) -> Iterator[str]:
+    row, _, number = reference.partition("/")
+    yield from _known(preset, "rows", row, where)
+    if row in preset.rows and int(number or 1) > preset.rows[row].nets:
+        yield f"{where} = {reference!r}: row {row!r} has only {preset.rows[row].nets} nets"
+
+
+def _schedules(preset: "Preset") -> Iterator[str]:
+    for name, phases in preset.schedules.items():
+        untils = [phase.until for phase in phases]
+        if untils != sorted(set(untils)):
+            yield f"schedules.{name}: goes backwards: 'until' must rise, and is {untils}"
+    for name in preset.divide_schedules:
+        yield from _known(preset, "data", name, f"divide_schedules.{name}")
+
+
+def _start(preset: "Preset", name: str, row: "Row") -> Iterator[str]:
+    where = f"rows.{name}.start"
+    if "/" in row.start:
+        yield from _nets(preset, row.start, where)
+    elif row.start in preset.rows and row.start not in ("scratch", *preset.pretrained):
+        yield f"{where} = {row.start!r}: must be one net of that row, such as {row.start}/1"
+    elif row.start != "scratch":
+        yield from _known(preset, "pretrained", row.start, where)
+    if row.stage1_of:
+        where = f"rows.{name}.stage1_of"
+        yield from _known(preset, "rows", row.stage1_of, where)
+        lender = preset.rows.get(row.stage1_of)
+        if lender and not (lender.stage1 and lender.stage1_shared):
+            yield f"{where} = {row.stage1_of!r}: that row has no shared stage 1 of its own"
+        if row.stage1 or row.start != "scratch":
+            yield f"rows.{name}: stage1_of stands alone: remove stage1 and start"
+
+
+def _stage(preset: "Preset", where: str, row: "Row", stage: str) -> Iterator[str]:
+    method = getattr(row, stage)
+    if method is None:
+        return
+    yield from _known(preset, "schedules", method.schedule, f"{where}.schedule")
+    untils = [phase.until for phase in preset.schedules.get(method.schedule, ())]
+    by = preset.divide_schedules.get(row.data, 1)
+    if any(until % by for until in untils):
+        yield f"{where}.schedule: {untils} do not divide by divide_schedules.{row.data} = {by}"
+    if teacher := getattr(method, "teacher", None):
+        yield from _nets(preset, teacher, f"{where}.teacher")
+    if stage == "stage2" and not method.trains_classifier:
+        yield f"{where}.method = {method.method!r}: does not train the classifier"
+
+
+def _files(preset: "Preset") -> Iterator[str]:
+    """Whether two results would be one file."""
+    files = [(f"tables.{name}", name) for name in preset.tables]
+    files += [(f"figures.{name}", stem) for name in preset.figures for stem in (name, f"{name}_flat")]
+    files += [(f"timings.{name}", name) for name in preset.timings]
+    taken = {"claims": "the claims'", "summary": "the summary's"}
+    for where, stem in files:
+        if stem in taken:
+            yield f"{where}: its file would be {taken[stem]} too. Give it another name"
+        taken[stem] = f"that of {where}"
+
+
+def _timing(preset: "Preset", name: str) -> Iterator[str]:
+    timing = preset.timings[name]
+    for role, row_name in zip(("teachers", "students", "shuffled_students"), timing.rows, strict=True):
+        where = f"timings.{name}.{role}"
+        yield from _known(preset, "rows", row_name, where)
+        if row_name not in preset.rows:
+            continue
+        row = preset.rows[row_name]
+        stage1 = row.stage1.method if row.stage1 else "no"
+        if stage1 != ("no" if role == "teachers" else "fsp"):
+            yield f"{where} = {row_name!r}: that row has {stage1} stage 1 of its own"
+        if row.start != "scratch" or row.stage1_of or row.stage2.method != "cross_entropy":
+            yield f"{where} = {row_name!r}: must start from scratch and end with cross_entropy"
+        if row.data != preset.rows.get(timing.teachers, row).data:
+            yield f"{where} = {row_name!r}: must be on the data of the teachers"

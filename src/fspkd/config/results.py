@@ -1,0 +1,115 @@
+"""What a preset may say about tables, figures and time comparisons, and a paper's claims about them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fspkd.settings import Identifier, NotEmptyMapping, NotEmptyTuple, PositiveReal, Real, Settings, matching
+
+Nets = Annotated[str, *matching(r"[a-z0-9_]+(/[1-9][0-9]*)?", "a row, or one net of it, such as teacher or teacher/1")]
+File = Annotated[str, *matching(r"[a-z0-9_]+(/[a-z0-9_]+)*\.(csv|yaml)", "a file in config/, such as fsp/claims.yaml")]
+NetsByLabel = Annotated[dict[str, Nets], *NotEmptyMapping]
+
+
+class Table(Settings):
+    """Rows, or a net of one, by the label that the paper prints."""
+
+    title: str
+    """what stands above it"""
+    reference: File | None = None
+    """the published numbers, a file in config/, if there are"""
+    rows: NetsByLabel
+    """what is shown of which row, or of which net as row/number"""
+
+
+class Curves(Settings):
+    """A figure of the training loss and test accuracy over the iterations of stage 2, a curve a row."""
+
+    kind: Literal["curves"]
+    title: str
+    """what stands above it"""
+    curves: NetsByLabel
+    """the row of each curve; its nets are the band around it"""
+
+
+class TrainingTime(Settings):
+    """The time comparison of the FSP paper, section 4.1, between rows."""
+
+    kind: Literal["training_time"]
+    reference: File
+    """the published numbers, a file in config/"""
+    teachers: Identifier
+    """the row that is trained plainly"""
+    students: Identifier
+    """the row whose nets share a stage 1"""
+    shuffled_students: Identifier
+    """the row whose nets have a stage 1 each"""
+
+    @property
+    def rows(self) -> tuple[str, str, str]:
+        return self.teachers, self.students, self.shuffled_students
+
+
+# --- claims -----------------------------------------------------------------------------------------------
+
+SpeedUp = Literal[
+    "speed-up of Student* over three teachers, on the fly",
+    "speed-up of Student* with saved FSP",
+    "speed-up of Student*† with saved FSP",
+    "speed-up of Student*† with shared FSP",
+]
+
+
+class BaseClaim(Settings):
+    """Something that a paper claims."""
+
+    claim: str
+    """in a sentence"""
+    where: str
+    """in the paper"""
+    more_than: Real = 0.0
+    """reproduced where our value is above this"""
+
+
+class RowsClaim(BaseClaim):
+    """`more` is above `less` in a table."""
+
+    compare: Literal["rows"]
+    table: Identifier
+    value: Literal["accuracy", "average", "ensemble", "gain"]
+    """gain: of the ensemble over the average"""
+    more: str
+    """the label of a row"""
+    less: str
+    """the label of a row"""
+
+
+class FigureClaim(BaseClaim):
+    """In a figure's `measure`, `later` enters its flat part so many times later than `earlier`."""
+
+    compare: Literal["figure"]
+    figure: Identifier
+    measure: Literal["training loss", "test accuracy"]
+    later: str
+    """the label of a curve"""
+    earlier: str
+    """the label of a curve"""
+    published: PositiveReal
+    """the number that the paper gives"""
+
+
+class TimingClaim(BaseClaim):
+    """A speed-up of a time comparison."""
+
+    compare: Literal["timing"]
+    timing: Identifier
+    what: SpeedUp
+
+
+Claim = Annotated[RowsClaim | FigureClaim | TimingClaim, Field(discriminator="compare")]
+
+
+class Claims(Settings):
+    """The file with the claims of a paper."""
+
+    claims: Annotated[tuple[Claim, ...], *NotEmptyTuple]

@@ -1,0 +1,51 @@
+"""Data sets and pretrained weights of a preset, and the files that they are packed into. Imports no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fspkd.config.data import Data, Pretrained
+from fspkd.networks.network import Network
+from fspkd.settings import digest
+
+PACKED = Path("data/packed")
+LOCATION_VARIABLE = "FSPKD_DATA_{name}"
+WEIGHTS_VARIABLE = "FSPKD_WEIGHTS_{name}"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set of the preset and the place that its images come from: `location`, or else its own source."""
+
+    settings: Data
+    location: str | None
+
+    @property
+    def id(self) -> str:
+        """The name and a hash of the pinned content or, where nothing is pinned, of the place it comes from."""
+        pinned = self.settings.sha256
+        origin = [pinned] if pinned else [self.settings.model_dump(exclude={"augment"}), self.location]
+        return f"{self.settings.name}-{digest([*origin, self.settings.size])}"
+
+    @property
+    def path(self) -> Path:
+        """The file that holds its images."""
+        return PACKED / self.settings.name / f"{self.id.rsplit('-', 1)[1]}.npz"
+
+
+@dataclass(frozen=True)
+class PretrainedWeights:
+    """Weights that were trained elsewhere, and the place that they come from: `location`, or else a download."""
+
+    name: str
+    settings: Pretrained
+    network: Network
+    location: str | None
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}-{digest([self.settings.sha256, self.network.model_dump(mode='json', exclude_none=True)])}"
+
+    @property
+    def weights(self) -> Path:
+        """The file that holds them."""
+        return PACKED / self.name / f"{self.id.rsplit('-', 1)[1]}.pt"

@@ -1,0 +1,59 @@
+"""What all nets have in common: parts with names, and a tap after each."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from fspkd.networks.network import Network
+
+
+class Net(nn.Module):
+    """A net of named parts, each computed from what the one before it gives, from images to `logits`, (B, classes).
+
+    `parts`: their names in order; a part has a tap of its own name at its end, and may have others, `part.other`, before.
+    `classifier`: the name of the module that gives the logits.
+    """
+
+    parts: tuple[str, ...]
+    classifier = "linear"
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def part(self, name: str, x: Tensor) -> dict[str, Tensor]:
+        """The feature maps at the taps of a part, the last of them at its end."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to logits (B, classes)."""
+        return self.taps(x, ("logits",))["logits"]
+
+    def taps(self, x: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """The feature maps at the named taps, in order of depth; computes no part beyond the last of them."""
+        found = {}
+        for part in self.parts_to(names):
+            taps = self.part(part, x)
+            found |= {tap: features for tap, features in taps.items() if tap in names}
+            x = taps[part]
+        return found
+
+    def frozen(self, precision: torch.dtype) -> "Net":
+        """A copy for evaluation that is not trained, as quick to compute in `precision` as the architecture allows."""
+        net = copy.deepcopy(self).eval()
+        net.fold(precision)
+        return net.requires_grad_(False)
+
+    def fold(self, precision: torch.dtype) -> None:
+        """Put layers together that evaluation can compute as one; where an architecture has such."""
+
+    def parts_to(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The parts that the named taps need, in order."""
+        last = max(self.parts.index(name.split(".")[0]) for name in names)
+        return self.parts[: last + 1]
+
+    def parameters_to(self, names: tuple[str, ...]) -> list[nn.Parameter]:
+        """The parameters that the named taps depend on, in the order of the net's own."""
+        wanted = {self.classifier if part == "logits" else part for part in self.parts_to(names)}
+        return [p for name, module in self.named_children() if name in wanted for p in module.parameters()]

@@ -1,0 +1,9 @@
+"""The networks that a preset may name, as planning knows them. Imports no torch."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from fspkd.networks.residual import CifarNetwork, ImageNetNetwork
+
+AnyNetwork = Annotated[CifarNetwork | ImageNetNetwork, Field(discriminator="architecture")]

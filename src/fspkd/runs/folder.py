@@ -1,0 +1,202 @@
+"""The folder of a run: the only place that knows its files. Imports no torch.
+
+While a run trains its folder holds a checkpoint, growing measurements, a journal, and what the machine is doing. At its
+end come weights, metrics, the predictions of a last stage and, at the very end, the manifest with their checksums.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fspkd.errors import UserError
+from fspkd.files import file_sha256, write_atomically
+
+RUNS = Path("results/runs")  # of all presets: a run is the same run wherever its specification is
+PHASES = ("teachers", "stage1", "students")
+
+
+class Record(BaseModel):
+    """Something that a run has noted; what a later version of this package adds to it is passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Attempt(Record):
+    """What has trained a run from an iteration on: code, machine, and what decides the bits of a result there."""
+
+    from_iteration: int
+    preset: str | None = None
+    """for which it was trained; others may share it"""
+    git_commit: str | None
+    code_sha256: dict[str, str]
+    """of the parts of the code that decide what a run gives"""
+    versions: dict[str, str]
+    host: str
+    job_id: str | None = None
+    """SLURM's"""
+    gpu: str | None = None
+    """its number on the node"""
+    device: str
+    """the GPU's name, or cpu"""
+    precision: str
+    """that nets were computed in, whatever the preset asked for"""
+    threads: int
+    processor: str
+    """its model"""
+    instructions: str
+    """the instruction set that PyTorch's own kernels use"""
+    onednn_instructions: str | None
+    """the instruction set that oneDNN, which computes convolutions, uses"""
+    driver: str | None = None
+    """the GPU's"""
+    cudnn: int | None = None
+
+
+class ImageFacts(Record):
+    """What a run's net is given."""
+
+    shape: tuple[int, int, int]
+    """channels, height, width"""
+    classes: tuple[str, ...]
+    """their names"""
+
+
+class Manifest(Record):
+    """What a finished run is made of."""
+
+    run: str
+    iterations: int
+    test_accuracy: float | None
+    """in percent; None for a first stage"""
+    weights_sha256: str
+    """of the tensors, whatever the file"""
+    finished: str
+    """UTC, ISO 8601"""
+    seconds: float
+    """of training, all attempts together"""
+    images: ImageFacts
+    inputs_sha256: dict[str, str | None]
+    """of the data, and of the weights that it starts and learns from"""
+    outputs_sha256: dict[str, str]
+    """of the files beside the manifest, by name"""
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder, <phase>/<run>, and the paths of the files in it."""
+
+    path: Path
+
+    @property
+    def phase(self) -> str:
+        """One of PHASES."""
+        return self.path.parent.name
+
+    @property
+    def specification(self) -> Path:
+        """All that decides the outcome, as YAML."""
+        return self.path / "run.yaml"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.pt"
+
+    @property
+    def metrics(self) -> Path:
+        """A row for each iteration."""
+        return self.path / "metrics.csv"
+
+    @property
+    def predictions(self) -> Path:
+        """Of a last stage, for the test images."""
+        return self.path / "predictions.npz"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    @property
+    def growing_metrics(self) -> Path:
+        return self.path / "metrics.partial.csv"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.jsonl"
+
+    @property
+    def usage(self) -> Path:
+        """What the machine was doing while it trained."""
+        return self.path / "usage.csv"
+
+    @property
+    def lock(self) -> FileLock:
+        """Held by the process that trains; never a marker file, which would outlive a process that is killed."""
+        return FileLock(self.path / "lock", fallback_to_soft=False)
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def outputs(self, stage: int) -> tuple[Path, ...]:
+        """What a finished run of that stage leaves to others, besides the manifest."""
+        return (self.metrics, self.weights, *([self.predictions] if stage == 2 else []))
+
+    @property
+    def is_finished(self) -> bool:
+        return self.manifest.exists()
+
+    @property
+    def is_training(self) -> bool:
+        """Whether a process is training that run now."""
+        try:
+            if (self.path / "lock").exists():
+                with self.lock.acquire(blocking=False):
+                    pass
+        except Timeout:
+            return True
+        except (OSError, NotImplementedError):  # a folder that cannot be locked: nobody trains there
+            return False
+        return False
+
+    def read_manifest(self) -> Manifest:
+        """The manifest of a finished run; raises UserError where it is missing or damaged."""
+        try:
+            return Manifest.model_validate_json(self.manifest.read_bytes())
+        except (OSError, ValidationError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
+            raise UserError(
+                f"{self.manifest}: cannot be read ({reason}). Delete it, if it is there, and make it again: snakemake "
+                f"{self.manifest}"
+            ) from None
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        write_atomically(self.manifest, f"{text}\n".encode())
+
+    def outputs_sha256(self, stage: int) -> dict[str, str]:
+        """The checksums of the outputs as they are now."""
+        return {file.name: file_sha256(file) for file in self.outputs(stage)}
+
+    def damaged_outputs(self) -> list[Path]:
+        """The outputs of a finished run that are missing or not as its manifest says; the manifest where that is damaged."""
+        try:
+            expected = {self.path / name: sha256 for name, sha256 in self.read_manifest().outputs_sha256.items()}
+        except UserError:
+            return [self.manifest]
+        return [file for file, sha256 in expected.items() if not file.exists() or file_sha256(file) != sha256]
+
+    def remove_left_overs(self) -> None:
+        """Remove what a process that was killed while it wrote has left."""
+        for left_over in self.path.glob(".*.tmp"):
+            left_over.unlink()

@@ -1,0 +1,67 @@
+"""What computes, as far as it decides the bits of a result."""
+
+import os
+import platform
+import re
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+
+def description(device: torch.device) -> dict[str, object]:
+    """The GPU's name or "cpu", the number of CPU threads, and what decides the bits on either."""
+    gpu = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if gpu else "cpu",
+        "threads": torch.get_num_threads(),
+        "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "onednn_instructions": _onednn_instructions(),
+        "driver": _driver() if gpu else None,
+        "cudnn": torch.backends.cudnn.version() if gpu else None,
+    }
+
+
+def _processor() -> str:
+    """The model of the processor; on ARM its implementer and part."""
+    try:
+        facts = dict(re.findall(r"^([^\t:]+?)\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE))
+    except OSError:
+        facts = {}
+    arm = " ".join(facts[key] for key in ("CPU implementer", "CPU part") if key in facts)
+    return facts.get("model name") or arm or platform.processor() or platform.machine()
+
+
+@cache
+def _onednn_instructions() -> str | None:
+    """What oneDNN says of itself when it first computes something; PyTorch has no other way to ask.
+
+    It says so once a process, so this is None where it was made to speak before.
+    """
+    sys.stdout.flush()
+    with tempfile.TemporaryFile() as said:
+        out = os.dup(1)
+        os.dup2(said.fileno(), 1)
+        try:
+            with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+                torch.zeros(1, 1, 1, 1).to_mkldnn()
+        finally:
+            os.dup2(out, 1)
+            os.close(out)
+        said.seek(0)
+        found = re.search(rb"info,cpu,isa:(.*)", said.read())
+    return found[1].decode().strip() if found else None
+
+
+def _driver() -> str | None:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        version = pynvml.nvmlSystemGetDriverVersion()
+    except pynvml.NVMLError:
+        return None
+    return version if isinstance(version, str) else version.decode()

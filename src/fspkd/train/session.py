@@ -1,0 +1,168 @@
+"""One run in training: its net, and what it leaves in its folder."""
+
+import math
+import time
+from datetime import UTC, datetime
+from zipfile import BadZipFile
+
+import torch
+
+from fspkd.data.packed import read_sha256
+from fspkd.engine.batches import Images
+from fspkd.engine.device import usable_precision
+from fspkd.engine.member import Member
+from fspkd.engine.schedule import learning_rate
+from fspkd.errors import UserError
+from fspkd.files import write_atomically
+from fspkd.provenance import provenance
+from fspkd.runs.folder import Attempt, ImageFacts, Manifest
+from fspkd.runs.journal import JournalWriter
+from fspkd.runs.predictions import save_predictions
+from fspkd.runs.spec import Run
+from fspkd.train.machine import description
+from fspkd.train.metrics import MetricsFile
+from fspkd.train.nets import finished_net, initial_net
+from fspkd.train.progress import tell
+from fspkd.weights import load, load_checksum, save, save_weights
+
+
+def inputs_sha256(run: Run, data_sha256: str) -> dict[str, str | None]:
+    """Checksums of what a run is made from: data, and the weights that it starts and learns from."""
+    others = {"start": run.start, "teacher": run.teacher}
+    weights = {role: other and load_checksum(other.weights, other.id) for role, other in others.items()}
+    return {"data": data_sha256, **weights}
+
+
+def is_complete(run: Run) -> bool:
+    """Whether the folder holds all outputs of the run, undamaged, made from the inputs that are there now."""
+    if run.folder.damaged_outputs():
+        return False
+    try:
+        data = read_sha256(run.data.path)
+    except (OSError, ValueError, KeyError, BadZipFile):  # whatever it is, training finds it too, and tells
+        return False
+    return inputs_sha256(run, data) == run.folder.read_manifest().inputs_sha256
+
+
+class Session:
+    """A run in training. It starts from the run's checkpoint where there is one of use, and else from its start.
+
+    Raises UserError for inputs that are missing, damaged or another run's.
+    """
+
+    def __init__(self, run: Run, images: Images, stream: torch.cuda.Stream | None, preset: str | None = None) -> None:
+        self.run, self.folder, self.images = run, run.folder, images
+        run.check_size(images.size)
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        self.inputs_sha256 = inputs_sha256(run, images.sha256)
+        asked = run.spec.training.precision
+        precision = usable_precision(asked, images.device)
+        if (name := str(precision).removeprefix("torch.")) != asked:
+            tell(f"the preset asks for {asked}, which this processor lacks: it computes in {name}")
+        teacher = finished_net(run.teacher, images.channels, images.classes) if run.teacher else None
+        self.member = Member(run.spec, images, initial_net(run, images), teacher, precision, stream)
+        self.seconds = 0.0  # of training, all attempts together
+        self.attempts: list[Attempt] = []  # what has trained this run
+        machine = {"preset": preset, **description(images.device), "precision": name, **provenance()}
+        keep_bytes = self._resume()
+        self.attempts.append(Attempt(from_iteration=self.member.done, code_sha256=run.code_sha256, **machine))
+        self.metrics = MetricsFile(self.folder.growing_metrics, keep_bytes)
+        self.journal = JournalWriter(self.folder, self.attempts[-1])
+        self.since = time.monotonic()
+
+    # --- measurements -------------------------------------------------------------------------------------
+
+    def record(self, values: list[tuple[float, float]]) -> tuple[float, float | None]:
+        """Take note of iterations that have been run, given as loss and gradient norm, and test the net where it is due.
+
+        Gives the last loss and the test accuracy, if any. Raises UserError for a value that is not finite.
+        """
+        member, rows = self.member, []
+        for iteration, (loss, norm) in enumerate(values, member.done + 1):
+            for what, value in (("loss", loss), ("gradient norm", norm)):
+                if not math.isfinite(value):
+                    self.metrics.append(rows)
+                    self._raise_not_finite(what, value, iteration)
+            rows.append((iteration, learning_rate(self.run.spec.schedule, iteration - 1), loss, norm, None, None))
+        member.done += len(values)
+        accuracy = None
+        if member.test_is_due:
+            accuracy, test_loss = member.test()
+            rows[-1] = (*rows[-1][:4], test_loss, accuracy)
+        self.metrics.append(rows)
+        return values[-1][0], accuracy
+
+    def _raise_not_finite(self, what: str, value: float, iteration: int) -> None:
+        method, schedule = self.run.spec.method, self.run.spec.schedule
+        settings = ", ".join(f"{k} = {v!r}" for k, v in method.model_dump(exclude={"schedule", "teacher"}).items())
+        self.journal.failed(iteration - 1, f"the {what} is {value} at iteration {iteration}")
+        raise UserError(
+            f"run {self.run.id}: iteration {iteration}: the {what} is {value}: training has diverged. It ran with {settings} "
+            f"at a learning rate of {learning_rate(schedule, iteration - 1):g}. Lower the rate (schedule "
+            f"{method.schedule!r} of the preset) or the weight of the loss."
+        )
+
+    # --- what is on disk ----------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        now = time.monotonic()
+        self.seconds, self.since = self.seconds + now - self.since, now
+        content = {
+            "run": self.run.id,
+            "inputs_sha256": self.inputs_sha256,
+            "member": self.member.state(),
+            "metrics_bytes": self.metrics.sync(),
+            "seconds": self.seconds,
+            "attempts": [attempt.model_dump(mode="json") for attempt in self.attempts],
+        }
+        save(content, self.folder.checkpoint)
+        self.journal.saved(self.member.done)
+
+    def _resume(self) -> int:
+        """Go to the checkpoint, if there is one of use; the size of the metrics file as it was then."""
+        if not self.folder.checkpoint.exists():
+            return 0
+        name = self.run.id
+        advice = f"Delete the folder {self.folder} to train that net from its start."
+        saved = load(self.folder.checkpoint, name, advice)
+        if saved["inputs_sha256"] != self.inputs_sha256:
+            tell(f"{name}: its checkpoint was made from other images or weights, so it starts anew")
+            return 0
+        attempts = [Attempt.model_validate(attempt) for attempt in saved["attempts"]]
+        if any(attempt.code_sha256 != self.run.code_sha256 for attempt in attempts):
+            if saved["member"]["iteration"] == self.run.spec.iterations:
+                tell(f"{name}: the code has changed since it was trained, so it starts anew")
+                return 0
+            tell(f"{name}: the code has changed since it was begun; the manifest tells")
+        self.member.set_state(saved["member"])
+        self.seconds, self.attempts = saved["seconds"], attempts
+        tell(f"{name}: goes on from its checkpoint at iteration {self.member.done}")
+        return saved["metrics_bytes"]
+
+    def finish(self) -> None:
+        """Save, and write the outputs of a run at its end: weights, predictions, metrics and, last, the manifest."""
+        self.save()
+        run, member, images = self.run, self.member, self.images
+        state = {name: tensor.cpu() for name, tensor in member.net.state_dict().items()}
+        sha256 = save_weights(state, self.folder.weights, run.id)
+        accuracy = None
+        if run.spec.stage == 2:
+            accuracy, _ = member.test()
+            probabilities = member.logits.softmax(1).cpu().numpy()
+            save_predictions(self.folder.predictions, probabilities, images.test_labels.cpu().numpy())
+        write_atomically(self.folder.metrics, self.folder.growing_metrics.read_bytes())
+        self.folder.write_manifest(
+            Manifest(
+                run=run.id,
+                iterations=member.done,
+                test_accuracy=accuracy,
+                weights_sha256=sha256,
+                finished=datetime.now(UTC).isoformat(timespec="seconds"),
+                seconds=round(self.seconds, 3),
+                images=ImageFacts(shape=(images.channels, *images.size), classes=tuple(images.class_names)),
+                inputs_sha256=self.inputs_sha256,
+                outputs_sha256=self.folder.outputs_sha256(run.spec.stage),
+                attempts=tuple(self.attempts),
+            )
+        )

@@ -1,0 +1,180 @@
+"""What the rules of the workflow ask of a plan: inputs, outputs, names. Imports no torch."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+
+from snakemake.io import ancient
+
+from fspkd.config.load import CONFIG
+from fspkd.plan import Plan
+from fspkd.provenance import PACKAGE
+from fspkd.runs.spec import Run
+
+Files = dict[str, list[str]]
+PAGES = ("results/pages.py", "results/page.html.j2", "results/table.html.j2")
+NUMBERS = ("results/predictions.py", "results/stats.py", "results/columns.py", "results/tables.py")
+
+
+def one_of(texts: Iterable[str]) -> str:
+    """A pattern that matches any of some texts, and nothing where there are none."""
+    return "|".join(map(re.escape, sorted(set(texts)))) or "(?!)"
+
+
+def code(*files: str) -> list[str]:
+    """Files of the package."""
+    return [str(PACKAGE / file) for file in files]
+
+
+# --- training ---------------------------------------------------------------------------------------------
+
+
+def training_jobs(plans: Iterable[Plan], members: int) -> list[tuple[Plan, tuple[Run, ...]]]:
+    """All trainings, in groups that one job trains side by side, each run once.
+
+    What presets share belongs to the first of them.
+    """
+    taken: set[str] = set()
+    jobs = []
+    for plan in plans:
+        jobs += [(plan, job) for job in plan.jobs(members, without=taken)]
+        taken |= plan.runs.keys()
+    return jobs
+
+
+def training_rule(runs: tuple[Run, ...]) -> str:
+    """The name of the rule that trains a group of runs."""
+    return f"train__{runs[0].id.replace('-', '__')}"
+
+
+def training_message(runs: tuple[Run, ...]) -> str:
+    return "\n".join(
+        f"train {run.folder}: {run.spec.iterations} iterations of {run.spec.method.method}" for run in runs
+    )
+
+
+def training_inputs(runs: tuple[Run, ...]) -> Files:
+    """The packed data, and the weights that runs start from and learn from."""
+    data = runs[0].data
+    needed = [other for run in runs for other in (run.start, run.teacher) if other]
+    return {
+        # Pinned content is part of a run's name; other images may have been packed anew from the same place.
+        "data": [ancient(str(data.path)) if data.settings.sha256 else str(data.path)],
+        "weights": list(dict.fromkeys(str(other.weights) for other in needed)),
+    }
+
+
+def run_outputs(run: Run) -> list[str]:
+    """What a run leaves to others."""
+    return [str(file) for file in (*run.folder.outputs(run.spec.stage), run.folder.manifest)]
+
+
+def phase_outputs(plan: Plan, phase: str) -> list[str]:
+    return [file for run in plan.phase(phase) for file in run_outputs(run)]
+
+
+def packed_files(plan: Plan) -> list[str]:
+    """The packed data sets and pretrained weights of a preset."""
+    files = [data.path for data in plan.data.values()]
+    return [ancient(str(file)) for file in (*files, *(weights.weights for weights in plan.pretrained.values()))]
+
+
+# --- results ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Result:
+    """Something that is made of a preset's runs: a table, figure or timing of that name, the claims, the summary."""
+
+    plan: Plan
+    kind: str
+    name: str | None = None
+
+    @property
+    def settings(self) -> object:
+        """Of the entry, or of all that is shown."""
+        preset = self.plan.preset
+        if self.name:
+            return getattr(preset, f"{self.kind}s")[self.name]
+        return preset.model_copy(update={"rows": {}, "schedules": {}, "networks": {}, "data": {}})
+
+    @property
+    def nets(self) -> list[Run]:
+        """The nets that it shows."""
+        match self.kind:
+            case "table":
+                return self.plan.shown(self.settings.rows)
+            case "figure":
+                return self.plan.shown(self.settings.curves)
+            case "timing":
+                return [net for row in self.settings.rows for net in self.plan.rows[row]]
+        tables = self.plan.preset.tables.values()
+        return list(dict.fromkeys(chain.from_iterable(self.plan.shown(table.rows) for table in tables)))
+
+    @property
+    def runs(self) -> list[Run]:
+        """Those nets, and the first stages that are counted to them."""
+        return list(dict.fromkeys([net.stage1 for net in self.nets if net.stage1] + self.nets))
+
+    def decided_by(self) -> list[str]:
+        """The settings and the runs that decide it: with other ones it is made again."""
+        return [self.settings.model_dump_json(exclude_none=True), *(run.id for run in self.runs)]
+
+    def inputs(self) -> Files:
+        """The files that it is made of."""
+        return {
+            "table": self._table,
+            "figure": self._figure,
+            "timing": self._timing,
+            "claims": self._claims,
+            "summary": self._summary,
+        }[self.kind]()
+
+    def _table(self) -> Files:
+        reference = self.settings.reference
+        return {
+            "code": code(*PAGES, *NUMBERS, "runs/predictions.py"),
+            "predictions": [str(net.folder.predictions) for net in self.nets],
+            "manifests": [str(run.folder.manifest) for run in self.runs],
+            "reference": [str(CONFIG / reference)] if reference else [],
+        }
+
+    def _figure(self) -> Files:
+        return {
+            "code": code(f"results/{self.settings.kind}.py"),
+            "metrics": [str(net.folder.metrics) for net in self.nets],
+            "manifests": [str(run.folder.manifest) for run in self.runs],
+        }
+
+    def _timing(self) -> Files:
+        teachers = {str(net.stage1.teacher.weights) for net in self.nets if net.stage1}
+        return {
+            "code": code(f"results/{self.settings.kind}.py"),  # and not PAGES, which are not worth another measurement
+            "data": [ancient(str(self.nets[0].data.path))],
+            "teachers": sorted(teachers),
+            "reference": [str(CONFIG / self.settings.reference)],
+        }
+
+    def _claims(self) -> Files:
+        preset = self.plan.preset
+        measured = [f"{name}_flat.csv" for name in preset.figures] + [f"{name}.csv" for name in preset.timings]
+        references = {str(CONFIG / table.reference) for table in preset.tables.values() if table.reference}
+        return {
+            "code": code(*PAGES, *NUMBERS, "runs/predictions.py", "results/claims.py"),
+            "claims": [str(CONFIG / preset.claims)],
+            "references": sorted(references),
+            "predictions": [str(net.folder.predictions) for net in self.nets],
+            "measured": [f"{preset.results}/{name}" for name in measured],
+        }
+
+    def _summary(self) -> Files:
+        preset = self.plan.preset
+        names = [f"{table}.csv" for table in preset.tables]
+        names += [f"{figure}.svg" for figure in preset.figures]
+        names += [f"{timing}.csv" for timing in preset.timings]
+        names += ["claims.csv"] if self.plan.claims else []
+        return {
+            "code": code(*PAGES, "results/summary.py", "results/summary.html.j2"),
+            "results": [f"{preset.results}/{name}" for name in names],
+        }
