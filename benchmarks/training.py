@@ -35,21 +35,22 @@ import torch.multiprocessing as multiprocessing
 import yaml
 from torch import nn
 
-from fspkd import weights as checkpoint
+from fspkd.config.data import Augment
 from fspkd.config.load import load_preset
-from fspkd.config.preset import Augment
 from fspkd.data.packed import PackedData, load_packed, save_packed
 from fspkd.engine import device
-from fspkd.engine.augment import to_input
 from fspkd.engine.batches import Images
 from fspkd.engine.capture import Captured
-from fspkd.engine.member import Member, initial_net
 from fspkd.engine.step import BLOCK, Step
 from fspkd.plan import Plan
+from fspkd.runs.folder import RunFolder
 from fspkd.runs.spec import Run
 from fspkd.train.loop import Loop
+from fspkd.train.nets import initial_net
+from fspkd.train.session import Session
+from fspkd.weights import save_weights
 
-PAPER = Path(__file__).parent.parent / "config" / "paper.yaml"
+PAPER = Path(__file__).parent.parent / "config" / "fsp" / "paper.yaml"
 CASES = {  # the row and the stage that stand for each kind of training
     "scratch": ("teacher", 2),
     "stage 1, FSP": ("student_shuffled", 1),
@@ -77,12 +78,12 @@ def runs_of(case: str, members: int) -> list[Run]:
 
 def make_project(settings: argparse.Namespace) -> None:
     """A preset in the working directory, its data, and untrained weights where a case needs trained ones."""
-    Path("config").mkdir()
-    Path("config/paper.yaml").write_text(PAPER.read_text())
+    Path("config/fsp").mkdir(parents=True)
+    Path("config/fsp/paper.yaml").write_text(PAPER.read_text())
     bench = {
-        "extends": "paper",
+        "extends": "fsp/paper",
         "results": "results/bench",
-        "claims": False,
+        "claims": None,
         "data": {"cifar10": {"name": "noise", "source": "imagefolder", "path": ".", "augment": {"pad": 4}}},
         "networks": {
             **{name: {"depth": settings.depth, "width": settings.width} for name in ("teacher", "student")},
@@ -102,8 +103,7 @@ def make_project(settings: argparse.Namespace) -> None:
     finished = [other for run in runs for other in (run.start, run.teacher) if other]
     for run in dict.fromkeys(finished):
         state = initial_net(run, Images(data, Augment(), torch.device("cpu"))).state_dict()
-        content = {"run": run.id, "sha256": checkpoint.weights_sha256(state), "state": dict(state)}
-        checkpoint.save(content, run.folder / "weights.pt")
+        save_weights(dict(state), run.weights, run.id)
 
 
 def plain_way(case: str, runs: list[Run], on: torch.device, matrix: Callable = plain.fsp) -> Go:
@@ -129,7 +129,9 @@ def plain_way(case: str, runs: list[Run], on: torch.device, matrix: Callable = p
     student = net().train()
     parameters = [*student.parameters(), *regressors.parameters()]
     rate = spec.schedule[0].rate
-    optimizer = torch.optim.SGD(parameters, rate, spec.training.momentum, weight_decay=spec.training.weight_decay)
+    optimizer = torch.optim.SGD(
+        parameters, rate, spec.training.optimizer.momentum, weight_decay=spec.training.optimizer.weight_decay
+    )
 
     def go(iterations: int) -> None:
         for _ in range(iterations * len(runs)):
@@ -139,13 +141,13 @@ def plain_way(case: str, runs: list[Run], on: torch.device, matrix: Callable = p
     return go
 
 
-def make_members(runs: list[Run], on: torch.device) -> list[Member]:
+def make_loop(runs: list[Run], on: torch.device) -> Loop:
     images = Images(load_packed(runs[0].data.path), runs[0].spec.augment, on)
-    return [Member(run, images, device.new_stream(on)) for run in runs]
+    return Loop([Session(run, images, device.new_stream(on)) for run in runs], checkpoint_seconds=1e9, stopped=[])
 
 
 def engine_way(case: str, runs: list[Run], on: torch.device) -> Go:
-    loop = Loop(make_members(runs, on), checkpoint_seconds=1e9, stopped=[])
+    loop = make_loop(runs, on)
 
     def go(iterations: int) -> None:
         for _ in range(iterations // BLOCK[on.type]):
@@ -156,9 +158,9 @@ def engine_way(case: str, runs: list[Run], on: torch.device) -> Go:
 
 
 def ceiling_way(case: str, runs: list[Run], on: torch.device) -> Go:
-    steps = Loop(make_members(runs, on), checkpoint_seconds=1e9, stopped=[]).steps
+    steps = make_loop(runs, on).steps
     images = steps[0].members[0].images
-    x = to_input(images.test.repeat(2, 1, 1, 1)[: runs[0].spec.training.batch_size])
+    x = images.to_input(images.test.repeat(2, 1, 1, 1)[: runs[0].spec.training.batch_size])
     y = images.train_labels[: len(x)]
     part = torch.zeros((), device=on)
 
@@ -167,7 +169,7 @@ def ceiling_way(case: str, runs: list[Run], on: torch.device) -> Go:
             member.optimizer.step()
 
     captured = [
-        Captured(partial(descend, step), lambda step=step: [t for m in step.members for t in m.state()], step.stream)
+        Captured(partial(descend, step), lambda step=step: [t for m in step.members for t in m.changed()], step.stream)
         for step in steps
     ]
 
@@ -187,7 +189,7 @@ def ceiling_way(case: str, runs: list[Run], on: torch.device) -> Go:
 def work(connection: Connection, way: str, case: str, members: int, threads: int, folder: str) -> None:
     """A process that runs as many iterations as it is told to, and says how much memory that took (MiB)."""
     on = device.choose(None, threads)
-    runs = [replace(run, folder=Path(folder) / run.id) for run in runs_of(case, members)]
+    runs = [replace(run, folder=RunFolder(Path(folder) / run.id)) for run in runs_of(case, members)]
     make = {
         "plain": plain_way,
         "broadcasting": partial(plain_way, matrix=plain.fsp_by_broadcasting),

@@ -203,12 +203,13 @@ def load_plans(folder: Path = CONFIG, invalid: Callable[[UserError], object] | N
                 raise
             invalid(error)
     plans: dict[str, Plan] = {}
+    owners: dict[str, Path] = {}
     for _, path, plan in sorted(found, key=lambda item: item[:2]):
-        if plan.preset.results in plans:
+        if (results := plan.preset.results) in plans:
             raise UserError(
-                f"{path}: results = {plan.preset.results!r}: another preset writes there already. Name another folder."
+                f"{path}: results = {results!r}: {owners[results]} writes there already. Name another folder."
             )
-        plans[plan.preset.results] = plan
+        plans[results], owners[results] = plan, path
     return plans
 
 

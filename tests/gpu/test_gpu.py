@@ -10,9 +10,9 @@ from conftest import Project
 
 from fspkd.engine import device, step
 from fspkd.engine.capture import Captured
-from fspkd.engine.member import Member
 from fspkd.runs.spec import Run
 from fspkd.train import loop
+from fspkd.train.session import Session
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -79,15 +79,15 @@ def test_resumed_equals_uninterrupted(project: Project, gpu: torch.device, monke
     loop.train([run], gpu, 1000)
     expected = outcome(run)
     shutil.rmtree(run.folder)
-    record = Member.record
+    record = Session.record
 
-    def die_later(self: Member, values: list) -> object:
-        if self.done >= 270:
+    def die_later(self: Session, values: list) -> object:
+        if self.member.done >= 270:
             raise KeyboardInterrupt
         return record(self, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Member, "record", die_later)
+        patch.setattr(Session, "record", die_later)
         with pytest.raises(KeyboardInterrupt):
             loop.train([run], gpu, 0)
     loop.train([run], gpu, 1000)

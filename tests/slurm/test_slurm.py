@@ -19,7 +19,7 @@ import yaml
 from conftest import Project, Server, project_in
 from mlflow import MlflowClient
 
-from fspkd.engine.member import is_complete
+from fspkd.train.session import is_complete
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
 TABLE = "results/tiny/table1.csv"
@@ -207,7 +207,7 @@ def attempts(project: Project) -> list[dict]:
 
 def training_process(project: Project) -> int:
     """The number of the process that trains."""
-    pattern = f"^[^ ]*python scripts/train.py {project.plan().net('teacher/1').folder}"
+    pattern = f"^[^ ]*python scripts/train.py results/tiny {project.plan().net('teacher/1').id}"
     return int(slurm("pgrep", "--newest", "--full", pattern))
 
 
@@ -286,7 +286,7 @@ def test_snakemake_is_killed_and_started_again(on_cluster: Project, undisturbed:
         snakemake.process.kill()
         snakemake.process.wait()
         snakemake.start()
-        log = Path("results/tiny/logs") / f"{on_cluster.plan().net('teacher/1').id}.log"
+        log = Path("results/logs") / f"{on_cluster.plan().net('teacher/1').id}.log"
         wait_until(lambda: "waiting for its end" in log.read_text(), "the second job waits")
         os.kill(training, signal.SIGCONT)
     assert len(attempts(on_cluster)) == 1
@@ -324,9 +324,7 @@ def test_where_it_runs_changes_nothing(on_cluster: Project) -> None:
     runs = on_cluster.plan().runs.values()
     assert len(jobs) == len(runs)  # the rest ran where snakemake did
 
-    used = {
-        run.folder.read_manifest().attempts[0]["job_id"]: run.folder.read_manifest().attempts[0]["gpu"] for run in runs
-    }
+    used = {run.folder.read_manifest().attempts[0].job_id: run.folder.read_manifest().attempts[0].gpu for run in runs}
     assert used.keys() == set(jobs.index)
     together = [
         (a, b)

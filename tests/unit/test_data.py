@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fspkd.config.preset import Digits, ImageFolder, Torchvision
+from fspkd.config.data import Digits, ImageFolder, Torchvision
 from fspkd.data import sources
 from fspkd.data.packed import load_packed, save_packed
+from fspkd.data.sets import DataSet
 from fspkd.errors import UserError
-from fspkd.runs.spec import DataSet
 
 
 def make_folder(root: Path, mode: str = "RGB", size: tuple[int, int] = (6, 6), per_class: int = 3) -> Path:

@@ -38,7 +38,7 @@ def test_other_rows_plots_names_and_places_change_no_run(project: Project) -> No
     project.content["schedules"]["renamed"] = project.content["schedules"].pop("first")
     for name in ("student", "fitnet"):
         project.content["rows"][name]["stage1"]["schedule"] = "renamed"
-    assert changed(project, "figures", {}) == set()
+    assert changed(project, "figures.figure3", None) == set()
 
 
 def test_pinned_data_is_the_same_from_anywhere_and_other_data_is_not(project: Project) -> None:
@@ -51,7 +51,7 @@ def test_pinned_data_is_the_same_from_anywhere_and_other_data_is_not(project: Pr
 
 def test_a_net_cannot_learn_from_one_of_other_data_but_start_from_it(project: Project) -> None:
     project.set("data.others", {"name": "others", "source": "imagefolder", "path": "x"})
-    project.set("timings", {})
+    project.set("timings.timing", None)
     project.set("claims", ...)
     project.set("rows.student.data", "others")
     with pytest.raises(
@@ -75,7 +75,7 @@ def test_replicates_are_other_runs_with_teachers_of_their_own(project: Project) 
     assert len(plan.runs) == 3 * len(alone.runs)
     for number, rows in enumerate(plan.replicates, 1):
         assert {net.stage1.teacher for net in rows["student"]} == {plan.net("teacher/1", number)}
-    assert [net.replicate for net in plan.nets("student/2")] == [1, 2, 3]
+    assert [net.spec.replicate for net in plan.nets("student/2")] == [1, 2, 3]
 
 
 def test_a_row_can_borrow_another_rows_stage_1(project: Project) -> None:
@@ -113,5 +113,5 @@ def test_jobs_hold_every_run_once_and_none_that_waits_for_another(project: Proje
 def test_nets_of_a_row_see_the_same_batches_in_stage_1_alone(project: Project) -> None:
     project.set("rows.student.stage1_shared", False)
     one, two = project.plan().rows["student"]
-    assert one.start.spec.batches == two.start.spec.batches
-    assert one.spec.batches != two.spec.batches
+    assert one.start.spec.batch_draws == two.start.spec.batch_draws
+    assert one.spec.batch_draws != two.spec.batch_draws

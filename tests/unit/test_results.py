@@ -1,6 +1,5 @@
 """Averages, ensembles, tables and figures from known predictions."""
 
-import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,27 +10,59 @@ import torch
 from conftest import Project
 from scipy import stats
 
-from fspkd.engine import evaluate
 from fspkd.errors import UserError
-from fspkd.results import claims as verdicts
-from fspkd.results import curves as figures
-from fspkd.results import tables
+from fspkd.results import curves, predictions, tables
+from fspkd.results.claims import judge
+from fspkd.runs.folder import Attempt, ImageFacts, Manifest
+from fspkd.runs.predictions import save_predictions
+from fspkd.runs.spec import Run
 
 LABELS = torch.tensor([0, 1, 2, 2])
+
+
+def finish(run: Run, code: dict[str, str] | None = None) -> None:
+    """Write a manifest as that of a finished run."""
+    attempt = Attempt(
+        from_iteration=0,
+        git_commit=None,
+        code_sha256=code or {"engine": "0", "method": "0"},
+        versions={},
+        host="here",
+        device="cpu",
+        precision="float32",
+        threads=1,
+        processor="a processor",
+        instructions="AVX2",
+        onednn_instructions=None,
+    )
+    manifest = Manifest(
+        run=run.id,
+        iterations=run.spec.iterations,
+        test_accuracy=None,
+        weights_sha256="0",
+        finished="2020-01-01T00:00:00+00:00",
+        seconds=1,
+        images=ImageFacts(shape=(1, 8, 8), classes=("a", "b", "c")),
+        inputs_sha256={},
+        outputs_sha256={},
+        attempts=(attempt,),
+    )
+    run.folder.write_manifest(manifest)
+
+
+def predict(run: Run, logits: torch.Tensor, labels: torch.Tensor) -> None:
+    save_predictions(run.folder.predictions, logits.softmax(1).numpy(), labels.numpy())
 
 
 def pretend(project: Project) -> None:
     """Folders of finished runs with known predictions: each net of a row is wrong about another image."""
     for run in project.plan().runs.values():
-        run.folder.path.mkdir(parents=True)
-        manifest = {"iterations": run.spec.iterations, "attempts": [{"code_sha256": {"engine": "0", "method": "0"}}]}
-        run.folder.manifest.write_text(json.dumps(manifest))
+        finish(run)
         if run.spec.stage == 2:
+            wrong = run.spec.number - 1
             logits = 2.0 * torch.nn.functional.one_hot(LABELS, 3).float()
-            logits[run.spec.number - 1] = (
-                torch.tensor([0.5, 0.0, 0.0]) if LABELS[run.spec.number - 1] else torch.tensor([0.0, 0.5, 0.0])
-            )
-            evaluate.save_predictions(run.folder.predictions, logits, LABELS)
+            logits[wrong] = torch.tensor([0.5, 0.0, 0.0]) if LABELS[wrong] else torch.tensor([0.0, 0.5, 0.0])
+            predict(run, logits, LABELS)
             loss = 2.0 if run.spec.row == "teacher" else 1.0
             frame = pd.DataFrame({"iteration": range(1, run.spec.iterations + 1), "loss": loss, "test_accuracy": 50.0})
             frame.to_csv(run.folder.metrics, index=False)
@@ -39,9 +70,9 @@ def pretend(project: Project) -> None:
 
 def test_ensemble_is_the_mean_of_the_softmax_outputs() -> None:
     first, second = np.array([[0.6, 0.4], [0.9, 0.1]]), np.array([[0.1, 0.9], [0.4, 0.6]])
-    assert evaluate.ensemble([first, second]) == pytest.approx(np.array([[0.35, 0.65], [0.65, 0.35]]))
-    assert evaluate.correct(first, np.array([0, 0])).tolist() == [1, 1]
-    assert evaluate.correct(evaluate.ensemble([first, second]), np.array([0, 0])).tolist() == [0, 1]
+    assert predictions.ensemble([first, second]) == pytest.approx(np.array([[0.35, 0.65], [0.65, 0.35]]))
+    assert predictions.correct(first, np.array([0, 0])).tolist() == [1, 1]
+    assert predictions.correct(predictions.ensemble([first, second]), np.array([0, 0])).tolist() == [0, 1]
 
 
 def test_table_has_nets_average_ensemble_iterations_and_published_values(project: Project) -> None:
@@ -90,7 +121,7 @@ def test_a_row_of_ones_own_has_no_published_numbers(project: Project) -> None:
 def test_nets_tested_on_different_images_are_not_averaged(project: Project) -> None:
     pretend(project)
     run = project.plan().net("student/2")
-    evaluate.save_predictions(run.folder.predictions, torch.eye(3)[LABELS], LABELS.flip(0))
+    predict(run, torch.eye(3)[LABELS], LABELS.flip(0))
     with pytest.raises(UserError, match=r"student-1-\w+ and the other nets .* were tested on different images"):
         tables.make_table(project.plan(), "table1")
 
@@ -99,8 +130,7 @@ def test_nets_of_different_code_are_told(project: Project) -> None:
     pretend(project)
     assert tables.different_code(project.plan(), "table1") is None
     run = project.plan().net("student/2")
-    manifest = {"iterations": 8, "attempts": [{"code_sha256": {"engine": "1", "method": "0"}}]}
-    run.folder.manifest.write_text(json.dumps(manifest))
+    finish(run, {"engine": "1", "method": "0"})
     assert f"engine 1: {run.id}" in tables.different_code(project.plan(), "table1")
 
 
@@ -118,8 +148,8 @@ def test_damaged_predictions_and_manifest_are_named(project: Project) -> None:
 
 
 def draw(project: Project) -> plt.Figure:
-    curves = figures.read_curves(project.plan(), "figure3")
-    return figures.draw_figure("A title", curves, figures.flat_parts(curves))
+    read = curves.read_curves(project.plan(), "figure3")
+    return curves.draw_figure("A title", read, curves.flat_parts(read))
 
 
 def test_figure_shows_each_curve_and_is_the_same_again(project: Project) -> None:
@@ -127,10 +157,10 @@ def test_figure_shows_each_curve_and_is_the_same_again(project: Project) -> None
     drawing = draw(project)
     loss, accuracy = drawing.axes
     assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["Teacher", "Student"]
-    curves = [line for line in loss.lines if line.get_linestyle() == "-"]
-    assert [len(line.get_xdata()) for line in curves] == [20, 8]
-    figures.write_figure(project.plan(), "figure3", project.folder / "a.png")
-    figures.write_figure(project.plan(), "figure3", project.folder / "b.png")
+    lines = [line for line in loss.lines if line.get_linestyle() == "-"]
+    assert [len(line.get_xdata()) for line in lines] == [20, 8]
+    curves.write(project.plan(), "figure3", project.folder / "a.png")
+    curves.write(project.plan(), "figure3", project.folder / "b.png")
     assert (project.folder / "a.svg").read_bytes() == (project.folder / "b.svg").read_bytes()
     assert (project.folder / "a.png").read_bytes() == (project.folder / "b.png").read_bytes()
 
@@ -146,7 +176,7 @@ def test_figure_has_a_colour_for_each_of_many_curves(project: Project) -> None:
 def test_loss_curve_is_a_running_mean(project: Project) -> None:
     frame = pd.DataFrame({"iteration": range(1, 401), "loss": np.arange(400.0), "test_accuracy": np.nan})
     frame.to_csv("metrics.csv", index=False)
-    curve = figures.read_curve(project.folder.metrics)
+    curve = curves.read_curve(project.folder / "metrics.csv")
     assert curve["smoothed_loss"].iloc[10] == np.mean([7, 8, 9, 10])
 
 
@@ -154,7 +184,7 @@ def test_a_line_is_the_mean_of_its_nets_and_the_band_reaches_to_the_outermost(pr
     pretend(project)
     nets = project.plan().nets("teacher")
     for net, accuracy in zip(nets, (40.0, 60.0), strict=True):
-        frame = pd.read_csvnet.folder.metrics.assign(test_accuracy=accuracy)
+        frame = pd.read_csv(net.folder.metrics).assign(test_accuracy=accuracy)
         frame.to_csv(net.folder.metrics, index=False)
     _, axes = draw(project).axes
     assert set(axes.lines[0].get_ydata()) == {50}
@@ -176,20 +206,20 @@ def test_flat_part_begins_where_the_loss_comes_near_its_level(project: Project) 
         frame = pd.DataFrame({"iteration": range(1, 501), "loss": loss, "test_accuracy": np.nan})
         frame.loc[19::20, "test_accuracy"] = np.where(loss[19::20] > 1, 30.0, 50.0)
         frame.to_csv(folder.metrics, index=False)
-    curves = figures.read_curves(plan, "figure3")["Teacher"]
-    window = 500 // figures.POINTS
-    loss = [figures.flat_from(net, curve, "training loss") for net, curve in curves]
+    read = curves.read_curves(plan, "figure3")["Teacher"]
+    window = 500 // curves.POINTS
+    loss = [curves.flat_from(net, curve, "training loss") for net, curve in read]
     assert loss == [100 + window - 1, 200 + window - 1]  # when the whole window is past the step
-    assert [figures.flat_from(net, curve, "test accuracy") for net, curve in curves] == [100, 200]
-    untested = curves[0][1].assign(test_accuracy=np.nan)
-    assert np.isnan(figures.flat_from(curves[0][0], untested, "test accuracy"))
+    assert [curves.flat_from(net, curve, "test accuracy") for net, curve in read] == [100, 200]
+    untested = read[0][1].assign(test_accuracy=np.nan)
+    assert np.isnan(curves.flat_from(read[0][0], untested, "test accuracy"))
 
 
 def test_replicates_give_means_and_students_interval(project: Project) -> None:
     project.set("replicates", 3)
     pretend(project)
     worse = project.plan().net("teacher/1", 2)
-    evaluate.save_predictions(worse.folder.predictions, torch.zeros(4, 3), LABELS)  # right about one image
+    predict(worse, torch.zeros(4, 3), LABELS)  # right about one image
     plan, csv = project.plan(), project.folder / "table1.csv"
     table = tables.make_table(plan, "table1").set_index("row")
     averages = [75, (25 + 75) / 2, 75]
@@ -214,7 +244,7 @@ def test_table_without_a_reference_and_of_single_nets(project: Project) -> None:
 
 def judged(project: Project) -> pd.DataFrame:
     plan = project.plan()
-    figures.write_figure(plan, "figure3", Path("results/tiny/figure3.png"))
+    curves.write(plan, "figure3", Path("results/tiny/figure3.png"))
     row = {
         "what": "speed-up of Student* over three teachers, on the fly",
         "value": 2.0,
@@ -223,7 +253,7 @@ def judged(project: Project) -> pd.DataFrame:
     }
     frame = pd.DataFrame([{**row, "low": 1.7, "high": 2.3, "rounds": 5, "device": "cpu"}])
     frame.to_csv("results/tiny/timing.csv", index=False)
-    return verdicts.judge(plan)
+    return judge(plan)
 
 
 def test_claims_compare_what_tables_show(project: Project) -> None:
@@ -250,7 +280,7 @@ def test_replicates_are_compared_in_pairs(project: Project) -> None:
             for net in project.plan().nets(row, replicate):
                 guesses = torch.where(torch.arange(2000) < wrong, (labels + 1) % 3, labels)
                 logits = 9.0 * torch.nn.functional.one_hot(guesses, 3).float()
-                evaluate.save_predictions(net.folder.predictions, logits, labels)
+                predict(net, logits, labels)
     claim = judged(project).iloc[0]
     assert claim["ours"] == pytest.approx(3)
     assert claim["n"] == 3

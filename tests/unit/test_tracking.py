@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from fspkd.data.packed import load_packed
+from fspkd.runs.folder import RunFolder
 from fspkd.runs.journal import read_journal, usage
 from fspkd.tracking.follow import FOLLOWED, SECONDS_BETWEEN_SENDINGS, Sender
 from fspkd.tracking.sync import MEASURED, Sync
@@ -153,7 +154,7 @@ def test_run_folders_alone_serve_on_another_machine(
     made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
-    shutil.copytree("results/tiny/runs", elsewhere / "results" / "tiny" / "runs")
+    shutil.copytree("results/runs", elsewhere / "results" / "runs")
     shutil.copytree("config", elsewhere / "config")
     monkeypatch.chdir(elsewhere)
     send(made)
@@ -225,7 +226,7 @@ def test_only_what_a_checkpoint_holds_is_sent_and_a_resumed_run_goes_on(project:
     project.set("schedules.long", [{"until": 20_000, "rate": 0.01}])
     run = project.plan().net("teacher/1")
     shutil.copytree(REPOSITORY / "scripts", project.folder / "scripts")
-    command = ["python", "scripts/train.py", str(run.folder), "--checkpoint-seconds", "1"]
+    command = ["python", "scripts/train.py", "results/tiny", run.id, "--checkpoint-seconds", "1"]
     times: dict[int, int] = {}
     client = None
     for _ in range(2):
@@ -275,9 +276,10 @@ def test_journal_that_a_crashed_node_left_is_read_up_to_what_is_whole(project: P
 
 def test_use_of_a_machine_without_and_then_of_one_with_a_gpu(tmp_path: Path) -> None:
     cpu = sample(torch.device("cpu"))
-    append([tmp_path], cpu)
-    append([tmp_path], {**cpu, "gpu_0_power_usage_watts": 70.5})
-    assert usage(tmp_path)["gpu_0_power_usage_watts"].tolist() == pytest.approx([math.nan, 70.5], nan_ok=True)
+    folder = RunFolder(tmp_path)
+    append([folder], cpu)
+    append([folder], {**cpu, "gpu_0_power_usage_watts": 70.5})
+    assert usage(folder)["gpu_0_power_usage_watts"].tolist() == pytest.approx([math.nan, 70.5], nan_ok=True)
 
 
 # --- servers that fail ------------------------------------------------------------------------------------
@@ -329,7 +331,7 @@ def test_server_that_fails_in_the_middle(
     run = workflow.plan().net("teacher/1")
     environment = {"MLFLOW_TRACKING_URI": server.behind_proxy}
     training = workflow.start(
-        "python", "scripts/train.py", str(run.folder), "--checkpoint-seconds", "5",
+        "python", "scripts/train.py", "results/tiny", run.id, "--checkpoint-seconds", "5",
         environment=environment, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     client = MlflowClient(server.address)

@@ -9,7 +9,7 @@ import pytest
 from conftest import Project
 from PIL import Image
 
-from fspkd import weights as checkpoint
+from fspkd.weights import save
 
 pytestmark = pytest.mark.usefixtures("not_followed")
 
@@ -88,7 +88,7 @@ def corrupted_packed_file(project: Project) -> None:
 
 def checkpoint_of_another_run(project: Project) -> None:
     run = project.plan().net("teacher/1")
-    checkpoint.save({"run": "teacher-2-0000000000", "iteration": 3}, run.folder.checkpoint)
+    save({"run": "teacher-2-0000000000", "iteration": 3}, run.folder.checkpoint)
 
 
 def loss_that_becomes_nan(project: Project) -> None:
@@ -112,21 +112,18 @@ def loss_that_becomes_nan(project: Project) -> None:
 def test_bad_trainings(workflow: Project, damage: Damage, message: str) -> None:
     damage(workflow)
     run = workflow.plan().net("teacher/1")
-    assert re.search(message, fails(workflow, "scripts/train.py", str(run.folder)))
+    assert re.search(message, fails(workflow, "scripts/train.py", "results/tiny", run.id))
     assert not run.folder.weights.exists()
     assert not run.folder.manifest.exists()
 
 
 def test_bad_commands(workflow: Project) -> None:
     assert "'no-such-run': preset 'tiny' has no such run" in fails(
-        workflow, "scripts/train.py", "results/tiny/runs/teachers/no-such-run"
+        workflow, "scripts/train.py", "results/tiny", "no-such-run"
     )
-    assert "are runs of several presets" in fails(
-        workflow, "scripts/train.py", "results/a/runs/teachers/x", "results/b/runs/teachers/y"
-    )
-    run = workflow.plan().net("teacher/1")
-    assert "results: no folder of a run" in fails(workflow, "scripts/train.py", "results")
-    assert "--threads = 0: must be 1 or more" in fails(workflow, "scripts/train.py", str(run.folder), "--threads", "0")
+    assert "results/tny: no preset in config/ writes there" in fails(workflow, "scripts/train.py", "results/tny", "x")
+    training = ("scripts/train.py", "results/tiny", workflow.plan().net("teacher/1").id)
+    assert "--threads = 0: must be 1 or more" in fails(workflow, *training, "--threads", "0")
     for script, file in (("make_table", "table9.csv"), ("make_figure", "table1.png"), ("measure_timing", "table1.csv")):
         assert f"results/tiny/{file}: " in fails(workflow, f"scripts/{script}.py", f"results/tiny/{file}")
     for script, file in (
@@ -137,7 +134,7 @@ def test_bad_commands(workflow: Project) -> None:
         message = fails(workflow, f"scripts/{script}.py", f"results/tiny/{file}")
         assert "results/tiny/" in message
         assert "snakemake results/tiny/" in message
-    assert "--device = 'toaster'" in fails(workflow, "scripts/train.py", str(run.folder), "--device", "toaster")
+    assert "--device = 'toaster'" in fails(workflow, *training, "--device", "toaster")
     workflow.set("claims", ...)
     assert "preset 'tiny': judges no claims" in fails(workflow, "scripts/judge_claims.py", "results/tiny/claims.csv")
     result = workflow.run("snakemake", "-n", "--config", "members=0")
@@ -147,5 +144,5 @@ def test_bad_commands(workflow: Project) -> None:
 
 def test_schedule_that_goes_backwards(workflow: Project) -> None:
     workflow.set("schedules.long", [{"until": 20, "rate": 0.1}, {"until": 10, "rate": 0.01}])
-    message = fails(workflow, "scripts/train.py", "results/tiny/runs/teachers/teacher-1-0000000000")
+    message = fails(workflow, "scripts/train.py", "results/tiny", "teacher-1-0000000000")
     assert "config/tiny.yaml: schedules.long: goes backwards: 'until' must rise, and is [20, 10]" in message

@@ -12,7 +12,7 @@ import torchvision
 from conftest import Project
 from PIL import Image
 
-from fspkd.config.preset import Augment
+from fspkd.config.data import Augment
 from fspkd.data.packed import load_packed
 from fspkd.data.sources import read_source
 from fspkd.engine.batches import Images
@@ -111,9 +111,9 @@ def test_birds_from_pretrained_weights_to_a_table(transfer: Project, birds: Path
     assert packed.classes == list(BIRDS)
 
     start = plan.net("teacher/1").start
-    state, published = load_weights(start.folder, start.id), torch.load(weights, weights_only=True)
+    state, published = load_weights(start.weights, start.id), torch.load(weights, weights_only=True)
     assert torch.equal(state["section3.5.conv2.weight"], published["layer3.5.conv2.weight"])
-    trained = load_weights(plan.net("teacher/1").folder, plan.net("teacher/1").id)
+    trained = load_weights(plan.net("teacher/1").weights, plan.net("teacher/1").id)
     assert trained["linear.weight"].shape == (2, 512)
     near = (trained["section3.5.conv2.weight"] - state["section3.5.conv2.weight"]).norm()
     assert 0 < near < 0.05 * state["section3.5.conv2.weight"].norm()
@@ -169,7 +169,7 @@ def test_an_archive_of_birds_is_the_same(project: Project, birds: Path) -> None:
 
 
 def test_other_weights_than_the_preset_pins_are_refused(transfer: Project, weights: Path) -> None:
-    target = f"{transfer.plan().pretrained['imagenet'].folder}/weights.pt"
+    target = str(transfer.plan().pretrained["imagenet"].weights)
 
     def refusal() -> str:
         result = transfer.run("python", "scripts/pack_weights.py", target)
@@ -183,11 +183,11 @@ def test_other_weights_than_the_preset_pins_are_refused(transfer: Project, weigh
     assert f"this is not the file that the preset pins: sha256 = {pinned}" in refusal()
     torch.save(torchvision.models.resnet18().state_dict(), weights)
     transfer.set("pretrained.imagenet.sha256", file_sha256(weights)[:8])
-    target = f"{transfer.plan().pretrained['imagenet'].folder}/weights.pt"
+    target = str(transfer.plan().pretrained["imagenet"].weights)
     assert "section1.2.conv1.weight should be (64, 64, 3, 3) and is nothing: these are weights of another" in refusal()
     weights.write_bytes(b"no state dict")
     transfer.set("pretrained.imagenet.sha256", file_sha256(weights)[:8])
-    target = f"{transfer.plan().pretrained['imagenet'].folder}/weights.pt"
+    target = str(transfer.plan().pretrained["imagenet"].weights)
     assert "holds no state dict" in refusal()
     weights.unlink()
     assert "FSPKD_WEIGHTS_IMAGENET" in refusal()

@@ -14,7 +14,7 @@ from conftest import REPOSITORY, Project
 from mlflow import MlflowClient
 
 RESULTS = tuple(f"results/tiny/{name}" for name in ("table1.csv", "figure3.png", "timing.csv", "summary.html"))
-MADE = re.compile(r"^train results/\S*?runs/\w+/(\S+)-[0-9a-f]{10}: (\d+) iterations", re.MULTILINE)
+MADE = re.compile(r"^train results/runs/\w+/(\S+)-[0-9a-f]{10}: (\d+) iterations", re.MULTILINE)
 
 
 def planned(text: str) -> list[tuple[str, int]]:
@@ -126,7 +126,7 @@ def test_a_missing_data_folder_is_told_and_nothing_is_trained(workflow: Project)
     result = workflow.run("snakemake", *RESULTS, FSPKD_DATA_DIGITS="/no/where")
     assert result.returncode != 0
     assert "error: FSPKD_DATA_DIGITS = '/no/where': no such file or folder" in result.stdout + result.stderr
-    assert not Path("results/tiny/runs").exists()
+    assert not Path("results/runs").exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
@@ -136,12 +136,12 @@ def test_a_full_disk_loses_nothing(workflow: Project) -> None:
     expected = workflow.checksums()
     shutil.rmtree(run.folder)
     run.folder.path.mkdir()
-    command = ("python", "scripts/train.py", str(run.folder), "--checkpoint-seconds", "0")
+    command = ("python", "scripts/train.py", "results/tiny", run.id, "--checkpoint-seconds", "0")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", run.folder], check=True)
     try:
         full = workflow.run(*command)
         assert full.returncode == 1, full.stdout + full.stderr
-        assert re.search(r"error: results/tiny/\S+: cannot be written:\s+No\s+space\s+left\s+on\s+device", full.stderr)
+        assert re.search(r"error: results/runs/\S+: cannot be written:\s+No\s+space\s+left\s+on\s+device", full.stderr)
         assert "Traceback" not in full.stderr
         left = {file.name for file in run.folder.path.iterdir()}
         assert left <= {"run.yaml", "lock", "metrics.partial.csv", "checkpoint.pt", "journal.jsonl", "usage.csv"}
