@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fspkd.errors import UserError, run_command
 from fspkd.plan import load_plans, plan_for
-from fspkd.tracking.follow import Sender
+from fspkd.tracking.follow import Sender, has_begun
 
 
 def main() -> None:
@@ -17,8 +17,7 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="*", help="folders of results (default: those of all presets)")
     args = parser.parse_args()
     for results in args.results:
-        plan_for(results)
-        if not (results / "runs").exists():
+        if not has_begun(plan_for(results)):
             raise UserError(f"{results}: holds no runs. Make some first: snakemake {results}/table1.csv")
     if not Sender(args.results or [Path(results) for results in load_plans()]).send():
         raise SystemExit(1)

@@ -1,9 +1,10 @@
 """What the rules of the workflow ask of a plan: inputs, outputs, names. Imports no torch."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 from snakemake.io import ancient
 
@@ -63,6 +64,18 @@ def training_inputs(runs: tuple[Run, ...]) -> Files:
         "data": [ancient(str(data.path)) if data.settings.sha256 else str(data.path)],
         "weights": list(dict.fromkeys(str(other.weights) for other in needed)),
     }
+
+
+def training_arguments(plan: Plan) -> Callable[[object, Iterable[str]], list[str]]:
+    """The arguments of scripts/train.py, as a function of a job's outputs.
+
+    Snakemake takes what follows from outputs for no setting, so that other nets in a job retrain none.
+    """
+
+    def arguments(wildcards: object, output: Iterable[str]) -> list[str]:
+        return [plan.preset.results, *dict.fromkeys(Path(file).parent.name for file in output)]
+
+    return arguments
 
 
 def run_outputs(run: Run) -> list[str]:

@@ -29,9 +29,7 @@ def result(kind):
     """
     The result that wildcards name, such as the table {table} of {results}.
     """
-    return lambda wildcards: Result(
-        PLANS[wildcards.results], kind, wildcards.get(kind)
-    )
+    return lambda wildcards: Result(PLANS[wildcards.results], kind, wildcards.get(kind))
 
 
 def needs(kind):

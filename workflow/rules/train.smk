@@ -27,12 +27,11 @@ for plan, runs in training_jobs(PLANS.values(), MEMBERS):
         resources:
             **SITE.resources(),
         params:
-            results=plan.preset.results,
-            runs=[run.id for run in runs],
+            arguments=training_arguments(plan),
         message:
             training_message(runs)
         shell:
-            "python {input.script:q} {params.results:q} {params.runs:q} --threads {threads}"
+            "python {input.script:q} {params.arguments:q} --threads {threads}"
             " --checkpoint-seconds {resources.checkpoint_seconds} 2>&1 | tee -i {log:q}"
 
 

@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fspkd.config.preset import SECTIONS, Preset
+from fspkd.config.references import problems
 from fspkd.errors import UserError
 from fspkd.settings import suggest
 
@@ -171,6 +172,9 @@ def load_preset(path: Path) -> Preset:
         if key in merged:
             raise UserError(f"{path}: {key} = {merged[key]!r}: unknown key; remove it or correct its name.")
     try:
-        return Preset.model_validate(given)
+        preset = Preset.model_validate(given)
     except ValidationError as error:
         raise UserError(explain(error, chain, merged)) from None
+    if found := list(problems(preset)):
+        raise UserError(f"{path}: {'; '.join(found)}.")
+    return preset

@@ -1,12 +1,10 @@
 """What a preset may say: frozen models that refuse unknown keys. Imports no torch, so that planning is quick."""
 
-from collections.abc import Iterable
 from typing import Annotated, Union
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from fspkd.config.data import Data, Pretrained
-from fspkd.config.references import problems
 from fspkd.config.results import Curves, File, Table, TrainingTime
 from fspkd.config.training import Schedule, Training
 from fspkd.distill import METHODS
@@ -57,7 +55,10 @@ class Row(Settings):
 
 
 class Preset(Settings):
-    """Everything that decides what is computed; where it runs is the business of profiles."""
+    """Everything that decides what is computed; where it runs is the business of profiles.
+
+    Whether its entries refer to what there is, references.py checks.
+    """
 
     name: str
     about: str = ""
@@ -90,16 +91,3 @@ class Preset(Settings):
     claims: File | None = None
     """the paper's claims that are judged, a file in config/"""
     left_out: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _refer_to_what_there_is(self) -> "Preset":
-        if found := list(problems(self)):
-            raise ValueError("; ".join(found))
-        return self
-
-    def shown(self) -> Iterable[tuple[str, str, str]]:
-        """Where a row or net is shown, and which: (section and entry, key, reference)."""
-        for name, table in self.tables.items():
-            yield from ((f"tables.{name}", f"rows.{label}", nets) for label, nets in table.rows.items())
-        for name, figure in self.figures.items():
-            yield from ((f"figures.{name}", f"curves.{label}", nets) for label, nets in figure.curves.items())

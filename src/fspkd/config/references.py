@@ -1,15 +1,12 @@
 """Whether the entries of a preset refer to what there is; each function gives the problems that it finds, as texts."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from fspkd.config.preset import Preset, Row
 from fspkd.settings import suggest
 
-if TYPE_CHECKING:
-    from fspkd.config.preset import Preset, Row
 
-
-def problems(preset: "Preset") -> Iterator[str]:
+def problems(preset: Preset) -> Iterator[str]:
     """All problems of a preset."""
     yield from _schedules(preset)
     for name, pretrained in preset.pretrained.items():
@@ -20,27 +17,31 @@ def problems(preset: "Preset") -> Iterator[str]:
         yield from _start(preset, name, row)
         for stage in ("stage1", "stage2"):
             yield from _stage(preset, f"rows.{name}.{stage}", row, stage)
-    for entry, key, nets in preset.shown():
-        yield from _nets(preset, nets, f"{entry}.{key}")
+    for name, table in preset.tables.items():
+        for label, nets in table.rows.items():
+            yield from _nets(preset, nets, f"tables.{name}.rows.{label}")
+    for name, figure in preset.figures.items():
+        for label, nets in figure.curves.items():
+            yield from _nets(preset, nets, f"figures.{name}.curves.{label}")
     yield from _files(preset)
     for name in preset.timings:
         yield from _timing(preset, name)
 
 
-def _known(preset: "Preset", section: str, name: str, where: str) -> Iterator[str]:
+def _known(preset: Preset, section: str, name: str, where: str) -> Iterator[str]:
     names = getattr(preset, section)
     if name not in names:
         yield f"{where} = {name!r}: no such entry in {section}{suggest(name, names)}"
 
 
-def _nets(preset: "Preset", reference: str, where: str) -> Iterator[str]:
+def _nets(preset: Preset, reference: str, where: str) -> Iterator[str]:
     row, _, number = reference.partition("/")
     yield from _known(preset, "rows", row, where)
     if row in preset.rows and int(number or 1) > preset.rows[row].nets:
         yield f"{where} = {reference!r}: row {row!r} has only {preset.rows[row].nets} nets"
 
 
-def _schedules(preset: "Preset") -> Iterator[str]:
+def _schedules(preset: Preset) -> Iterator[str]:
     for name, phases in preset.schedules.items():
         untils = [phase.until for phase in phases]
         if untils != sorted(set(untils)):
@@ -49,7 +50,7 @@ def _schedules(preset: "Preset") -> Iterator[str]:
         yield from _known(preset, "data", name, f"divide_schedules.{name}")
 
 
-def _start(preset: "Preset", name: str, row: "Row") -> Iterator[str]:
+def _start(preset: Preset, name: str, row: Row) -> Iterator[str]:
     where = f"rows.{name}.start"
     if "/" in row.start:
         yield from _nets(preset, row.start, where)
@@ -67,7 +68,7 @@ def _start(preset: "Preset", name: str, row: "Row") -> Iterator[str]:
             yield f"rows.{name}: stage1_of stands alone: remove stage1 and start"
 
 
-def _stage(preset: "Preset", where: str, row: "Row", stage: str) -> Iterator[str]:
+def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
     method = getattr(row, stage)
     if method is None:
         return
@@ -82,7 +83,7 @@ def _stage(preset: "Preset", where: str, row: "Row", stage: str) -> Iterator[str
         yield f"{where}.method = {method.method!r}: does not train the classifier"
 
 
-def _files(preset: "Preset") -> Iterator[str]:
+def _files(preset: Preset) -> Iterator[str]:
     """Whether two results would be one file."""
     files = [(f"tables.{name}", name) for name in preset.tables]
     files += [(f"figures.{name}", stem) for name in preset.figures for stem in (name, f"{name}_flat")]
@@ -94,7 +95,7 @@ def _files(preset: "Preset") -> Iterator[str]:
         taken[stem] = f"that of {where}"
 
 
-def _timing(preset: "Preset", name: str) -> Iterator[str]:
+def _timing(preset: Preset, name: str) -> Iterator[str]:
     timing = preset.timings[name]
     for role, row_name in zip(("teachers", "students", "shuffled_students"), timing.rows, strict=True):
         where = f"timings.{name}.{role}"

@@ -22,9 +22,12 @@ class DataSet:
     @property
     def id(self) -> str:
         """The name and a hash of the pinned content or, where nothing is pinned, of the place it comes from."""
-        pinned = self.settings.sha256
-        origin = [pinned] if pinned else [self.settings.model_dump(exclude={"augment"}), self.location]
-        return f"{self.settings.name}-{digest([*origin, self.settings.size])}"
+        settings = self.settings.model_dump(mode="json", exclude={"augment"}, exclude_none=True)
+        if self.settings.sha256:
+            settings = {key: value for key, value in settings.items() if key in ("sha256", "size")}
+        elif self.location:
+            settings["location"] = self.location
+        return f"{self.settings.name}-{digest(settings)}"
 
     @property
     def path(self) -> Path:

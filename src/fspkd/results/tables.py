@@ -118,14 +118,18 @@ def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
         if column.endswith((PUBLISHED, INTERVAL)):
             continue
         number = "{:,.0f}" if column == "n" else COLUMNS[_kind(column)].form
-        texts = frame[column].map(number.format, na_action="ignore").fillna("–")
+        texts = _texts(frame[column], number)
         for suffix, form in ((INTERVAL, " ± {}"), (PUBLISHED, " ({})")):
             if column + suffix in frame:
-                others = frame[column + suffix].map(number.format, na_action="ignore").fillna("–")
-                texts = texts + others.map(form.format)
+                texts = texts + _texts(frame[column + suffix], number).map(form.format)
         heading = column.replace("net", "net ") if column.startswith("net") else column
         shown[heading] = texts
     return shown
+
+
+def _texts(numbers: pd.Series, form: str) -> pd.Series:
+    """Numbers as people read them; a dash for NaN."""
+    return pd.Series([form.format(number) if pd.notna(number) else "–" for number in numbers], numbers.index, object)
 
 
 def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:

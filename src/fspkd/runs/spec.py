@@ -16,7 +16,7 @@ from fspkd.settings import Settings, digest
 
 
 class RunSpec(Settings):
-    """All that decides a run's outcome, and nothing else: the content of run.yaml.
+    """All that decides a run's outcome, and nothing else; written to its folder.
 
     `data`, `start` and `teacher` are identities.
     """

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from fspkd.plan import plan_for
+from fspkd.plan import Plan, plan_for
+from fspkd.runs.journal import read_journal
 
 if TYPE_CHECKING:
     from fspkd.tracking.sync import Sync
@@ -70,6 +71,13 @@ def followed(results: Path) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def has_begun(plan: Plan) -> bool:
+    """Whether anything was made for a preset: a table, or a net that others may share."""
+    tables = (Path(plan.preset.results) / f"{table}.csv" for table in plan.preset.tables)
+    journals = (read_journal(run.folder) for run in plan.runs.values())
+    return any(table.exists() for table in tables) or any(j and j.attempt.preset == plan.preset.name for j in journals)
+
+
 class Sender:
     """Sends folders of results, as often as it is asked to."""
 
@@ -82,14 +90,14 @@ class Sender:
         """Send what is new; what went wrong is told once, and lies in `problems`. Whether the store took everything."""
         problems = []
         for results in self.results:
-            if not (results / "runs").exists():
-                continue
             try:
+                if results not in self.syncs and not has_begun(plan := plan_for(results)):
+                    continue
                 with LOCK:  # one process at a time looks what is there and sends the rest
                     if results not in self.syncs:
                         from fspkd.tracking.sync import Sync
 
-                        self.syncs[results] = Sync(plan_for(results))
+                        self.syncs[results] = Sync(plan)
                     problems += self.syncs[results].send_all()
             except Exception as error:  # a tracking server may fail in any way; results must not
                 self.syncs.pop(results, None)

@@ -1,0 +1,128 @@
+"""What makes nets be trained anew: as `dvc repro` sees it, by what write_plan.py says of each run."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY, Project
+
+from fspkd.plan import load_plans
+from fspkd.runs.folder import PHASES
+
+EVERYTHING = {
+    "teacher-1", "teacher-2", "fitnet-stage1", "fitnet-1", "student-stage1", "student-1", "student-2", "other-1"
+}  # fmt: skip
+SESSION, STEP, HINT = "src/fspkd/train/session.py", "src/fspkd/engine/step.py", "src/fspkd/distill/hint.py"
+CIFAR, IMAGENET = "src/fspkd/models/cifar_resnet.py", "src/fspkd/models/imagenet_resnet.py"
+
+
+NAMES = {
+    "results": [
+        "teacher-1-0cbcaa64de",
+        "fitnet_3_losses-3-5e9cf6183e",
+        "student-stage1-dc9ef0f423",
+        "student_shuffled-2-stage1-1af82cda29",
+    ],
+    "results/quickstart": ["teacher-2-bd1cec30e8", "small_student-1-f082ba7ad7"],
+}
+
+
+@pytest.fixture
+def copied(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project with a copy of the package and scripts, and a row of another architecture."""
+    for name in ("src", "scripts"):
+        shutil.copytree(REPOSITORY / name, name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    monkeypatch.setenv("PYTHONPATH", str(Path("src").absolute()))
+    project.content["networks"]["other"] = {"architecture": "imagenet_resnet", "modules": [1, 1, 1, 1], "width": 4}
+    row = {"data": "images", "network": "other", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "short"}}
+    project.set("rows.other", row)
+    return project
+
+
+def decided(project: Project) -> dict[str, tuple[str, dict]]:
+    """The id of each run, and all that decides it, by the run's name."""
+    result = project.run("python", "scripts/write_plan.py", "results/tiny")
+    assert result.returncode == 0, result.stderr
+    phases = [yaml.safe_load(Path(f"results/tiny/plan/{phase}.yaml").read_text()) for phase in PHASES]
+    return {run.rsplit("-", 1)[0]: (run, content) for phase in phases for run, content in phase.items()}
+
+
+def edit(path: str, old: str, new: str) -> Callable[[], None]:
+    def change() -> None:
+        text = Path(path).read_text()
+        assert old in text
+        Path(path).write_text(text.replace(old, new))
+
+    return change
+
+
+def new_architecture() -> None:
+    Path("src/fspkd/models/vgg.py").write_text("class Vgg: pass\n")
+
+
+def another_preset() -> None:
+    Path("config/another.yaml").write_text("extends: tiny\nresults: results/another\nseed: 9\n")
+
+
+NOTHING = {
+    "an error message of what saves and resumes": edit(SESSION, "training has diverged", "it has diverged"),
+    "another file in models/": new_architecture,
+    "a new optional setting": edit(
+        "src/fspkd/config/training.py", "    optimizer: Sgd\n", "    optimizer: Sgd\n    clip: Real | None = None\n"
+    ),
+    "a docstring of another method": edit("src/fspkd/distill/kd.py", "Cross-entropy with", "The cross-entropy with"),
+    "a docstring and a comment of the engine": edit(STEP, '"""Iterations on', '# on the host\n"""All iterations on'),
+    "a figure": edit("src/fspkd/results/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)"),
+    "a table": edit("src/fspkd/results/tables.py", "caption=note", 'caption="A table"'),
+    "another preset": another_preset,
+}
+SOMETHING = {
+    "a line of the engine": (edit(STEP, "self.position.add_(1)", "self.position.add_(2)"), EVERYTHING),
+    "a line of a method": (edit(HINT, "return 0.5 *", "return 0.4 *"), {"fitnet-stage1"}),
+    "a line of a network": (edit(IMAGENET, "nn.MaxPool2d(3, 2, 1)", "nn.MaxPool2d(2, 2)"), {"other-1"}),
+    "a line of another network": (edit(CIFAR, "y.add_(x)", "y.add(x)"), EVERYTHING - {"other-1"}),
+    "a line of an optimizer": (
+        edit("src/fspkd/engine/optimizers/sgd.py", "dampening=0.0", "dampening=0.1"),
+        EVERYTHING,
+    ),
+}
+
+
+@pytest.mark.parametrize("change", NOTHING)
+def test_what_decides_no_bits_renames_and_retrains_nothing(copied: Project, change: str) -> None:
+    before = decided(copied)
+    assert before.keys() == EVERYTHING
+    NOTHING[change]()
+    assert decided(copied) == before
+
+
+@pytest.mark.parametrize("change", SOMETHING)
+def test_code_that_decides_bits_retrains_what_it_decides_and_renames_nothing(copied: Project, change: str) -> None:
+    make, expected = SOMETHING[change]
+    before = decided(copied)
+    make()
+    after = decided(copied)
+    assert {name for name in after if after[name] != before[name]} == expected
+    assert {name: run for name, (run, _) in after.items()} == {name: run for name, (run, _) in before.items()}
+
+
+def test_names_of_runs_are_what_they_have_been(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of trainings that have taken days: a change that renames them is no small one."""
+    monkeypatch.chdir(REPOSITORY)
+    for variable in ("FSPKD_DATA_CIFAR10", "FSPKD_DATA_DIGITS"):
+        monkeypatch.delenv(variable, raising=False)
+    plans = load_plans()
+    for results, names in NAMES.items():
+        assert set(names) <= plans[results].runs.keys()
+
+
+def test_presets_share_their_nets(project: Project) -> None:
+    """What a preset adds is all that is trained for it."""
+    row = {"data": "images", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "short"}}
+    child = {"extends": "tiny", "results": "results/child", "rows": {"short": row}}
+    Path("config/child.yaml").write_text(yaml.safe_dump(child))
+    tiny, more = load_plans().values()
+    assert more.runs.keys() - tiny.runs.keys() == {more.net("short/1").id}
+    assert {run.folder for run in tiny.runs.values()} <= {run.folder for run in more.runs.values()}
