@@ -92,7 +92,6 @@ def transfer(workflow: Project, weights: Path) -> Project:
         "tables": {"table5": {"title": "Birds", "rows": {name.title(): name for name in ROWS}}},
         "figures": {},
         "timings": {},
-        "claims": False,
     }
     workflow.write()
     return workflow

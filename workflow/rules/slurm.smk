@@ -19,13 +19,19 @@ except UserError as error:
 
 def mend_executor():
     """
-    Correct some habits of the SLURM executor, version 2.8.
+    Correct some habits of the SLURM executor, version 2.8, each until its repository has done so (numbers are of issues in
+    snakemake/snakemake-executor-plugin-slurm).
 
-    It looks for ended jobs 40 s after its start and ever more seldom while none ends, in the end every three minutes; so
-    it would learn of the end of an hour's job minutes late. Here it looks every --seconds-between-status-checks. It
-    waits for ever for a cancelled job, since sacct adds who cancelled it ("CANCELLED by 1000"); for a preempted job or
-    one of a failed node where SLURM does not queue it again; and for all jobs once sacct has not answered. Its search
-    for an account fails with a message on options of sacct; without one SLURM takes the user's default.
+    - It looks for ended jobs 40 s after its start and ever more seldom while none ends, in the end every three minutes;
+      so it would learn of the end of an hour's job minutes late. Here it looks every --seconds-between-status-checks. By
+      intention; #319 asks what that option means.
+    - It waits for ever for a cancelled job, since sacct adds who cancelled it ("CANCELLED by 1000"). Once mended
+      (snakemake/snakemake#2167), broken again by #415; no issue is open.
+    - It waits for ever for a job that was preempted, or whose node failed, and that SLURM does not queue again. It has
+      waited since #132, which is right where SLURM does; no issue is open for where it does not.
+    - It waits for ever for all jobs once sacct has not answered: #207.
+    - Its search for an account fails with a message on options of sacct (broken by #415; no issue is open); without one
+      SLURM takes the user's default.
     """
     import snakemake_executor_plugin_slurm as plugin
 
@@ -47,7 +53,6 @@ def mend_executor():
 
     plugin.query_job_status = settled
     plugin.get_account = lambda logger: None
-    plugin.common_settings.init_seconds_before_status_checks = 0
     plugin.Executor.next_seconds_between_status_checks = property(
         lambda self: self.workflow.remote_execution_settings.seconds_between_status_checks,
         lambda self, longer: None,

@@ -12,11 +12,6 @@ class Network(Settings):
     architecture: str
 
     @property
-    def taps(self) -> tuple[str, ...]:
-        """The names of the feature maps (B, C, H, W) that can be read of it, in order of depth."""
-        raise NotImplementedError
-
-    @property
     def sections(self) -> tuple[str, ...]:
         """The taps at the ends of its sections, where it has such."""
         return ()

@@ -22,10 +22,6 @@ class ResidualNetwork(Network):
     """channels of the stem and of the first section"""
 
     @property
-    def taps(self) -> tuple[str, ...]:
-        return ("stem", *(tap for section in self.sections for tap in (f"{section}.first", section)))
-
-    @property
     def sections(self) -> tuple[str, ...]:
         return tuple(f"section{number}" for number, _ in enumerate(self.modules, 1))
 
