@@ -1,5 +1,5 @@
 # Everything that needs the environment depends on .venv/ready, which installs it once.
-.PHONY: quickstart report mini test lint benchmark mlflow lock
+.PHONY: quickstart report mini test test-slurm lint benchmark mlflow lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 RESULTS ?= results/quickstart
 PYTHON ?= python3.11
@@ -22,8 +22,11 @@ report: .venv/ready  ## everything of a preset on one page and, with the DAG and
 mini: .venv/ready  ## the real CIFAR-10 at a hundredth of the paper's length
 	snakemake results/mini/table1.csv results/mini/figure3.png
 
-test: .venv/ready lint  ## every test
-	pytest -n 3  # on two cores: much of it waits for SLURM
+test: .venv/ready lint  ## every test but those on a SLURM cluster
+	pytest -n 2 --ignore tests/slurm
+
+test-slurm: .venv/ready  ## the workflow on real SLURM clusters, started for it; needs root and the packages in .ci/run
+	pytest -n 3 --dist worksteal tests/slurm  # on two cores: much of it waits
 
 lint: .venv/ready  ## style, imports that go up, and rules
 	ruff check .
