@@ -19,11 +19,13 @@ import yaml
 from conftest import Project, Server, project_in
 from mlflow import MlflowClient
 
+from fspkd.tracking.follow import FOLLOWED
 from fspkd.train.session import is_complete
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
 TABLE = "results/tiny/table1.csv"
-ITERATIONS = 2_000
+ITERATIONS = 1_000
+OFTEN = ["--seconds-between-status-checks", "1"]
 PATIENCE = 240  # seconds for anything that a test waits for
 
 pytestmark = pytest.mark.skipif(
@@ -33,13 +35,16 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Path]:
-    """The folder of a running cluster."""
+    """The folder of a running cluster, which SLURM's commands find; each test process has its own."""
     folder = Path(tempfile.mkdtemp(prefix="fspkd-slurm-"))
     folder.chmod(0o755)  # MariaDB runs as another user
     environment = {**os.environ, "SLURM_TEST_FOLDER": str(folder)}
     try:
         subprocess.run([CLUSTER, "start"], env=environment, check=True)
-        yield folder
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+            patch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
+            yield folder
     finally:
         subprocess.run([CLUSTER, "stop"], env=environment, check=True)
         shutil.rmtree(folder)
@@ -78,10 +83,10 @@ def accounted(since: float) -> pd.DataFrame:
 
 
 def one_long_net(project: Project) -> None:
-    """Reduce the preset to a table of one net, trained for a minute or so."""
+    """Reduce the preset to a table of one net, trained for ten seconds or so."""
     project.set("rows", {"teacher": {**project.content["rows"]["teacher"], "nets": 1}})
     project.set("schedules.long", [{"until": ITERATIONS, "rate": 0.1}])
-    project.set("training.evaluate_every", 1000)
+    project.set("training.evaluate_every", ITERATIONS // 2)
     project.set("tables.table1.rows", {"Teacher": "teacher"})
     project.set("figures", ...)
     project.set("timings", ...)
@@ -90,7 +95,7 @@ def one_long_net(project: Project) -> None:
 
 def set_site(project: Project, **settings: object) -> None:
     """What the site asks for; checkpoints come often, so that tests need not take long."""
-    (project.folder / "slurm" / "site.yaml").write_text(yaml.safe_dump({"checkpoint_seconds": 3, **settings}))
+    (project.folder / "slurm" / "site.yaml").write_text(yaml.safe_dump({"checkpoint_seconds": 1, **settings}))
 
 
 class Snakemake:
@@ -103,7 +108,7 @@ class Snakemake:
         self.start()
 
     def start(self) -> None:
-        command = ["snakemake", "--profile", "slurm", TABLE, "--seconds-between-status-checks", "4"]
+        command = ["snakemake", "--profile", "slurm", TABLE, *OFTEN]
         with self.output.open("ab") as output:
             self.process = self.project.start(
                 *command, environment=self.environment, stdout=output, stderr=subprocess.STDOUT
@@ -196,7 +201,7 @@ def assert_tracked_once(project: Project, address: str) -> None:
     """MLflow has one run for the long net, with each iteration once."""
     (tracked,) = tracked_nets(address)
     points = MlflowClient(address).get_metric_history(tracked.info.run_id, "loss")
-    iterations = project.plan().net("teacher/1").iterations
+    iterations = project.plan().net("teacher/1").spec.iterations
     assert sorted(point.step for point in points) == list(range(1, iterations + 1))
 
 
@@ -208,11 +213,25 @@ def attempts(project: Project) -> list[dict]:
 def training_process(project: Project) -> int:
     """The number of the process that trains."""
     pattern = f"^[^ ]*python scripts/train.py results/tiny {project.plan().net('teacher/1').id}"
-    return int(slurm("pgrep", "--newest", "--full", pattern))
+    (found,) = {int(n) for n in slurm("pgrep", "--full", pattern).split()} & {*processes_in(project.folder)}
+    return found
+
+
+def test_time_limit(on_cluster: Project, undisturbed: Reference) -> None:
+    """The first attempt gets a minute, the second two."""
+    set_site(on_cluster, runtime=4)
+    with disturbed(on_cluster, undisturbed) as snakemake:
+        job = snakemake.job()
+        os.kill(training_process(on_cluster), signal.SIGSTOP)  # so that it is not done in time
+        wait_until(lambda: "TIMEOUT" in slurm("sacct", "-Xnj", job, "--format=State"), "the time is up")
+    assert attempts(on_cluster)[1].from_iteration > 0
+    limits = accounted(snakemake.since)["Timelimit"]
+    assert list(limits)[:2] == ["00:01:00", "00:02:00"]
 
 
 def test_scancel(on_cluster: Project, undisturbed: Reference) -> None:
     with disturbed(on_cluster, undisturbed) as snakemake:
+        os.kill(training_process(on_cluster), signal.SIGSTOP)  # so that it is not done before it is killed
         slurm("scancel", snakemake.job())
     assert [attempt.from_iteration > 0 for attempt in attempts(on_cluster)] == [False, True]
 
@@ -223,31 +242,19 @@ def test_preemption(on_cluster: Project, undisturbed: Reference, partition: str)
     set_site(on_cluster, slurm_partition=partition)
     with disturbed(on_cluster, undisturbed) as snakemake:
         job = snakemake.job()
-        os.kill(training_process(on_cluster), signal.SIGSTOP)  # so that it is not done before it is preempted
+        os.kill(training_process(on_cluster), signal.SIGSTOP)  # so that it is not done before it is killed
         other = slurm("sbatch", "--parsable", "--partition=normal", "--gpus=2", "--wrap=sleep 3").strip()
         wait_until(lambda: "COMPLETED" in slurm("sacct", "-Xnj", other, "--format=State"), "the other job is done")
     first, second = attempts(on_cluster)
-    assert second["from_iteration"] > 0
-    assert first["job_id"] == job
-    assert (second["job_id"] == job) == (partition == "preemptible")
-
-
-def test_time_limit(on_cluster: Project, undisturbed: Reference) -> None:
-    """The first attempt gets a minute, the second two."""
-    set_site(on_cluster, runtime=4)
-    with disturbed(on_cluster, undisturbed) as snakemake:
-        job = snakemake.job()
-        os.kill(training_process(on_cluster), signal.SIGSTOP)  # so that it is not done in time
-        wait_until(lambda: "TIMEOUT" in slurm("sacct", "-Xnj", job, "--format=State"), "the time is up")
-    assert attempts(on_cluster)[1]["from_iteration"] > 0
-    limits = accounted(snakemake.since)["Timelimit"]
-    assert list(limits)[:2] == ["00:01:00", "00:02:00"]
+    assert second.from_iteration > 0
+    assert first.job_id == job
+    assert (second.job_id == job) == (partition == "preemptible")
 
 
 def test_sigkill_of_the_training(on_cluster: Project, undisturbed: Reference) -> None:
     with disturbed(on_cluster, undisturbed):
         os.kill(training_process(on_cluster), signal.SIGKILL)
-    assert attempts(on_cluster)[1]["from_iteration"] > 0
+    assert attempts(on_cluster)[1].from_iteration > 0
 
 
 def test_controller_is_away_for_a_while(on_cluster: Project, undisturbed: Reference) -> None:
@@ -268,14 +275,15 @@ def test_accounting_is_away_for_a_while(on_cluster: Project, undisturbed: Refere
 
 def test_node_is_drained_and_resumed(on_cluster: Project, undisturbed: Reference) -> None:
     """The running job goes on; the next one is seen to wait."""
-    node = ["scontrol", "update", f"nodename={os.uname().nodename.split('.')[0]}"]
+    node = ["scontrol", "update", "nodename=ALL"]
     with disturbed(on_cluster, undisturbed) as snakemake:
         job = snakemake.job()
+        os.kill(training_process(on_cluster), signal.SIGSTOP)  # so that it is not done before it is killed
         slurm(*node, "state=drain", "reason=test")
         slurm("scancel", job)
         wait_until(lambda: re.search(r"SLURM: .*wait \(.*DRAINED", snakemake.said()), "the wait is told")
         slurm(*node, "state=resume")
-    assert attempts(on_cluster)[1]["from_iteration"] > 0
+    assert attempts(on_cluster)[1].from_iteration > 0
 
 
 def test_snakemake_is_killed_and_started_again(on_cluster: Project, undisturbed: Reference) -> None:
@@ -308,14 +316,14 @@ def test_results_are_read_only_for_a_while(on_cluster: Project, undisturbed: Ref
         )
         assert told in " ".join(snakemake.said().split())
         snakemake.start()
-    assert attempts(on_cluster)[1]["from_iteration"] > 0
+    assert attempts(on_cluster)[1].from_iteration > 0
 
 
 def test_where_it_runs_changes_nothing(on_cluster: Project) -> None:
     """The whole preset, a net to a job."""
     since = time.time()
     (on_cluster.folder / "slurm" / "site.yaml").unlink()
-    command = ["snakemake", "--profile", "slurm", TABLE, "--config", "members=1"]
+    command = ["snakemake", "--profile", "slurm", TABLE, "--config", "members=1", *OFTEN]
     result = on_cluster.run(*command)
     assert result.returncode == 0, result.stdout + result.stderr
     jobs = accounted(since).set_index("JobID")
@@ -336,7 +344,7 @@ def test_where_it_runs_changes_nothing(on_cluster: Project) -> None:
 
     on_the_cluster, content = on_cluster.checksums(), Path(TABLE).read_bytes()
     shutil.rmtree("results")
-    assert on_cluster.run("snakemake", TABLE).returncode == 0
+    assert on_cluster.run("snakemake", TABLE, **{FOLLOWED: "1"}).returncode == 0  # MLflow has heard of it
     assert on_cluster.checksums() == on_the_cluster
     assert Path(TABLE).read_bytes() == content
 
@@ -355,7 +363,7 @@ def test_requeued_job_goes_on_in_its_tracked_run(on_cluster: Project, server: Se
     assert before.data.tags["host"] == os.uname().nodename
     slurm("scontrol", "requeue", job)
     assert snakemake.end() == 0, snakemake.said()
-    assert attempts(on_cluster)[1]["job_id"] == job
+    assert attempts(on_cluster)[1].job_id == job
     assert_tracked_once(on_cluster, server.address)
     assert tracked_nets(server.address)[0].info.run_id == before.info.run_id
 
