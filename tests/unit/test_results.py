@@ -78,6 +78,8 @@ def test_ensemble_is_the_mean_of_the_softmax_outputs() -> None:
 def test_table_has_nets_average_ensemble_iterations_and_published_values(project: Project) -> None:
     pretend(project)
     table = tables.make_table(project.plan(), "table1").set_index("row")
+    values = [f"{name}{kind}" for name in ("net1", "net2", "average", "ensemble") for kind in ("", "_published")]
+    assert list(table.columns) == [*values, "iterations", "iterations_published"]
     teacher = table.loc["Teacher"]
     assert list(teacher[["net1", "net2", "average", "ensemble"]]) == [75, 75, 75, 100]
     assert list(teacher[["net1_published", "average_published", "ensemble_published"]]) == [91.61, 91.75, 93.48]

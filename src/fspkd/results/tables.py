@@ -74,7 +74,7 @@ def _values(plan: Plan, row: str, kinds: tuple[str, ...]) -> dict[str, float]:
 
 def _kind(column: str) -> str:
     """The key in COLUMNS of a column's name."""
-    return "nets" if column.startswith("net") else column
+    return "nets" if column.removeprefix("net").isdigit() else column
 
 
 def read_reference(plan: Plan, name: str) -> pd.DataFrame:
