@@ -1,5 +1,5 @@
 # Everything that needs the environment depends on .venv/ready, which installs it once.
-.PHONY: quickstart report mini test test-slurm lint benchmark mlflow lock
+.PHONY: quickstart report mini test test-slurm lint schema benchmark mlflow lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 RESULTS ?= results/quickstart
 PYTHON ?= python3.11
@@ -34,6 +34,9 @@ lint: .venv/ready  ## style, imports that go up, and rules
 	snakefmt --check Snakefile workflow
 	lint-imports
 	python -c "$$SNAKEMAKE_LINT"
+
+schema: .venv/ready  ## what editors and docs/presets.md say about the keys of presets, from the models
+	python scripts/write_schema.py
 
 benchmark: .venv/ready  ## the engine beside a plain loop and the hardware's ceiling
 	python benchmarks/training.py results/benchmark

@@ -10,20 +10,26 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 # YAML 1.1 reads 1e-3 as text; accepting text for numbers with a fraction spares users that trap.
-Real = Annotated[float, Field(strict=False, allow_inf_nan=False)]
+_NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
+_NUMBER_OR_TEXT = {"type": ["number", "string"], "pattern": _NUMBER, "patternErrorMessage": "must be a number"}
+Real = Annotated[float, Field(strict=False, allow_inf_nan=False, json_schema_extra=_NUMBER_OR_TEXT)]
 PositiveReal = Annotated[Real, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 
 
 def matching(pattern: str, description: str) -> tuple[AfterValidator, object]:
-    """Marks, for Annotated[str, *...], of texts that a pattern matches whole; the schema for editors has the pattern."""
+    """Marks, for Annotated[str, *...], of texts that a pattern matches whole; the schema for editors has the pattern too.
+
+    `patternErrorMessage` is what editors show where it does not match.
+    """
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
             raise ValueError(f"must be {description}, and is {text!r}")
         return text
 
-    return AfterValidator(check), Field(json_schema_extra={"pattern": f"^({pattern})$"})
+    seen_by_editors = {"pattern": f"^({pattern})$", "patternErrorMessage": f"must be {description}"}
+    return AfterValidator(check), Field(json_schema_extra=seen_by_editors)
 
 
 def not_empty(values: Collection) -> Collection:

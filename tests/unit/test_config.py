@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import REPOSITORY, Project
+from mistakes import MISTAKES
 
 from fspkd.config.load import load_preset
 from fspkd.errors import UserError
@@ -15,77 +16,7 @@ from fspkd.plan import Plan, load_plans, plan_for
 from fspkd.slurm import gpu_models
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("rows.student.stage1.lamda", 1.0, r"tiny.yaml: rows.student.stage1.lamda = 1.0: unknown key"),
-        ("rows.student.colour", "red", r"tiny.yaml: rows.student.colour = 'red': unknown key"),
-        ("training.batch_size", "many", r"tiny.yaml: training.batch_size = 'many': input should be a valid integer"),
-        ("training.batch_size", True, r"training.batch_size = True"),
-        ("training.optimizer.momentum", 1.0, r"training.optimizer.momentum = 1.0: input should be less than 1"),
-        ("training.optimizer.weight_decay", ..., r"tiny.yaml: training.optimizer.weight_decay: missing"),
-        ("rows.student.stage1.teacher", ..., r"rows.student.stage1.teacher: missing"),
-        ("rows.student.stage1.teacher", "teecher/1", r"'teecher': no such entry in rows; did you mean 'teacher'\?"),
-        ("rows.student.stage1.teacher", "teacher/3", r"row 'teacher' has only 2 nets"),
-        ("rows.student.stage2.schedule", "shrot", r"rows.student.stage2.schedule = 'shrot'.*did you mean 'short'\?"),
-        ("rows.student.stage2.method", "fsp", r"rows.student.stage2"),
-        ("schedules.short", [], r"schedules.short: must not be empty"),
-        ("rows.student.stage1.method", "fps", r"tiny.yaml: rows.student.stage1.method = 'fps': must be one of .*'fsp'"),
-        ("rows.student.stage1.method", ..., r"tiny.yaml: rows.student.stage1.method: missing"),
-        (
-            "schedules.short",
-            [{"until": 8, "rate": 1}, {"until": 4, "rate": 1}],
-            r"schedules.short: goes backwards.*\[8, 4\]",
-        ),
-        (
-            "schedules.short",
-            [{"until": 8, "rate": -0.1}],
-            r"schedules.short.0.rate = -0.1: input should be greater than 0",
-        ),
-        (
-            "divide_schedules",
-            {"images": 3},
-            r"rows.teacher.stage2.schedule: \[12, 20\] do not divide by divide_schedules.images = 3",
-        ),
-        ("divide_schedules", {"image": 2}, r"divide_schedules.image = 'image': no such entry.*did you mean 'images'"),
-        (
-            "networks.net.architecture",
-            "vgg",
-            r"networks.net.architecture = 'vgg': must be one of 'cifar_resnet', 'imagen",
-        ),
-        ("networks.net.depth", 9, r"networks.net.depth: must be 6n\+2"),
-        (
-            "tables.table1.rows.Teacher",
-            "students",
-            r"tables.table1.rows.Teacher = 'students'.*did you mean 'student'\?",
-        ),
-        ("rows.teacher.stage1_of", "teacher", r"rows.teacher.stage1_of = 'teacher': that row has no shared stage 1"),
-        ("rows.student.stage1_of", "fitnet", r"rows.student: stage1_of stands alone"),
-        ("rows.student.start", "Teacher", r"rows.student.start: must be scratch, row/number.*and is 'Teacher'"),
-        ("rows.student.start", "imagenet", r"rows.student.start = 'imagenet': no such entry in pretrained"),
-        (
-            "rows.student.start",
-            "teacher",
-            r"rows.student.start = 'teacher': must be one net of that row, such as teacher/1",
-        ),
-        ("tables.table1.rows", {}, r"tables.table1.rows: must not be empty"),
-        ("tables.figure3", {"title": "T", "rows": {"A": "teacher"}}, r"figures.figure3: .* that of tables.figure3 too"),
-        (
-            "tables.claims",
-            {"title": "T", "rows": {"A": "teacher"}},
-            r"tables.claims: its file would be the claims' too",
-        ),
-        ("rows.fitnet.stage1.sections", [1, 4], r"fitnet-stage1: sections = \[1, 4\]: the networks have 3"),
-        ("tables.table1.rows.Teacher", "teacher/3", r"tables.table1.rows.Teacher = 'teacher/3'.*has only 2 nets"),
-        ("rows.fitnet.stage1.sections", [2, 1], r"rows.fitnet.stage1.sections: must rise"),
-        ("data.images.source", "imagenet", r"data.images.source = 'imagenet': must be one of 'digits', 'torchvision'"),
-        (
-            "results",
-            "elsewhere",
-            r"results: must be results or a folder in it, such as results/mine, and is 'elsewhere'",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("key", "value", "message"), [mistake[:3] for mistake in MISTAKES])
 def test_mistakes_are_told_with_file_key_and_value(project: Project, key: str, value: object, message: str) -> None:
     project.set(key, value)
     with pytest.raises(UserError, match=message):

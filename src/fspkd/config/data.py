@@ -31,12 +31,14 @@ class DataSettings(Settings):
     size: PositiveInt | None = None
     """resize every image to size x size pixels"""
     augment: Augment = Augment()
+    """how training images are changed, anew each time that they are used"""
 
 
 class Digits(DataSettings):
     """scikit-learn's bundled handwritten digits, 8x8 grey images; needs no network."""
 
     source: Literal["digits"]
+    """where the images come from"""
     classes: Annotated[tuple[Annotated[int, Field(ge=0, le=9)], ...], *NotEmptyTuple, AfterValidator(rising)] = tuple(
         range(10)
     )
@@ -47,6 +49,7 @@ class Torchvision(DataSettings):
     """A data set that torchvision downloads and checks."""
 
     source: Literal["torchvision"]
+    """where the images come from"""
     dataset: Literal["CIFAR10", "CIFAR100", "SVHN", "MNIST"]
     """torchvision's name for it"""
 
@@ -55,6 +58,7 @@ class ImageFolder(DataSettings):
     """A folder {train,test}/<class>/*, or a tar or zip of one."""
 
     source: Literal["imagefolder"]
+    """where the images come from"""
     path: str
     """where it lies"""
 
@@ -66,7 +70,9 @@ class Cub200(DataSettings):
     """
 
     source: Literal["cub200"]
+    """where the images come from"""
     size: PositiveInt
+    """the height and width of every image, in pixels"""
 
 
 Data = Annotated[Digits | Torchvision | ImageFolder | Cub200, Field(discriminator="source")]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from fspkd.config.preset import SECTIONS, Preset
+from fspkd.config.preset import SECTIONS, SET_BY_LOADER, Preset
 from fspkd.config.references import problems
 from fspkd.errors import UserError
 from fspkd.settings import suggest
@@ -168,7 +168,7 @@ def load_preset(path: Path) -> Preset:
     merged, left_out = _without_nulls(merged)
     inside = str(merged.get("results", "")).removeprefix("results").strip("/")
     given = {**merged, "name": inside.replace("/", "-") or path.stem, "left_out": tuple(left_out)}
-    for key in ("name", "left_out"):
+    for key in SET_BY_LOADER:
         if key in merged:
             raise UserError(f"{path}: {key} = {merged[key]!r}: unknown key; remove it or correct its name.")
     try:

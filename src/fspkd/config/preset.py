@@ -30,6 +30,7 @@ SECTIONS = (  # the keys of a preset that hold entries by name
     "figures",
     "timings",
 )
+SET_BY_LOADER = ("name", "left_out")  # the keys of a preset that its file does not have
 
 
 class Row(Settings):
@@ -61,6 +62,7 @@ class Preset(Settings):
     """
 
     name: str
+    """what it is called: its folder of results, with - for /"""
     about: str = ""
     """what the results are worth, for those who read them"""
     results: ResultsFolder
@@ -80,6 +82,7 @@ class Preset(Settings):
     schedules: dict[Identifier, Schedule]
     """learning rates over the iterations of a stage"""
     training: Training
+    """what every stage shares"""
     rows: dict[Identifier, Row]
     """nets trained alike"""
     tables: dict[Identifier, Table]
@@ -91,3 +94,4 @@ class Preset(Settings):
     claims: File | None = None
     """the paper's claims that are judged, a file in config/"""
     left_out: tuple[str, ...] = ()
+    """the entries that are null, such as tables.table2"""

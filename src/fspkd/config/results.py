@@ -26,6 +26,7 @@ class Curves(Settings):
     """A figure of the training loss and test accuracy over the iterations of stage 2, a curve a row."""
 
     kind: Literal["curves"]
+    """what the figure shows"""
     title: str
     """what stands above it"""
     curves: NetsByLabel
@@ -36,6 +37,7 @@ class TrainingTime(Settings):
     """The time comparison of the FSP paper, section 4.1, between rows."""
 
     kind: Literal["training_time"]
+    """what is compared"""
     reference: File
     """the published numbers, a file in config/"""
     teachers: Identifier
@@ -75,7 +77,9 @@ class RowsClaim(BaseClaim):
     """`more` is above `less` in a table."""
 
     compare: Literal["rows"]
+    """what is compared"""
     table: Identifier
+    """an entry of `tables`"""
     value: Literal["accuracy", "average", "ensemble", "gain"]
     """gain: of the ensemble over the average"""
     more: str
@@ -88,8 +92,11 @@ class FigureClaim(BaseClaim):
     """In a figure's `measure`, `later` enters its flat part so many times later than `earlier`."""
 
     compare: Literal["figure"]
+    """what is compared"""
     figure: Identifier
+    """an entry of `figures`"""
     measure: Literal["training loss", "test accuracy"]
+    """which of its curves"""
     later: str
     """the label of a curve"""
     earlier: str
@@ -102,8 +109,11 @@ class TimingClaim(BaseClaim):
     """A speed-up of a time comparison."""
 
     compare: Literal["timing"]
+    """what is compared"""
     timing: Identifier
+    """an entry of `timings`"""
     what: SpeedUp
+    """which of its lines"""
 
 
 Claim = Annotated[RowsClaim | FigureClaim | TimingClaim, Field(discriminator="compare")]

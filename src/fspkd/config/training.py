@@ -26,6 +26,7 @@ class Sgd(Settings):
     """Stochastic gradient descent with momentum, as torch.optim.SGD does it."""
 
     algorithm: Literal["sgd"]
+    """how weights are updated"""
     momentum: Annotated[Real, Field(ge=0, lt=1)]
     """the part of the last step that the next one keeps"""
     weight_decay: Annotated[Real, Field(ge=0)]
@@ -44,3 +45,4 @@ class Training(Settings):
     evaluate_every: PositiveInt | None
     """iterations between measurements of the test accuracy; null: never, as in first stages"""
     optimizer: Sgd
+    """what updates the weights"""

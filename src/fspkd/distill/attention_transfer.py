@@ -23,6 +23,7 @@ class AttentionTransfer(TaughtMethod):
     """Cross-entropy, and the squared distances of the attention maps at the ends of sections, averaged over a map."""
 
     method: Literal["attention_transfer"]
+    """how the stage trains"""
     sections: Sections = (1, 2, 3)
     """the sections, counted from 1, at whose ends maps are compared"""
     weight: PositiveReal = 1000.0

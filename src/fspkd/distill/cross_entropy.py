@@ -15,6 +15,7 @@ class CrossEntropy(Method):
     """Cross-entropy with the labels."""
 
     method: Literal["cross_entropy"]
+    """how the stage trains"""
 
     def loss(self, taps: dict[str, Tensor], modules: dict, targets: None, labels_B: Tensor, progress: Tensor) -> Tensor:
         return torch.nn.functional.cross_entropy(taps["logits"], labels_B)

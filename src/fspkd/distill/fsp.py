@@ -53,6 +53,7 @@ class Fsp(TaughtMethod):
 
     trains_classifier: ClassVar[bool] = False
     method: Literal["fsp"]
+    """how the stage trains"""
     layers: Literal["section", "module"] = "section"
     """the two layers of a section's matrix: its input and output, or the outputs of its first and last module"""
     reduction: Literal["mean", "sum"] = "mean"

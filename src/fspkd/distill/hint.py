@@ -33,6 +33,7 @@ class Hint(TaughtMethod):
 
     trains_classifier: ClassVar[bool] = False
     method: Literal["hint"]
+    """how the stage trains"""
     sections: Sections
     """the sections, counted from 1, whose ends are hint and guided layers"""
     reduction: Literal["mean", "sum"] = "sum"

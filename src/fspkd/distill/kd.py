@@ -27,6 +27,7 @@ class KnowledgeDistillation(TaughtMethod):
     """Cross-entropy with the labels and, weighted, with the teacher's softened outputs; the weight falls linearly."""
 
     method: Literal["kd"]
+    """how the stage trains"""
     temperature: PositiveReal = 3.0
     """tau, by which logits are divided"""
     weight_start: Annotated[Real, Field(ge=0)] = 4.0

@@ -23,6 +23,7 @@ class Method(Settings):
 
     trains_classifier: ClassVar[bool] = True
     method: str
+    """how the stage trains"""
     schedule: Identifier
     """the entry of `schedules` that the stage follows"""
 

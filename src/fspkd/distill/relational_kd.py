@@ -38,6 +38,7 @@ class RelationalKd(TaughtMethod):
     """
 
     method: Literal["relational_kd"]
+    """how the stage trains"""
     distance_weight: Annotated[Real, Field(ge=0)] = 25.0
     """of the loss of distances, eq. 6"""
     angle_weight: Annotated[Real, Field(ge=0)] = 50.0

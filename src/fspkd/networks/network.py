@@ -10,6 +10,7 @@ class Network(Settings):
     """
 
     architecture: str
+    """the kind of network"""
 
     @property
     def sections(self) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ class CifarNetwork(ResidualNetwork):
     """6n+2 layers in three sections [He et al. 2016, section 4.2]; shortcuts have no parameters."""
 
     architecture: Literal["cifar_resnet"] = "cifar_resnet"
+    """the kind of network"""
     depth: PositiveInt
     """layers, 6n+2 for n modules a section: 8, 14, 20, 26, 32, ..."""
 
@@ -65,5 +66,6 @@ class ImageNetNetwork(ResidualNetwork):
 
     stem_stride: ClassVar[int] = 4
     architecture: Literal["imagenet_resnet"] = "imagenet_resnet"
+    """the kind of network"""
     modules: Annotated[tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt], Field(strict=False)]
     """residual modules of each section"""

@@ -1,0 +1,156 @@
+"""Mistakes in the tiny preset, and what is said of each."""
+
+from typing import NamedTuple
+
+
+class Mistake(NamedTuple):
+    """A key that is set to a wrong value, or removed with ..., and a pattern of the message.
+
+    The schema tells what a single value shows; it compares no entries, and no numbers with each other.
+    """
+
+    key: str
+    value: object
+    message: str
+    told_by_schema: bool = True
+
+
+MISTAKES = [
+    Mistake("rows.student.stage1.lamda", 1.0, r"tiny.yaml: rows.student.stage1.lamda = 1.0: unknown key"),
+    Mistake("rows.student.colour", "red", r"tiny.yaml: rows.student.colour = 'red': unknown key"),
+    Mistake("training.batch_size", "many", r"tiny.yaml: training.batch_size = 'many': input should be a valid integer"),
+    Mistake("training.batch_size", True, r"training.batch_size = True"),
+    Mistake("training.optimizer.momentum", 1.0, r"training.optimizer.momentum = 1.0: input should be less than 1"),
+    Mistake("training.optimizer.weight_decay", ..., r"tiny.yaml: training.optimizer.weight_decay: missing"),
+    Mistake("rows.student.stage1.teacher", ..., r"rows.student.stage1.teacher: missing"),
+    Mistake(
+        "rows.student.stage1.teacher",
+        "teecher/1",
+        r"'teecher': no such entry in rows; did you mean 'teacher'\?",
+        told_by_schema=False,
+    ),
+    Mistake("rows.student.stage1.teacher", "teacher/3", r"row 'teacher' has only 2 nets", told_by_schema=False),
+    Mistake(
+        "rows.student.stage2.schedule",
+        "shrot",
+        r"rows.student.stage2.schedule = 'shrot'.*did you mean 'short'\?",
+        told_by_schema=False,
+    ),
+    Mistake("rows.student.stage2.method", "fsp", r"rows.student.stage2"),
+    Mistake("schedules.short", [], r"schedules.short: must not be empty"),
+    Mistake(
+        "rows.student.stage1.method", "fps", r"tiny.yaml: rows.student.stage1.method = 'fps': must be one of .*'fsp'"
+    ),
+    Mistake("rows.student.stage1.method", ..., r"tiny.yaml: rows.student.stage1.method: missing"),
+    Mistake(
+        "schedules.short",
+        [{"until": 8, "rate": 1}, {"until": 4, "rate": 1}],
+        r"schedules.short: goes backwards.*\[8, 4\]",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "schedules.short",
+        [{"until": 8, "rate": -0.1}],
+        r"schedules.short.0.rate = -0.1: input should be greater than 0",
+    ),
+    Mistake(
+        "divide_schedules",
+        {"images": 3},
+        r"rows.teacher.stage2.schedule: \[12, 20\] do not divide by divide_schedules.images = 3",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "divide_schedules",
+        {"image": 2},
+        r"divide_schedules.image = 'image': no such entry.*did you mean 'images'",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "networks.net.architecture", "vgg", r"networks.net.architecture = 'vgg': must be one of 'cifar_resnet', 'imagen"
+    ),
+    Mistake("networks.net.depth", 9, r"networks.net.depth: must be 6n\+2", told_by_schema=False),
+    Mistake(
+        "tables.table1.rows.Teacher",
+        "students",
+        r"tables.table1.rows.Teacher = 'students'.*did you mean 'student'\?",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "rows.teacher.stage1_of",
+        "teacher",
+        r"rows.teacher.stage1_of = 'teacher': that row has no shared stage 1",
+        told_by_schema=False,
+    ),
+    Mistake("rows.student.stage1_of", "fitnet", r"rows.student: stage1_of stands alone", told_by_schema=False),
+    Mistake("rows.student.start", "Teacher", r"rows.student.start: must be scratch, row/number.*and is 'Teacher'"),
+    Mistake(
+        "rows.student.start",
+        "imagenet",
+        r"rows.student.start = 'imagenet': no such entry in pretrained",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "rows.student.start",
+        "teacher",
+        r"rows.student.start = 'teacher': must be one net of that row, such as teacher/1",
+        told_by_schema=False,
+    ),
+    Mistake("tables.table1.rows", {}, r"tables.table1.rows: must not be empty"),
+    Mistake(
+        "tables.figure3",
+        {"title": "T", "rows": {"A": "teacher"}},
+        r"figures.figure3: .* that of tables.figure3 too",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "tables.claims",
+        {"title": "T", "rows": {"A": "teacher"}},
+        r"tables.claims: its file would be the claims' too",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "rows.fitnet.stage1.sections",
+        [1, 4],
+        r"fitnet-stage1: sections = \[1, 4\]: the networks have 3",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "tables.table1.rows.Teacher",
+        "teacher/3",
+        r"tables.table1.rows.Teacher = 'teacher/3'.*has only 2 nets",
+        told_by_schema=False,
+    ),
+    Mistake("rows.fitnet.stage1.sections", [2, 1], r"rows.fitnet.stage1.sections: must rise", told_by_schema=False),
+    Mistake(
+        "data.images.source", "imagenet", r"data.images.source = 'imagenet': must be one of 'digits', 'torchvision'"
+    ),
+    Mistake(
+        "results", "elsewhere", r"results: must be results or a folder in it, such as results/mine, and is 'elsewhere'"
+    ),
+    Mistake("seed", -1, r"seed = -1: input should be greater than or equal to 0"),
+    Mistake("sede", 3, r"tiny.yaml: sede = 3: unknown key"),
+    Mistake("seed", ..., r"tiny.yaml: seed: missing"),
+    Mistake("seed", "1", r"seed = '1': input should be a valid integer"),
+    Mistake("data.images.augment.rotate", 5, r"data.images.augment.rotate = 5: unknown key"),
+    Mistake("data.images.dataset", "MNIST", r"data.images.dataset = 'MNIST': unknown key"),
+    Mistake("data.images.classes", [1, 10], r"data.images.classes.1 = 10: input should be less than or equal to 9"),
+    Mistake("data.images.sha256", "eecd", r"data.images.sha256: must be 64 hexadecimal digits"),
+    Mistake("networks.net.modules", [1, 1, 1, 1], r"networks.net.modules = .*: unknown key"),
+    Mistake(
+        "networks.Net", {"architecture": "cifar_resnet", "depth": 8, "width": 4}, r"networks.Net.*must be lower-case"
+    ),
+    Mistake(
+        "training.precision", "float16", r"training.precision = 'float16': input should be 'float32' or 'bfloat16'"
+    ),
+    Mistake("training.optimizer.weight_decay", "little", r"weight_decay = 'little': input should be a valid number"),
+    Mistake("rows.student.nets", 0, r"rows.student.nets = 0: input should be greater than 0"),
+    Mistake(
+        "rows.student.stage1.shuffle", True, r"rows.student.stage1.shuffle = True: input should be 'none', 'channel'"
+    ),
+    Mistake("rows.fitnet.stage1.sections", [0], r"rows.fitnet.stage1.sections.0 = 0: input should be greater than 0"),
+    Mistake("tables.table1.reference", "/tmp/table1.csv", r"tables.table1.reference: must be a file in config/"),
+    Mistake("figures.figure3.kind", "bars", r"figures.figure3.kind = 'bars': input should be 'curves'"),
+    Mistake("timings.timing.students", ..., r"timings.timing.students: missing"),
+    Mistake("tables", ..., r"tables: missing"),
+    Mistake("name", "mine", r"name = 'mine': unknown key"),
+]

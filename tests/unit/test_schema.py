@@ -1,0 +1,134 @@
+"""The schema of presets for editors, and the page about their keys."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import REPOSITORY, Project
+from jsonschema import Draft7Validator
+from mistakes import MISTAKES, Mistake
+
+from fspkd.config.load import load_preset, preset_files
+from fspkd.config.page import PAGE, page
+from fspkd.config.schema import SCHEMA, models, preset_schema, schema_text
+
+VALIDATOR = Draft7Validator(preset_schema())
+PRESETS = preset_files(REPOSITORY / "config")
+PART = """
+extends: tiny
+results: results/child
+data:
+  images: {size: 16, augment: {pad: 2}}
+networks:
+  net: {width: 8}
+divide_schedules: {images: 2}
+schedules:
+  short: [{until: 4, rate: 1e-2}]
+training:
+  optimizer: {momentum: 0.5}
+rows:
+  student: {nets: 1, stage1: {weight: 0.5}}
+  fitnet: {stage1: null, stage2: {method: kd, teacher: teacher/1, schedule: short, temperature: 4}}
+tables:
+  table1: {reference: null, rows: {Twin: teacher/2}}
+figures:
+  figure3: null
+timings:
+  timing: null
+"""
+
+
+def mistakes_in(content: object) -> list[str]:
+    return [f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors(content)]
+
+
+@pytest.mark.parametrize(("path", "text"), [(SCHEMA, schema_text()), (PAGE, page())], ids=["schema", "page"])
+def test_what_is_made_from_the_models_is_up_to_date(path: Path, text: str) -> None:
+    assert (REPOSITORY / path).read_text(encoding="utf-8") == text, f"{path}: the models say more; run `make schema`"
+
+
+def test_it_is_a_schema() -> None:
+    Draft7Validator.check_schema(json.loads(schema_text()))
+
+
+def test_every_key_has_a_meaning() -> None:
+    missing = [f"{n}.{k}" for n, m in models().items() for k, s in m["properties"].items() if not s.get("description")]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_of_the_repository_are_valid_and_name_the_schema(name: str) -> None:
+    first, *_ = text = PRESETS[name].read_text(encoding="utf-8").splitlines()
+    marker, _, path = first.partition("=")
+    assert marker == "# yaml-language-server: $schema"
+    assert (PRESETS[name].parent / path).resolve() == REPOSITORY / SCHEMA
+    assert mistakes_in(yaml.safe_load("\n".join(text))) == []
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/presets.md"])
+def test_presets_on_pages_are_valid(project: Project, path: str) -> None:
+    text = (REPOSITORY / path).read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    assert mistakes_in(yaml.safe_load(text)) == []
+    shutil.copytree(REPOSITORY / "config", project.folder / "config", dirs_exist_ok=True)
+    (project.folder / "config" / "mine.yaml").write_text(text)
+    assert load_preset(project.folder / "config" / "mine.yaml").results == "results/mine"
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: f"{mistake.key}={mistake.value}")
+def test_it_refuses_what_the_program_refuses(project: Project, mistake: Mistake) -> None:
+    assert mistakes_in(project.content) == []
+    project.set(mistake.key, mistake.value)
+    assert bool(mistakes_in(project.content)) == mistake.told_by_schema
+
+
+def test_numbers_may_be_text_and_entries_null(project: Project) -> None:
+    project.set("training.optimizer.weight_decay", "1e-4")
+    project.set("timings.timing", None)
+    assert mistakes_in(project.content) == []
+    assert load_preset(project.preset_path).training.optimizer.weight_decay == 1e-4
+    project.set("rows", None)
+    assert mistakes_in(project.content)
+
+
+def test_a_file_that_extends_gives_parts(project: Project) -> None:
+    child = project.folder / "config" / "child.yaml"
+    child.write_text(PART)
+    load_preset(child)
+    content = yaml.safe_load(PART)
+    assert mistakes_in(content) == []
+    assert (
+        mistakes_in({**content, "extends": None}) == ["$.extends: None is not of type 'string'"] * 2
+    )  # in both places
+    del content["extends"]
+    assert any("'seed' is a required property" in mistake for mistake in mistakes_in(content))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("results:", "result:"),
+        ("networks:", "network:"),
+        ("size:", "sise:"),
+        ("augment:", "augmentation:"),
+        ("pad:", "padding:"),
+        ("width:", "wide:"),
+        ("{width: 8}", "{depth: 8, modules: [1, 1, 1, 1]}"),  # no network has both
+        ("until:", "untill:"),
+        ("{until: 4, rate: 1e-2}", "{rate: 1e-2}"),  # a list is replaced, so what is in it must be whole
+        ("momentum:", "momentun:"),
+        ("nets:", "net:"),
+        ("weight:", "weigth:"),
+        ("temperature:", "weight:"),  # which fsp has, and kd has not
+        ("method: kd", "method: dk"),
+        ("reference:", "references:"),
+        ("teacher/2", "teacher/0"),
+        ("figure3: null", "Figure3: null"),
+        ("momentum: 0.5", "momentum: null"),
+        ("size: 16", "size: '16'"),
+    ],
+)
+def test_mistakes_in_parts_are_refused_at_any_depth(right: str, wrong: str) -> None:
+    assert PART.count(right) == 1
+    assert mistakes_in(yaml.safe_load(PART.replace(right, wrong)))
