@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from selenium import webdriver
 
 REPOSITORY = Path(__file__).parent.parent
+WORKFLOW = ("Snakefile", "workflow", "scripts", "profiles")
 
 TINY = {
     "results": "results/tiny",
@@ -221,7 +222,7 @@ def not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def workflow(project: Project) -> Project:
     """The same with the Snakefile, rules, scripts and profile."""
-    for name in ("Snakefile", "workflow", "scripts", "profiles", "environment.yml"):
+    for name in WORKFLOW:
         source, target = REPOSITORY / name, project.folder / name
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     return project

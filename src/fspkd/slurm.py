@@ -37,7 +37,7 @@ def _split(options: str) -> str:
 Text = Annotated[str, Field(min_length=1)]
 Extra = Annotated[Text, AfterValidator(_split)]
 GpuModel = Annotated[
-    str, matching(r"[A-Za-z0-9_.]+", "letters, digits, _ and . (for another, give its nodes' feature as constraint)")
+    str, *matching(r"[A-Za-z0-9_.]+", "letters, digits, _ and . (for another, give its nodes' feature as constraint)")
 ]
 
 

@@ -13,7 +13,7 @@ from mistakes import MISTAKES
 from fspkd.config.load import load_preset
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans, plan_for
-from fspkd.slurm import gpu_models
+from fspkd.slurm import gpu_models, load_site
 
 
 @pytest.mark.parametrize(("key", "value", "message"), [mistake[:3] for mistake in MISTAKES])
@@ -251,3 +251,10 @@ def test_the_papers_claims_are_all_about_what_the_presets_have(monkeypatch: pyte
 )
 def test_gpu_models_of_a_cluster(gres: str, models: list[str]) -> None:
     assert gpu_models(gres) == models
+
+
+def test_a_gpu_model_that_sbatch_would_misread_is_refused(tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("gpu_model: a100 80GB\n")
+    with pytest.raises(UserError, match=r"site.yaml: gpu_model: must be letters, digits, _ and \. .* is 'a100 80GB'"):
+        load_site(site)

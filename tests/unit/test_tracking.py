@@ -21,7 +21,7 @@ from mlflow.entities import Run
 from fspkd.data.packed import load_packed
 from fspkd.runs.folder import RunFolder
 from fspkd.runs.journal import read_journal, usage
-from fspkd.tracking.follow import FOLLOWED, SECONDS_BETWEEN_SENDINGS, Sender
+from fspkd.tracking.follow import FOLLOWED, Sender
 from fspkd.tracking.sync import MEASURED, Sync
 from fspkd.train.usage import append, sample
 
@@ -315,10 +315,19 @@ def test_nothing_there_is_told_in_a_line_and_with_exit_status_1(made: Project) -
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a small disk of its own."""
     folder = tmp_path / "server"
-    folder.path.mkdir()
+    folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", folder], check=True)
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+TRAIN_AND_SEND_OFTEN = """
+import runpy, sys
+from fspkd.tracking import follow
+follow.SECONDS_BETWEEN_SENDINGS = 3
+sys.argv[0] = "scripts/train.py"
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 @pytest.mark.parametrize("failure", ["killed", "silent", "disk full"])
@@ -331,11 +340,11 @@ def test_server_that_fails_in_the_middle(
     run = workflow.plan().net("teacher/1")
     environment = {"MLFLOW_TRACKING_URI": server.behind_proxy}
     training = workflow.start(
-        "python", "scripts/train.py", "results/tiny", run.id, "--checkpoint-seconds", "5",
+        "python", "-c", TRAIN_AND_SEND_OFTEN, "results/tiny", run.id, "--checkpoint-seconds", "1",
         environment=environment, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     client = MlflowClient(server.address)
-    for _ in range(10 * SECONDS_BETWEEN_SENDINGS):
+    for _ in range(240):
         time.sleep(0.5)
         assert training.poll() is None
         if client.get_experiment_by_name("fspkd-tiny") and any(r.data.metrics for r in held(client).values()):
@@ -348,7 +357,7 @@ def test_server_that_fails_in_the_middle(
             server.lose_every(1)
         case "disk full":
             subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], check=False)
-    time.sleep(SECONDS_BETWEEN_SENDINGS + 10)
+    time.sleep(12)  # a sending is tried meanwhile, and given up
     assert training.poll() is None
     training.send_signal(signal.SIGTERM)
     told = training.communicate()[1]

@@ -31,7 +31,7 @@ def own_images(project: Project) -> Path:
     for split in ("train", "test"):
         for name in ("ant", "bee"):
             folder = project.folder / "images" / split / name
-            folder.path.mkdir(parents=True)
+            folder.mkdir(parents=True)
             for number in range(3):
                 pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
                 Image.fromarray(pixels).save(folder / f"{number}.png")

@@ -4,40 +4,68 @@ import hashlib
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY, Project
+from conftest import REPOSITORY, WORKFLOW, Project
 
 from fspkd.tracking.follow import FOLLOWED
 
-pytestmark = pytest.mark.usefixtures("not_followed")
+CACHES = shutil.ignore_patterns("__pycache__", "*.egg-info")
 TARGETS = ("results/tiny/summary.html",)
 PLOTS = {name: {"results/tiny/figure3.csv": [f"Teacher: {name}"]} for name in ("accuracy", "loss")}
 RESULTS = {"tables@table1", "figures@figure3", "timings@timing", "claims@claims", "summary"}
 
 
-@pytest.fixture
-def repository(workflow: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A git and DVC repository with the package's source in it."""
-    shutil.rmtree("data")
-    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
-        shutil.copy(REPOSITORY / name, name)
-    for name in (".dvc/config", ".dvc/.gitignore", "config/fsp/paper.yaml", "config/fsp/claims.yaml"):
-        Path(name).parent.mkdir(exist_ok=True)
-        shutil.copy(REPOSITORY / name, name)
-    shutil.copytree(REPOSITORY / "src", "src", ignore=shutil.ignore_patterns("__pycache__"))
+def settle(folder: Path, patch: pytest.MonkeyPatch) -> Project:
+    """The project in a folder, which becomes the working directory, with the package's source that lies there."""
+    patch.chdir(folder)
+    patch.setenv("PYTHONPATH", str(folder / "src"))
+    patch.setenv(FOLLOWED, "1")
+    for variable in ("GIT_AUTHOR", "GIT_COMMITTER"):
+        patch.setenv(f"{variable}_NAME", "test")
+        patch.setenv(f"{variable}_EMAIL", "test@example.org")
+    return Project(folder)
+
+
+def new_repository(folder: Path, patch: pytest.MonkeyPatch) -> Project:
+    """A git and DVC repository with the workflow and the package's source in it."""
+    for name in (*WORKFLOW, "dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore", "src"):
+        source, target = REPOSITORY / name, folder / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copytree(source, target, ignore=CACHES) if source.is_dir() else shutil.copy(source, target)
+    for name in ("paper.yaml", "claims.yaml"):
+        (folder / "config/fsp").mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / "config/fsp" / name, folder / "config/fsp")
     shown = {"tables": ["table1"], "figures": ["figure3"], "timings": ["timing"], "claims": ["claims"]}
     parameters = {"preset": "tiny", "file": "config/tiny.yaml", "results": "results/tiny", **shown, "plots": PLOTS}
-    Path("params.yaml").write_text(yaml.safe_dump(parameters))
-    monkeypatch.setenv("PYTHONPATH", str(Path("src").absolute()))
-    for variable in ("GIT_AUTHOR", "GIT_COMMITTER"):
-        monkeypatch.setenv(f"{variable}_NAME", "test")
-        monkeypatch.setenv(f"{variable}_EMAIL", "test@example.org")
-    do(workflow, "git", "init", "--quiet")
-    do(workflow, "dvc", "config", "--local", "remote.local.url", str(workflow.folder / "remote"))
-    return workflow
+    (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
+    project = settle(folder, patch)
+    do(project, "git", "init", "--quiet")
+    do(project, "dvc", "config", "--local", "remote.local.url", str(folder / "remote"))
+    return project
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository in which `dvc repro` has made everything once."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        project = new_repository(folder, patch)
+        stages, nets = repro(project)
+        assert stages == {"plan", "data", "teachers", "stage1", "students", *RESULTS}
+        assert nets == {run.spec.name for run in project.plan().runs.values()}
+    return folder
+
+
+@pytest.fixture
+def repository(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of it."""
+    folder = tmp_path / "repository"
+    shutil.copytree(finished, folder, symlinks=True)
+    return settle(folder, monkeypatch)
 
 
 def do(project: Project, *command: str) -> str:
@@ -46,20 +74,20 @@ def do(project: Project, *command: str) -> str:
     return result.stdout + result.stderr
 
 
-def repro(project: Project) -> tuple[set[str], set[str]]:
+def repro(project: Project, *targets: str) -> tuple[set[str], set[str]]:
     """The stages that `dvc repro` runs, and the nets that it trains."""
     before = attempts(project)
-    said = do(project, "dvc", "repro")
+    said = do(project, "dvc", "repro", *targets)
     after = attempts(project)
     stages = {line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")}
-    return stages, {stream for stream in after if after[stream] != before.get(stream)}
+    return stages, {name for name in after if after[name] != before.get(name)}
 
 
 def attempts(project: Project) -> dict[str, int]:
     """When each net of the plan was finished, by its manifest's time of change."""
     runs = project.plan().runs.values()
     manifests = {run.spec.name: run.folder.manifest for run in runs}
-    return {stream: path.stat().st_mtime_ns for stream, path in manifests.items() if path.exists()}
+    return {name: path.stat().st_mtime_ns for name, path in manifests.items() if path.exists()}
 
 
 def edit(path: str, old: str, new: str) -> None:
@@ -75,13 +103,24 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_what_changed_is_made_again(repository: Project) -> None:
-    stages, nets = repro(repository)
-    assert stages == {"plan", "data", "teachers", "stage1", "students", *RESULTS}
-    assert nets == {run.spec.name for run in repository.plan().runs.values()}
+def test_what_decides_no_bits_trains_nothing(repository: Project) -> None:
+    """Nothing at all, and then one of everything; tests/unit/test_identity.py looks at each on its own."""
     assert repro(repository) == (set(), set())
     assert "Nothing to be done" in do(repository, "snakemake", "-n", *TARGETS)
 
+    edit("src/fspkd/train/session.py", "training has diverged", "it has diverged")
+    Path("src/fspkd/models/vgg.py").write_text("class Vgg: pass\n")
+    edit("src/fspkd/config/training.py", "    optimizer: Sgd\n", "    optimizer: Sgd\n    clip: Real | None = None\n")
+    edit("src/fspkd/distill/kd.py", "Cross-entropy with", "The cross-entropy with")
+    edit("src/fspkd/results/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)")
+    Path("config/another.yaml").write_text("extends: tiny\nresults: results/another\nseed: 9\n")
+    stages, nets = repro(repository)
+    assert {"plan", "figures@figure3"} <= stages <= {"plan", *RESULTS}
+    assert not nets
+    assert "Nothing to be done" in do(repository, "snakemake", "-n", *TARGETS)
+
+
+def test_what_changed_is_made_again(repository: Project) -> None:
     first_rate = repository.content["schedules"]["first"]
     repository.set("schedules.other", [{**first_rate[0], "rate": 2e-3}, first_rate[1]])
     repository.set("rows.student.stage1.schedule", "other")
@@ -89,31 +128,30 @@ def test_what_changed_is_made_again(repository: Project) -> None:
     assert stages == {"plan", "stage1", "students", *RESULTS}
     assert nets == {"student-stage1", "student-1", "student-2"}
 
-    edit("src/fspkd/results/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)")
-    assert repro(repository) == ({"plan", *RESULTS}, set())
-
     edit("src/fspkd/distill/hint.py", "return 0.5 *", "return 0.50001 *")
-    stages, nets = repro(repository)
+    stages, nets = repro(repository, "students")
     assert "teachers" not in stages
-    assert "fitnet-stage1" in nets
-    assert not {"teacher-1", "teacher-2", "student-stage1", "student-1", "student-2"} & nets
+    assert nets == {"fitnet-stage1", "fitnet-1"}
 
     run = repository.plan().net("student/1")
     flip_a_byte(run.folder.weights)
     assert "students" in do(repository, "dvc", "status")
     run.folder.checkpoint.unlink()
     before = repository.checksums()
-    stages, nets = repro(repository)
+    stages, nets = repro(repository, "students")
     assert nets == {"student-1"}
     assert repository.checksums() == before
     flip_a_byte(repository.plan().net("teacher/1").data.path)
-    stages, nets = repro(repository)
+    stages, nets = repro(repository, "students")
     assert "data" in stages
     assert not nets
 
+    edit("src/fspkd/engine/step.py", "self.position.add_(1)", "self.position.add_(2 - 1)")
+    stages, nets = repro(repository, "students")
+    assert nets == {run.spec.name for run in repository.plan().runs.values()}
+
 
 def test_what_was_made_can_be_fetched(repository: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    do(repository, "dvc", "repro")
     do(repository, "dvc", "push")
     do(repository, "git", "add", ".")
     do(repository, "git", "commit", "--quiet", "--message", "results")
@@ -161,14 +199,16 @@ def check_damaged_cache(fetched: Project) -> None:
     do(fetched, "snakemake", "--touch", *TARGETS)
 
 
-def test_killed_in_the_middle_then_complete(repository: Project) -> None:
+def test_killed_in_the_middle_then_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = new_repository(tmp_path, monkeypatch)
     process = repository.start("dvc", "repro", start_new_session=True)
     net = repository.plan().net("teacher/1").folder
-    while not list(net.glob("metrics*")):
+    while not net.growing_metrics.exists():
         assert process.poll() is None
+        time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    stages, _ = repro(repository)
-    assert {"teachers", "stage1", "students", *RESULTS} <= stages
-    assert repro(repository) == (set(), set())
+    stages, _ = repro(repository, "students")
+    assert {"teachers", "stage1", "students"} <= stages
+    assert repro(repository, "students") == (set(), set())
     assert set(repository.checksums()) == set(repository.plan().runs)

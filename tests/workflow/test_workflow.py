@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPOSITORY, Project
+from conftest import REPOSITORY, WORKFLOW, Project
 from mlflow import MlflowClient
 
 RESULTS = tuple(f"results/tiny/{name}" for name in ("table1.csv", "figure3.png", "timing.csv", "summary.html"))
@@ -24,7 +24,7 @@ def planned(text: str) -> list[tuple[str, int]]:
 
 def test_paper_preset_plans_the_published_iterations(project: Project) -> None:
     shutil.rmtree(project.folder / "config")
-    for name in ("Snakefile", "workflow", "scripts", "profiles", "config", "environment.yml"):
+    for name in (*WORKFLOW, "config"):
         source = REPOSITORY / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, project.folder / name)
     result = project.run("snakemake", "-n", "results/table1.csv")

@@ -2,7 +2,8 @@
 
 So no step waits for a tracking server or fails with it, or spends its time on importing MLflow.
 
-    python -m fspkd.tracking.follow RESULTS...     send what is in those folders until standard input is closed
+    python -m fspkd.tracking.follow SECONDS RESULTS...     send what is in those folders, so often, until standard input
+                                                           is closed
 """
 
 import math
@@ -41,7 +42,7 @@ class Follower:
 
     def start(self, results: list[str]) -> None:
         if FOLLOWED not in os.environ:
-            command = [sys.executable, "-m", "fspkd.tracking.follow", *results]
+            command = [sys.executable, "-m", "fspkd.tracking.follow", str(SECONDS_BETWEEN_SENDINGS), *results]
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE)
             os.environ[FOLLOWED] = "1"
 
@@ -116,13 +117,13 @@ def tell(text: str) -> None:
     print(f"MLflow: {text}", file=sys.stderr, flush=True)
 
 
-def follow(send: Callable[[], bool]) -> None:
-    """Send every SECONDS_BETWEEN_SENDINGS, and once more when standard input is closed, unless it has just failed.
+def follow(send: Callable[[], bool], seconds: float) -> None:
+    """Send every so many seconds, and once more when standard input is closed, unless it has just failed.
 
     The followed process holds the other end of standard input, so its death ends this one too, however it dies.
     """
     failed_at = -math.inf
-    while not select.select([sys.stdin], [], [], SECONDS_BETWEEN_SENDINGS)[0]:
+    while not select.select([sys.stdin], [], [], seconds)[0]:
         if not send():
             failed_at = time.monotonic()
     if time.monotonic() - failed_at > SECONDS_TO_FORGIVE:
@@ -134,8 +135,9 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # the followed process decides when this one ends
     os.nice(10)  # training goes first
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")  # seconds: the followed process waits at its end
-    sender = Sender([Path(argument) for argument in sys.argv[1:]])
-    follow(sender.send)
+    seconds, *results = sys.argv[1:]
+    sender = Sender([Path(folder) for folder in results])
+    follow(sender.send, float(seconds))
     if sender.syncs and not sender.problems:
         store = os.environ.get("MLFLOW_TRACKING_URI", "mlflow.db")
         tell(f"all runs are in {store}, for {time.process_time():.0f} s of processor time")
