@@ -132,8 +132,7 @@ def test_bad_commands(workflow: Project) -> None:
         ("write_summary", "summary.html"),
     ):
         message = fails(workflow, f"scripts/{script}.py", f"results/tiny/{file}")
-        assert "results/tiny/" in message
-        assert "snakemake results/tiny/" in message
+        assert "snakemake results/" in message
     assert "--device = 'toaster'" in fails(workflow, *training, "--device", "toaster")
     workflow.set("claims", ...)
     assert "preset 'tiny': judges no claims" in fails(workflow, "scripts/judge_claims.py", "results/tiny/claims.csv")

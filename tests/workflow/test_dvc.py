@@ -44,7 +44,6 @@ def new_repository(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
     project = settle(folder, patch)
     do(project, "git", "init", "--quiet")
-    do(project, "dvc", "config", "--local", "remote.local.url", str(folder / "remote"))
     return project
 
 
@@ -65,7 +64,9 @@ def repository(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A copy of it."""
     folder = tmp_path / "repository"
     shutil.copytree(finished, folder, symlinks=True)
-    return settle(folder, monkeypatch)
+    project = settle(folder, monkeypatch)
+    do(project, "dvc", "config", "--local", "remote.local.url", str(folder / "remote"))
+    return project
 
 
 def do(project: Project, *command: str) -> str:

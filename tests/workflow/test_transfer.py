@@ -75,6 +75,7 @@ def transfer(workflow: Project, weights: Path) -> Project:
     """A preset of Table 5's nets."""
     workflow.content |= {
         "data": {"cub200": CUB200},
+        "claims": None,
         "networks": {
             "teacher": {"architecture": "imagenet_resnet", "modules": [3, 4, 6, 3], "width": 64},
             "student": {"architecture": "imagenet_resnet", "modules": [2, 2, 3, 2], "width": 64},
