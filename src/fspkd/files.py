@@ -43,7 +43,7 @@ def file_sha256(path: Path) -> str:
 
 @contextmanager
 def growing(path: Path) -> Iterator[None]:
-    """While a growing file is written to: raises UserError, which tells what to do, where the disk is full."""
+    """Around appending to a file: turns a full disk into a UserError that says what to do."""
     try:
         yield
     except OSError as error:

@@ -15,7 +15,7 @@ from fspkd.config.claims import load_claims
 from fspkd.config.load import CONFIG, chain_of, load_preset, preset_files
 from fspkd.config.preset import Method, Preset, Row
 from fspkd.config.results import Claim
-from fspkd.config.training import Phase
+from fspkd.config.training import RateUntil
 from fspkd.data.sets import LOCATION_VARIABLE, WEIGHTS_VARIABLE, DataSet, PretrainedWeights
 from fspkd.errors import UserError
 from fspkd.runs.folder import RUNS, RunFolder
@@ -152,8 +152,8 @@ class Plan:
             start=start.id if start else None,
             method=method,
             teacher=teacher.id if teacher else None,
-            schedule=tuple(Phase(until=p.until // divide, rate=p.rate) for p in preset.schedules[method.schedule]),
-            # First stages are not tested: what they are compared with is no accuracy.
+            schedule=tuple(RateUntil(until=p.until // divide, rate=p.rate) for p in preset.schedules[method.schedule]),
+            # First stages are not tested: their linear layer is untrained.
             training=preset.training if stage == 2 else preset.training.model_copy(update={"evaluate_every": None}),
         )
         self._check_fit(spec, data, start, teacher)
@@ -163,7 +163,7 @@ class Plan:
         return self.runs.setdefault(run.id, run)
 
     def _check_fit(self, spec: RunSpec, data: DataSet, start: Start, teacher: Run | None) -> None:
-        """Raise UserError where a run cannot start from, or learn from, what it is to."""
+        """Raise UserError where a run cannot start from its start or learn from its teacher."""
         where = f"preset {self.preset.name!r}: {spec.name}"
         other = start.spec.network if isinstance(start, Run) else start.network if start else spec.network
         if other != spec.network:
@@ -209,6 +209,11 @@ def load_plans(folder: Path = CONFIG, invalid: Callable[[UserError], object] | N
             raise UserError(
                 f"{path}: results = {results!r}: {owners[results]} writes there already. Name another folder."
             )
+        if other := next((o for o, p in plans.items() if p.preset.name == plan.preset.name), None):
+            raise UserError(
+                f"{path}: results = {results!r}: would be called {plan.preset.name!r}, as {owners[other]} is, which writes to "
+                f"{other}. Name another folder."
+            )
         plans[results], owners[results] = plan, path
     return plans
 
@@ -216,7 +221,7 @@ def load_plans(folder: Path = CONFIG, invalid: Callable[[UserError], object] | N
 def plan_for(results: Path) -> Plan:
     """The plan of the preset that writes to a folder of results; raises UserError where none does.
 
-    Others may be invalid: somebody writes at a preset while another trains.
+    Others may be invalid: somebody may be editing one while another trains.
     """
     problems: list[UserError] = []
     plans = load_plans(invalid=problems.append)

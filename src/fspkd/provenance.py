@@ -1,18 +1,23 @@
-"""What made a file: code, versions, machine."""
+"""What made a net: code, versions, machine."""
 
 import ast
 import hashlib
+import io
 import os
 import platform
 import socket
 import subprocess
+import tokenize
 from collections.abc import Collection
 from functools import cache
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 
+from fspkd.errors import UserError
+
 PACKAGE = Path(__file__).parent
-# Where the code lies that decides the bits of a net; the rest plans, reads, checks, saves, shows or draws.
+# The code that decides the bits of a net is in these; the rest plans, reads, checks, saves or draws.
 DECIDING = ("distill", "draws", "engine", "models", "networks")
 RECORDED = ("numpy", "torch", "torchvision", "scikit-learn", "pillow")
 
@@ -27,7 +32,7 @@ def git_commit() -> str | None:
 
 
 def provenance() -> dict[str, object]:
-    """The commit, the versions and the machine of the process that asks."""
+    """The commit, the versions and the machine of this process."""
     return {
         "git_commit": git_commit(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in RECORDED}},
@@ -44,9 +49,9 @@ def code_files(networks: Collection[str], method: str, optimizer: str) -> dict[s
     """The files of the package that decide what a training gives, by part.
 
     `engine`: all of it, and what it imports. `network`, `method`, `optimizer`: the modules with those names, and what they
-    import that is in no part before.
+    import that is in no part before. Raises UserError for a name that is no module's.
     """
-    found: dict[str, list[Path]] = {"engine": _with_imports([*sorted((PACKAGE / "engine").glob("*.py"))])}
+    found = {"engine": _with_imports(sorted((PACKAGE / "engine").glob("*.py")))}
     modules = {
         "network": [PACKAGE / "models" / f"{name}.py" for name in sorted(networks)],
         "method": [PACKAGE / "distill" / f"{method}.py"],
@@ -59,23 +64,21 @@ def code_files(networks: Collection[str], method: str, optimizer: str) -> dict[s
 
 
 @cache
-def _code_sha256(networks: frozenset[str], method: str, optimizer: str) -> dict[str, str]:
+def code_sha256(networks: frozenset[str], method: str, optimizer: str) -> dict[str, str]:
+    """Checksums of that code by part, without what decides nothing: comments, docstrings, error messages, empty lines."""
     checksums = {}
     for part, files in code_files(networks, method, optimizer).items():
         total = hashlib.sha256()
         for file in files:
-            total.update(f"{file.relative_to(PACKAGE)}\n{_effective(file)}\n".encode())
+            total.update(f"{file.relative_to(PACKAGE)}\n{effective(file.read_text())}\n".encode())
         checksums[part] = total.hexdigest()
     return checksums
 
 
-def code_sha256(networks: Collection[str], method: str, optimizer: str) -> dict[str, str]:
-    """Checksums of that code by part, without comments, docstrings and layout, which decide nothing."""
-    return _code_sha256(frozenset(networks), method, optimizer)
-
-
 def _with_imports(files: Collection[Path]) -> list[Path]:
     """Those files and, of the code that decides, all that they import, directly or not; sorted."""
+    if missing := [file for file in files if not file.is_file()]:
+        raise UserError(f"{missing[0]}: no such code. A method, network or optimizer has the name of its module.")
     found, left = set(), list(files)
     while left:
         if (file := left.pop()) not in found:
@@ -93,14 +96,27 @@ def _imported(file: Path) -> list[Path]:
         for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
     ]
     inside = [m.split(".")[1:] for m in modules if m.startswith(f"{PACKAGE.name}.") and m.split(".")[1] in DECIDING]
-    return [path for parts in inside if (path := PACKAGE.joinpath(*parts).with_suffix(".py")).is_file()]
+    places = [PACKAGE.joinpath(*parts) for parts in inside]
+    files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+    return [file for file in files if file.is_file()]
 
 
-def _effective(file: Path) -> str:
-    """The code of a file without its comments and docstrings."""
-    tree = ast.parse(file.read_bytes())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            # Also the texts below the fields of settings.
-            node.body = [s for s in node.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
-    return ast.unparse(tree)
+def effective(source: str) -> str:
+    """The text of some code without what decides nothing; the same in every version of Python."""
+    lines = [line.encode() for line in source.splitlines(keepends=True)]
+    starts = [0, *accumulate(map(len, lines))]
+    cuts = []
+    for node in ast.walk(ast.parse(source)):
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if is_text or isinstance(node, ast.Raise):
+            cuts.append((starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset))
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            begin = starts[token.start[0]] - len(token.line[token.start[1] :].encode())
+            cuts.append((begin, begin + len(token.string.encode())))
+    content, kept, done = b"".join(lines), [], 0
+    for begin, end in sorted(cuts):
+        kept.append(content[done:begin])
+        done = max(done, end)
+    text = b"".join([*kept, content[done:]]).decode()
+    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip())

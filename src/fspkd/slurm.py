@@ -115,7 +115,7 @@ def check_site(site: Site, warn: Callable[[str], None]) -> None:
     if limit is not None and site.runtime > limit:
         raise UserError(
             f"{SITE}: runtime = {site.runtime}: the partition allows {limit} minutes, so a job that asks for more would "
-            f"wait for ever. Set runtime: {limit} in that file; what a job has not done by then, its next attempt goes on with."
+            f"wait for ever. Set runtime: {limit} in that file; the next attempt goes on where a job was cut off."
         )
 
 
@@ -130,7 +130,7 @@ def _sinfo(field: str, site: Site) -> list[str]:
 
 
 def _has_gpu(site: Site) -> bool:
-    """Whether any node of the partition, be it up or not, has such a GPU."""
+    """Whether any node of the partition, up or down, has such a GPU."""
     return any(site.gpu_model in (None, model) for line in _sinfo("%G", site) for model in gpu_models(line))
 
 

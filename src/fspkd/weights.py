@@ -64,4 +64,4 @@ def load_weights(path: Path, owner: str) -> dict[str, Tensor]:
 
 
 def _advice(path: Path) -> str:
-    return f"Delete it and train that net again: snakemake {path}"
+    return f"Delete it and make it again: snakemake {path}"

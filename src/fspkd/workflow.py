@@ -15,7 +15,13 @@ from fspkd.runs.spec import Run
 
 Files = dict[str, list[str]]
 PAGES = ("results/pages.py", "results/page.html.j2", "results/table.html.j2")
-NUMBERS = ("results/predictions.py", "results/stats.py", "results/columns.py", "results/tables.py")
+NUMBERS = (
+    "runs/predictions.py",
+    "results/predictions.py",
+    "results/stats.py",
+    "results/columns.py",
+    "results/tables.py",
+)
 
 
 def one_of(texts: Iterable[str]) -> str:
@@ -34,7 +40,7 @@ def code(*files: str) -> list[str]:
 def training_jobs(plans: Iterable[Plan], members: int) -> list[tuple[Plan, tuple[Run, ...]]]:
     """All trainings, in groups that one job trains side by side, each run once.
 
-    What presets share belongs to the first of them.
+    A run that several presets share is trained for the first of them.
     """
     taken: set[str] = set()
     jobs = []
@@ -50,6 +56,7 @@ def training_rule(runs: tuple[Run, ...]) -> str:
 
 
 def training_message(runs: tuple[Run, ...]) -> str:
+    """What Snakemake says when it trains a group of runs."""
     return "\n".join(
         f"train {run.folder}: {run.spec.iterations} iterations of {run.spec.method.method}" for run in runs
     )
@@ -69,7 +76,7 @@ def training_inputs(runs: tuple[Run, ...]) -> Files:
 def training_arguments(plan: Plan) -> Callable[[object, Iterable[str]], list[str]]:
     """The arguments of scripts/train.py, as a function of a job's outputs.
 
-    Snakemake takes what follows from outputs for no setting, so that other nets in a job retrain none.
+    Snakemake does not compare params that depend on outputs, so grouping nets otherwise retrains none.
     """
 
     def arguments(wildcards: object, output: Iterable[str]) -> list[str]:
@@ -84,6 +91,7 @@ def run_outputs(run: Run) -> list[str]:
 
 
 def phase_outputs(plan: Plan, phase: str) -> list[str]:
+    """What all runs of a phase leave."""
     return [file for run in plan.phase(phase) for file in run_outputs(run)]
 
 
@@ -147,7 +155,7 @@ class Result:
     def _table(self) -> Files:
         reference = self.settings.reference
         return {
-            "code": code(*PAGES, *NUMBERS, "runs/predictions.py"),
+            "code": code(*PAGES, *NUMBERS),
             "predictions": [str(net.folder.predictions) for net in self.nets],
             "manifests": [str(run.folder.manifest) for run in self.runs],
             "reference": [str(CONFIG / reference)] if reference else [],
@@ -174,7 +182,7 @@ class Result:
         measured = [f"{name}_flat.csv" for name in preset.figures] + [f"{name}.csv" for name in preset.timings]
         references = {str(CONFIG / table.reference) for table in preset.tables.values() if table.reference}
         return {
-            "code": code(*PAGES, *NUMBERS, "runs/predictions.py", "results/claims.py"),
+            "code": code(*PAGES, *NUMBERS, "results/claims.py"),
             "claims": [str(CONFIG / preset.claims)],
             "references": sorted(references),
             "predictions": [str(net.folder.predictions) for net in self.nets],

@@ -12,7 +12,7 @@ from conftest import Project, images_of
 from torch.nn import functional as F
 
 from fspkd.distill.fsp import Fsp
-from fspkd.engine.batches import Batches, Images
+from fspkd.engine.batches import Batches, Images, batch_draws
 from fspkd.engine.objective import Objective
 from fspkd.engine.schedule import learning_rate
 from fspkd.engine.step import steps_of
@@ -105,7 +105,7 @@ def test_runs_side_by_side_end_with_the_bits_of_runs_alone(project: Project) -> 
     project.train("teacher/1")
     plan = project.plan()
     runs = [*(net.start for net in plan.rows["student"]), plan.net("fitnet/1").start, plan.net("teacher/2")]
-    assert runs[0].spec.batch_draws == runs[1].spec.batch_draws
+    assert batch_draws(runs[0].spec) == batch_draws(runs[1].spec)
     loop.train(runs, torch.device("cpu"), 1000)
     together = {
         run.id: (run.folder.read_manifest().outputs_sha256, run.folder.read_manifest().weights_sha256) for run in runs

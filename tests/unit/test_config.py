@@ -143,6 +143,15 @@ def test_two_presets_that_write_to_one_folder_are_refused(project: Project) -> N
         load_plans()
 
 
+def test_presets_that_would_have_one_name_are_refused(project: Project) -> None:
+    for number, results in enumerate(("results/a-b", "results/a/b")):
+        (project.folder / "config" / f"twin{number}.yaml").write_text(f"extends: tiny\nresults: {results}\n")
+    with pytest.raises(
+        UserError, match=r"twin1.yaml: results = 'results/a/b': would be called 'a-b', as config/twin0.yaml"
+    ):
+        load_plans()
+
+
 def test_command_reports_one_paragraph_without_a_traceback(project: Project) -> None:
     project.set("seed", -1)
     shutil.copytree(REPOSITORY / "scripts", project.folder / "scripts")

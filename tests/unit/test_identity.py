@@ -9,6 +9,7 @@ import yaml
 from conftest import REPOSITORY, Project
 
 from fspkd.plan import load_plans
+from fspkd.provenance import effective
 from fspkd.runs.folder import PHASES
 
 EVERYTHING = {
@@ -70,15 +71,30 @@ NOTHING = {
     "an error message of what saves and resumes": edit(SESSION, "training has diverged", "it has diverged"),
     "another file in models/": new_architecture,
     "a new optional setting": edit(
-        "src/fspkd/config/training.py", "    optimizer: Sgd\n", "    optimizer: Sgd\n    clip: Real | None = None\n"
+        "src/fspkd/config/training.py",
+        "    optimizer: OptimizerSettings\n",
+        "    optimizer: OptimizerSettings\n    clip: Real | None = None\n",
     ),
     "a docstring of another method": edit("src/fspkd/distill/kd.py", "Cross-entropy with", "The cross-entropy with"),
     "a docstring and a comment of the engine": edit(STEP, '"""Iterations on', '# on the host\n"""All iterations on'),
+    "an error message of the engine": edit("src/fspkd/engine/batches.py", "the images have", "these images have"),
     "a figure": edit("src/fspkd/results/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)"),
     "a table": edit("src/fspkd/results/tables.py", "caption=note", 'caption="A table"'),
     "another preset": another_preset,
 }
 SOMETHING = {
+    "a line of what all starts share": (
+        edit("src/fspkd/engine/start.py", "net.load_state_dict({**state", "net.load_state_dict({**kept, **state"),
+        EVERYTHING,
+    ),
+    "a line of what builds nets": (
+        edit("src/fspkd/models/__init__.py", "channels_in, classes, g", "classes, classes, g"),
+        EVERYTHING,
+    ),
+    "a line of what builds optimizers": (
+        edit("src/fspkd/engine/optimizers/__init__.py", "module.build(settings, net", "module.build(settings, None"),
+        EVERYTHING,
+    ),
     "a line of the engine": (edit(STEP, "self.position.add_(1)", "self.position.add_(2)"), EVERYTHING),
     "a line of a method": (edit(HINT, "return 0.5 *", "return 0.4 *"), {"fitnet-stage1"}),
     "a line of a network": (edit(IMAGENET, "nn.MaxPool2d(3, 2, 1)", "nn.MaxPool2d(2, 2)"), {"other-1"}),
@@ -126,3 +142,25 @@ def test_presets_share_their_nets(project: Project) -> None:
     tiny, more = load_plans().values()
     assert more.runs.keys() - tiny.runs.keys() == {more.net("short/1").id}
     assert {run.folder for run in tiny.runs.values()} <= {run.folder for run in more.runs.values()}
+
+
+def test_effective_code_is_what_is_left_of_comments_docstrings_and_raises() -> None:
+    source = '''"""A module."""
+import os  # why
+
+class A(Settings):
+    """A class."""
+
+    size: int = 1
+    """what it is"""
+
+    def f(self, x: str = "ä") -> str:
+        # a comment
+        if x:
+            raise ValueError(  # another
+                f"{x}: #1"
+            )
+        return "# no comment"
+'''
+    left = ["import os", "class A(Settings):", "    size: int = 1", '    def f(self, x: str = "ä") -> str:']
+    assert effective(source).splitlines() == [*left, "        if x:", '        return "# no comment"']

@@ -3,6 +3,7 @@
 import pytest
 from conftest import Project
 
+from fspkd.engine.batches import batch_draws
 from fspkd.errors import UserError
 from fspkd.plan import Plan
 
@@ -113,5 +114,5 @@ def test_jobs_hold_every_run_once_and_none_that_waits_for_another(project: Proje
 def test_nets_of_a_row_see_the_same_batches_in_stage_1_alone(project: Project) -> None:
     project.set("rows.student.stage1_shared", False)
     one, two = project.plan().rows["student"]
-    assert one.start.spec.batch_draws == two.start.spec.batch_draws
-    assert one.spec.batch_draws != two.spec.batch_draws
+    assert batch_draws(one.start.spec) == batch_draws(two.start.spec)
+    assert batch_draws(one.spec) != batch_draws(two.spec)

@@ -111,7 +111,11 @@ def test_what_decides_no_bits_trains_nothing(repository: Project) -> None:
 
     edit("src/fspkd/train/session.py", "training has diverged", "it has diverged")
     Path("src/fspkd/models/vgg.py").write_text("class Vgg: pass\n")
-    edit("src/fspkd/config/training.py", "    optimizer: Sgd\n", "    optimizer: Sgd\n    clip: Real | None = None\n")
+    edit(
+        "src/fspkd/config/training.py",
+        "    optimizer: OptimizerSettings\n",
+        "    optimizer: OptimizerSettings\n    clip: Real | None = None\n",
+    )
     edit("src/fspkd/distill/kd.py", "Cross-entropy with", "The cross-entropy with")
     edit("src/fspkd/results/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)")
     Path("config/another.yaml").write_text("extends: tiny\nresults: results/another\nseed: 9\n")

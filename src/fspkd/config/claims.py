@@ -41,7 +41,7 @@ def _is_about(preset: Preset, claim: Claim, where: str) -> bool:
             return False
         raise UserError(
             f"{where}: {section[:-1]} = {entry!r}: preset {preset.name!r} has no such entry{suggest(entry, entries)}. Correct "
-            f"it or, where the preset is not to have it, say so there: {section}: {{{entry}: null}}."
+            f"it or, if the preset should not have it, leave it out there: {section}: {{{entry}: null}}."
         )
     for key in labels:
         known = entries[entry].rows if section == "tables" else entries[entry].curves

@@ -18,7 +18,7 @@ CLAIMS = "claims.yaml"  # the name of files that hold no preset
 
 @cache
 def discriminators(model: type[BaseModel]) -> set[str]:
-    """The keys on whose values it depends which other settings there are."""
+    """The keys whose value decides which other keys a mapping has."""
     found: set[str] = set()
     seen: set[type] = set()
 

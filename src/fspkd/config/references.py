@@ -9,6 +9,8 @@ from fspkd.settings import suggest
 def problems(preset: Preset) -> Iterator[str]:
     """All problems of a preset."""
     yield from _schedules(preset)
+    if preset.training.evaluate_every is None:
+        yield "training.evaluate_every: must be a number; only first stages are never tested"
     for name, pretrained in preset.pretrained.items():
         yield from _known(preset, "networks", pretrained.network, f"pretrained.{name}.network")
     for name, row in preset.rows.items():

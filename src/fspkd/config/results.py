@@ -89,7 +89,7 @@ class RowsClaim(BaseClaim):
 
 
 class FigureClaim(BaseClaim):
-    """In a figure's `measure`, `later` enters its flat part so many times later than `earlier`."""
+    """How many times later `later` enters its flat part than `earlier`, in a figure's `measure`."""
 
     compare: Literal["figure"]
     """what is compared"""

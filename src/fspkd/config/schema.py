@@ -106,7 +106,7 @@ def _whole(schema: dict) -> dict:
 
 
 def _by_tag(tag: str, members: dict[str, str]) -> dict:
-    """A union whose member a tag tells, as conditions: then a mistake is told as one of that member, not of them all."""
+    """A union told apart by a tag, as conditions: editors then report mistakes for that member only, not for all."""
 
     def is_member(value: str) -> dict:
         return {"required": [tag], "properties": {tag: {"const": value}}}

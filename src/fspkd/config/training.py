@@ -10,7 +10,7 @@ from pydantic import Field
 from fspkd.settings import NotEmptyTuple, PositiveInt, PositiveReal, Real, Settings
 
 
-class Phase(Settings):
+class RateUntil(Settings):
     """A learning rate, used until (and not at) an iteration counted from the start of the stage."""
 
     until: PositiveInt
@@ -19,7 +19,7 @@ class Phase(Settings):
     """the learning rate"""
 
 
-Schedule = Annotated[tuple[Phase, ...], *NotEmptyTuple]
+Schedule = Annotated[tuple[RateUntil, ...], *NotEmptyTuple]
 
 
 class Sgd(Settings):
@@ -35,6 +35,9 @@ class Sgd(Settings):
     """whether weight decay reaches batch norm's scales and shifts"""
 
 
+OptimizerSettings = Sgd
+
+
 class Training(Settings):
     """What every stage shares."""
 
@@ -43,6 +46,6 @@ class Training(Settings):
     precision: Literal["float32", "bfloat16"] = "float32"
     """of convolutions and activations; losses, FSP matrices, weights and their updates are float32 always"""
     evaluate_every: PositiveInt | None
-    """iterations between measurements of the test accuracy; null: never, as in first stages"""
-    optimizer: Sgd
+    """iterations between measurements of the test accuracy; first stages, which have none, note null"""
+    optimizer: OptimizerSettings
     """what updates the weights"""

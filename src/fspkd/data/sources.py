@@ -81,7 +81,7 @@ def with_retries(download: Callable[[], object], variable: str) -> object:
 
 
 def _read_torchvision(name: str, root: Path, size: int | None, download: str | None = None) -> PackedData:
-    """Read what torchvision keeps in a folder; `download`: or downloads to it, which that variable would spare it."""
+    """Read torchvision's files in a folder; `download` fetches them first, and names the variable to set where that fails."""
     import torchvision.datasets  # only here: it takes seconds to import
 
     def read(train: bool) -> object:

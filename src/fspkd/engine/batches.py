@@ -6,6 +6,7 @@ from torch import Tensor
 
 from fspkd.config.data import Augment
 from fspkd.data.packed import PackedData
+from fspkd.draws import Draws
 from fspkd.engine.augment import crop_and_flip, pad_images
 from fspkd.errors import UserError
 from fspkd.runs.spec import RunSpec
@@ -44,6 +45,11 @@ class Images:
         return images_NHWC.permute(0, 3, 1, 2) / 255
 
 
+def batch_draws(spec: RunSpec) -> Draws:
+    """The random numbers of a run's batches: the same for the first stages of all nets of a row."""
+    return spec.model_copy(update={"number": None}).draws if spec.stage == 1 else spec.draws
+
+
 class Batches:
     """The batches of a run.
 
@@ -53,7 +59,7 @@ class Batches:
     """
 
     def __init__(self, images: Images, spec: RunSpec) -> None:
-        self.images, self.spec = images, spec
+        self.images, self.spec, self.draws = images, spec, batch_draws(spec)
         self.epochs: dict[int, np.ndarray] = {}
 
     def draw(self, first: int, count: int) -> Tensor:
@@ -62,7 +68,7 @@ class Batches:
         drawn = np.empty((count, size, 4), np.int64)
         drawn[..., 0] = self._images_at(np.arange(first * size, (first + count) * size)).reshape(count, size)
         for row, iteration in zip(drawn, range(first, first + count), strict=True):
-            draw = self.spec.batch_draws.generator("augment", iteration)
+            draw = self.draws.generator("augment", iteration)
             row[:, 1:3] = draw.integers(0, self.images.margins, (size, 2), endpoint=True)
             row[:, 3] = draw.random(size) < (0.5 if augment.flip else 0.0)
         return torch.from_numpy(drawn)
@@ -77,7 +83,7 @@ class Batches:
         count = self.images.count
         needed = range(positions[0] // count, positions[-1] // count + 1)
         self.epochs = {
-            e: self.epochs[e] if e in self.epochs else self.spec.batch_draws.generator("order", e).permutation(count)
+            e: self.epochs[e] if e in self.epochs else self.draws.generator("order", e).permutation(count)
             for e in needed
         }
         return np.concatenate([self.epochs[e] for e in needed])[positions - needed[0] * count]

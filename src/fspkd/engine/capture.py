@@ -10,7 +10,7 @@ WARM_UP = 3  # calls before the capture, in which cuDNN and the allocator settle
 
 
 class Captured:
-    """A function that takes nothing, gives nothing and works in place on tensors that stay where they are.
+    """A function without arguments or result that works in place on tensors that stay where they are.
 
     On a GPU its first call captures it, and this and all later calls replay the graph on `stream`, without waiting.
     Warming up changes nothing: the tensors that `changes` lists get back what they held. On a CPU it is just called.

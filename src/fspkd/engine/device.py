@@ -17,7 +17,7 @@ def choose(name: str | None, threads: int) -> torch.device:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the same bits also on several streams
     torch.set_num_threads(threads)
-    # A GPU that SLURM gave this job is not left idle for want of a driver that PyTorch can use.
+    # If SLURM gave this job a GPU that PyTorch cannot use, fail rather than leave it idle and train on the CPU.
     wanted = torch.cuda.is_available() or ("SLURM_JOB_GPUS" in os.environ and NVIDIA_DRIVER.exists())
     try:
         device = torch.device(name or ("cuda" if wanted else "cpu"))

@@ -10,7 +10,7 @@ from torch import nn
 class LoweredWeights:
     """Copies of the weights of convolutions and linear layers, which autocast would cast one by one.
 
-    Here all weights are cast at once, and so are their gradients, to the same bits: two operations in place of two a layer.
+    Here all weights are cast at once, and so are their gradients, to the same bits: two operations, not two a layer.
     """
 
     def __init__(self, net: nn.Module, precision: torch.dtype) -> None:

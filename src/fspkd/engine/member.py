@@ -21,7 +21,7 @@ from fspkd.runs.spec import RunSpec
 class Member:
     """A net at iteration `done` of a stage, from its start or from a state that was taken later.
 
-    `precision`: of nets and what methods put on them; weights, losses and updates are float32 always.
+    `precision`: of nets and of the methods' own modules; weights, losses and updates are always float32.
     """
 
     def __init__(

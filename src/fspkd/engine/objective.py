@@ -20,7 +20,7 @@ def in_float32(taps: dict[str, Tensor]) -> dict[str, Tensor]:
 class Objective(nn.Module):
     """The loss of a method, with what the method brings: parameters that are trained along with the student.
 
-    Nets, and what the method puts on them, are computed in a given precision, losses and targets in float32.
+    Nets and the method's own modules are computed in a given precision, losses and targets in float32.
     """
 
     def __init__(self, method: Method, draws: Draws, student: Network, teacher: Network | None) -> None:

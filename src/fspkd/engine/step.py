@@ -1,4 +1,4 @@
-"""Iterations on the device: batch, forward, backward and optimiser, without a word from the host."""
+"""Iterations on the device: batch, forward, backward and optimiser, with no action by the host."""
 
 import math
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from fspkd.engine.batches import Batches
+from fspkd.engine.batches import Batches, batch_draws
 from fspkd.engine.capture import Captured
 from fspkd.engine.device import new_stream
 from fspkd.engine.member import Member
@@ -46,9 +46,9 @@ class Step:
             stream.wait_stream(torch.cuda.current_stream())
 
     def load(self) -> int:
-        """Put on the device what the next iterations need, up to the members' next stop, or a block; their number.
+        """Copy to the device what the next iterations need, up to the members' next stop or one block; gives their number.
 
-        The caller then calls `iterate` as often.
+        The caller then calls `iterate` that many times.
         """
         with torch.cuda.stream(self.stream) if self.stream else nullcontext():
             count = self.loaded = len(self.drawn)
@@ -62,7 +62,7 @@ class Step:
         return count
 
     def prepare(self) -> None:
-        """Draw the random numbers of the next load, while the device is at this one."""
+        """Draw the random numbers of the next load while the device works on this one."""
         if self.first + self.loaded < self.spec.schedule[-1].until:
             self._draw(self.first + self.loaded)
 
@@ -91,7 +91,7 @@ class Step:
         self.position.add_(1)
 
     def gradients(self, images_BCHW: Tensor, labels_B: Tensor, progress: Tensor) -> Iterator[tuple[Member, Tensor]]:
-        """Each member, when it has its gradients of a batch, and its loss; what the caller then queues is on its branch.
+        """Yield each member with its loss once its gradients are there; what the caller then queues is on its branch.
 
         On a GPU the teacher runs beside the students' forward passes, and the students beside each other.
         """
@@ -129,6 +129,6 @@ def steps_of(members: list[Member]) -> list[Step]:
     groups: dict[tuple, list[Member]] = {}
     for member in members:
         spec = member.spec
-        alike = (spec.batch_draws, spec.teacher, spec.method.method, spec.iterations, member.done)
+        alike = (batch_draws(spec), spec.teacher, spec.method.method, spec.iterations, member.done)
         groups.setdefault(alike, []).append(member)
     return [Step(group, group[0].stream) for group in groups.values()]

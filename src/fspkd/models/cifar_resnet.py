@@ -43,3 +43,6 @@ class CifarResNet(ResNet):
             BatchNorm(width),
             nn.ReLU(inplace=True),
         )
+
+
+NET = CifarResNet

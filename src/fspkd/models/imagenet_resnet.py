@@ -43,6 +43,9 @@ class ImageNetResNet(ResNet):
         return BasicBlock(channels_in, channels_out, stride, shortcut, norm_layer=BatchNorm)
 
 
+NET = ImageNetResNet
+
+
 def from_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A state dict of torchvision's ResNet under this net's names."""
     names = {"conv1.": "stem.1.", "bn1.": "stem.2.", "fc.": "linear."}

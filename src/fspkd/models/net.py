@@ -46,7 +46,7 @@ class Net(nn.Module):
         return net.requires_grad_(False)
 
     def fold(self, precision: torch.dtype) -> None:
-        """Put layers together that evaluation can compute as one; where an architecture has such."""
+        """Merge layers that evaluation can compute as one, where the architecture has any."""
 
     def parts_to(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The parts that the named taps need, in order."""

@@ -10,7 +10,7 @@ from fspkd.networks.residual import ResidualNetwork
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """nn.BatchNorm2d without its count of batches, which nothing reads and which costs each step a kernel a layer."""
+    """nn.BatchNorm2d without its count of batches, which nothing reads and which costs one kernel per layer in each step."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.batch_norm(

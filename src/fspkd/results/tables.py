@@ -92,6 +92,7 @@ def different_code(plan: Plan, name: str) -> str | None:
     versions: dict[str, dict[str, list[str]]] = {}  # of each part of the code
     for run in {run.id: run for row in plan.preset.tables[name].rows.values() for run in plan.row_runs(row)}.values():
         own = {"method": run.spec.method.method, "network": " and ".join(sorted(run.architectures))}
+        own["optimizer"] = run.spec.training.optimizer.algorithm
         for attempt in run.folder.read_manifest().attempts:
             for part, version in attempt.code_sha256.items():
                 versions.setdefault(own.get(part, part), {}).setdefault(version[:10], []).append(run.id)

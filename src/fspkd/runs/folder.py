@@ -20,13 +20,16 @@ PHASES = ("teachers", "stage1", "students")
 
 
 class Record(BaseModel):
-    """Something that a run has noted; what a later version of this package adds to it is passed over."""
+    """A record written by a run; keys added by later versions of this package are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Attempt(Record):
-    """What has trained a run from an iteration on: code, machine, and what decides the bits of a result there."""
+    """What has trained a run from an iteration on: code, machine, and what decides the bits of a result there.
+
+    A field that is added needs a default, for the attempts of before.
+    """
 
     from_iteration: int
     preset: str | None = None

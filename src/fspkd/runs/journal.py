@@ -76,7 +76,7 @@ class Journal:
 
     @property
     def failure(self) -> str | None:
-        """Why the last attempt failed, if it did by itself."""
+        """Why the last attempt failed, unless it was killed from outside."""
         return self.lines[-1].get("failure")
 
     @cached_property
@@ -98,7 +98,7 @@ class Journal:
 def read_journal(folder: RunFolder) -> Journal | None:
     """The journal in a run's folder; None where there is none yet.
 
-    It is left out from the first line on that is not whole, as a full disk or a node that crashes may leave one.
+    It ends before the first incomplete line, which a full disk or a crashed node may leave.
     """
     try:
         content = folder.journal.read_bytes()

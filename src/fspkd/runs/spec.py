@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fspkd.config.data import Augment
 from fspkd.config.preset import Method
-from fspkd.config.training import Phase, Training
+from fspkd.config.training import RateUntil, Training
 from fspkd.data.sets import DataSet, PretrainedWeights
 from fspkd.draws import Draws
 from fspkd.errors import UserError
@@ -34,7 +34,7 @@ class RunSpec(Settings):
     start: str | None
     method: Method
     teacher: str | None
-    schedule: tuple[Phase, ...]
+    schedule: tuple[RateUntil, ...]
     training: Training
 
     @property
@@ -44,7 +44,11 @@ class RunSpec(Settings):
     @property
     def name(self) -> str:
         """What tells it from other runs of the preset, such as student-2-stage1-r3."""
-        return self._name(self.number)
+        parts = [self.row]
+        parts += [str(self.number)] if self.number else []
+        parts += ["stage1"] if self.stage == 1 else []
+        parts += [f"r{self.replicate}"] if self.replicate > 1 else []
+        return "-".join(parts)
 
     @property
     def id(self) -> str:
@@ -58,20 +62,8 @@ class RunSpec(Settings):
 
     @property
     def draws(self) -> Draws:
-        """The run's random numbers, but for those of its batches."""
+        """The run's random numbers, except those of its batches."""
         return Draws(self.seed, self.name)
-
-    @property
-    def batch_draws(self) -> Draws:
-        """The random numbers of its batches: the same for the first stages of a row's nets."""
-        return Draws(self.seed, self._name(self.number if self.stage == 2 else None))
-
-    def _name(self, number: int | None) -> str:
-        parts = [self.row]
-        parts += [str(number)] if number else []
-        parts += ["stage1"] if self.stage == 1 else []
-        parts += [f"r{self.replicate}"] if self.replicate > 1 else []
-        return "-".join(parts)
 
 
 @dataclass(frozen=True)
@@ -100,7 +92,7 @@ class Run:
 
     @property
     def stage1(self) -> "Run | None":
-        """The first stage whose weights this second one starts from, if it is such a one."""
+        """The first stage whose weights this run starts from, if it does start from one."""
         return self.start if isinstance(self.start, Run) and self.start.spec.stage == 1 else None
 
     @property
@@ -125,7 +117,7 @@ class Run:
         return code_sha256(self.architectures, self.spec.method.method, self.spec.training.optimizer.algorithm)
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Raise UserError where the run's method cannot do with what it is given of images of that height and width."""
+        """Raise UserError where the run's method cannot use images of that height and width, or crops of them."""
         crop = self.spec.augment.crop
         given = (crop, crop) if crop else size
         if problem := self.spec.method.size_problem(self.spec.network, given):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from fspkd.plan import Plan, plan_for
+from fspkd.plan import Plan, load_plans
 from fspkd.runs.journal import read_journal
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_SENDINGS = 30
 SECONDS_TO_FORGIVE = 5
-SECONDS_TO_FINISH = 300  # what a store that takes everything gets to take what is left
+SECONDS_TO_FINISH = 300  # the longest wait at the end for a store that still accepts data
 LOCK = FileLock("mlflow.lock", timeout=600, fallback_to_soft=False)
 FOLLOWED = "FSPKD_FOLLOWED"  # set in the environment of what is followed already
 
@@ -88,12 +88,14 @@ class Sender:
         self.problems: list[str] = []
 
     def send(self) -> bool:
-        """Send what is new; what went wrong is told once, and lies in `problems`. Whether the store took everything."""
-        problems = []
+        """Send what is new; problems are told once, and kept in `problems`. Gives whether the store took everything."""
+        problems: list[str] = []
+        plans = load_plans(invalid=lambda error: None)  # somebody may be editing one of them
         for results in self.results:
+            plan = plans.get(str(results))
+            if results not in self.syncs and (plan is None or not has_begun(plan)):
+                continue
             try:
-                if results not in self.syncs and not has_begun(plan := plan_for(results)):
-                    continue
                 with LOCK:  # one process at a time looks what is there and sends the rest
                     if results not in self.syncs:
                         from fspkd.tracking.sync import Sync
@@ -118,7 +120,7 @@ def tell(text: str) -> None:
 
 
 def follow(send: Callable[[], bool], seconds: float) -> None:
-    """Send every so many seconds, and once more when standard input is closed, unless it has just failed.
+    """Send every `seconds`, and once more when standard input is closed, unless sending has just failed.
 
     The followed process holds the other end of standard input, so its death ends this one too, however it dies.
     """

@@ -80,7 +80,7 @@ class Store:
         return run_id
 
     def replace(self, identity: str) -> None:
-        """Give up the identity of a tracked run, if there is one: what comes under it is another."""
+        """Take the identity away from a tracked run, if there is one, so that a new run can have it."""
         if run := self.runs.pop(identity, None):
             self.client.set_tag(run.info.run_id, IDENTITY, f"{identity}, replaced")
             if run.info.status != "FINISHED":

@@ -35,7 +35,7 @@ class Sync:
     def send_all(self) -> list[str]:
         """Send runs, each after those that it links to, then rows, then tables and figures.
 
-        Gives what is damaged on disk, in words; it does not hold up the rest. Raises whatever MLflow raises where the store
+        Gives a message for each damaged part, and sends the rest. Raises whatever MLflow raises where the store
         does not answer.
         """
         self.store.refresh()

@@ -27,7 +27,7 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float, 
     """Train runs on one data set to their ends, each from its checkpoint where there is one, and write their folders.
 
     A run is complete, and left as it is, where its manifest names the inputs and outputs that are
-    there; one that another process is training is waited for. The checkpoint stays, so that a job that dies while it
+    there; if another process is training one, this waits for it. The checkpoint stays, so that a job that dies while it
     finishes, or whose outputs are removed, has only to write them again. On SIGTERM and SIGINT it saves checkpoints
     and exits with 128 plus the signal's number.
 

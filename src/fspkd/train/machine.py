@@ -1,10 +1,11 @@
-"""What computes, as far as it decides the bits of a result."""
+"""What computes: the processor, the GPU, and what decides the bits of a result on them."""
 
 import os
 import platform
 import re
 import sys
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -37,11 +38,14 @@ def _processor() -> str:
 
 @cache
 def _onednn_instructions() -> str | None:
-    """What oneDNN says of itself when it first computes something; PyTorch has no other way to ask.
+    """The instruction set that oneDNN reports when it first computes; PyTorch offers no other way to ask.
 
     It says so once a process, so this is None where it was made to speak before.
     """
-    sys.stdout.flush()
+    if not torch.backends.mkldnn.is_available():
+        return None
+    with suppress(BrokenPipeError):  # where nobody reads what is printed
+        sys.stdout.flush()
     with tempfile.TemporaryFile() as said:
         out = os.dup(1)
         os.dup2(said.fileno(), 1)

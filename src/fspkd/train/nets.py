@@ -1,5 +1,6 @@
-"""Nets from what lies in the folders of runs."""
+"""Nets built from the files in run folders."""
 
+from fspkd.engine import start
 from fspkd.engine.batches import Images
 from fspkd.errors import UserError
 from fspkd.models import build
@@ -9,28 +10,19 @@ from fspkd.weights import load_weights
 
 
 def initial_net(run: Run, images: Images) -> Net:
-    """A net of the run's kind, initialised from the run's seed, or with the weights that the run starts from.
-
-    Of weights that were trained on other data the linear layer is left out. Raises UserError where they do not fit.
-    """
-    net = build(run.spec.network, images.channels, images.classes, run.spec.draws.torch_generator("initialisation"))
-    if run.start:
-        state = load_weights(run.start.weights, run.start.id)
-        if run.is_transfer:
-            own = f"{net.classifier}."
-            state |= {name: tensor for name, tensor in net.state_dict().items() if name.startswith(own)}
-        try:
-            net.load_state_dict(state)
-        except RuntimeError as misfit:
-            raise UserError(
-                f"run {run.id}: the weights of {run.start.id} do not fit images of {images.channels} channels: {misfit}. "
-                f"Start from weights that were trained on such images."
-            ) from None
-    return net
+    """The net that a run trains, as it is at its start; raises UserError where the weights that it starts from do not fit."""
+    state = load_weights(run.start.weights, run.start.id) if run.start else None
+    try:
+        return start.initial_net(run.spec, images, state, run.is_transfer)
+    except RuntimeError as misfit:
+        raise UserError(
+            f"run {run.id}: the weights of {run.start.id} do not fit images of {images.channels} channels: {misfit}. "
+            f"Start from weights that were trained on such images."
+        ) from None
 
 
 def finished_net(run: Run, channels: int, classes: int) -> Net:
-    """The net that a finished run has trained, for images of so many channels and classes."""
+    """The net that a finished run has trained, for images with that number of channels and classes."""
     net = build(run.spec.network, channels, classes, None)
     net.load_state_dict(load_weights(run.weights, run.id))
     return net

@@ -39,13 +39,13 @@ def is_complete(run: Run) -> bool:
         return False
     try:
         data = read_sha256(run.data.path)
-    except (OSError, ValueError, KeyError, BadZipFile):  # whatever it is, training finds it too, and tells
+    except (OSError, ValueError, KeyError, BadZipFile):  # training meets the same problem and reports it
         return False
     return inputs_sha256(run, data) == run.folder.read_manifest().inputs_sha256
 
 
 class Session:
-    """A run in training. It starts from the run's checkpoint where there is one of use, and else from its start.
+    """A run in training. It resumes from the run's checkpoint if that is usable, and otherwise begins at its start.
 
     Raises UserError for inputs that are missing, damaged or another run's.
     """
@@ -73,7 +73,7 @@ class Session:
     # --- measurements -------------------------------------------------------------------------------------
 
     def record(self, values: list[tuple[float, float]]) -> tuple[float, float | None]:
-        """Take note of iterations that have been run, given as loss and gradient norm, and test the net where it is due.
+        """Record finished iterations, given as loss and gradient norm, and test the net if a test is due.
 
         Gives the last loss and the test accuracy, if any. Raises UserError for a value that is not finite.
         """
@@ -120,7 +120,7 @@ class Session:
         self.journal.saved(self.member.done)
 
     def _resume(self) -> int:
-        """Go to the checkpoint, if there is one of use; the size of the metrics file as it was then."""
+        """Resume from the checkpoint, if it is usable; gives the size that the metrics file had then, else 0."""
         if not self.folder.checkpoint.exists():
             return 0
         name = self.run.id
@@ -134,7 +134,7 @@ class Session:
             if saved["member"]["iteration"] == self.run.spec.iterations:
                 tell(f"{name}: the code has changed since it was trained, so it starts anew")
                 return 0
-            tell(f"{name}: the code has changed since it was begun; the manifest tells")
+            tell(f"{name}: the code has changed since it was begun; the manifest records both versions")
         self.member.set_state(saved["member"])
         self.seconds, self.attempts = saved["seconds"], attempts
         tell(f"{name}: goes on from its checkpoint at iteration {self.member.done}")

@@ -1,4 +1,4 @@
-"""What the machine is doing while it trains, in the terms that MLflow shows as system metrics."""
+"""The machine's load while it trains, under the names that MLflow shows as system metrics."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ def usage_recorded(folders: list[RunFolder], device: torch.device) -> Iterator[N
 
     def record() -> None:
         try:
-            psutil.cpu_percent()  # the next call of this thread tells the average since this one
+            psutil.cpu_percent()  # the next call in this thread gives the average since this one
             last = False
             while not last:
                 last = ended.wait(SECONDS_BETWEEN_SAMPLES)

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from fspkd.config.training import Sgd as Settings
+from fspkd.config.training import OptimizerSettings
 
 
 class Optimizer(Protocol):
@@ -24,7 +24,7 @@ class Optimizer(Protocol):
         """What a step changes besides the parameters, in an order that a checkpoint can rely on."""
 
 
-def build(settings: Settings, net: nn.Module, trained: list[nn.Parameter], rate: Tensor) -> Optimizer:
+def build(settings: OptimizerSettings, net: nn.Module, trained: list[nn.Parameter], rate: Tensor) -> Optimizer:
     """The optimizer that a preset names, of the trained parameters of a net."""
     module = importlib.import_module(f"{__name__}.{settings.algorithm}")
     return module.build(settings, net, trained, rate)

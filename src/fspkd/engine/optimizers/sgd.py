@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-from fspkd.config.training import Sgd as Settings
+from fspkd.config.training import Sgd as SgdSettings
 
 
 class Sgd:
@@ -46,7 +46,7 @@ class Sgd:
             )
 
 
-def build(settings: Settings, net: nn.Module, trained: list[nn.Parameter], rate: Tensor) -> Sgd:
+def build(settings: SgdSettings, net: nn.Module, trained: list[nn.Parameter], rate: Tensor) -> Sgd:
     """SGD on the trained parameters of a net; without `decay_batchnorm` no decay reaches its batch norms."""
     norms: set[int] = set()
     if not settings.decay_batchnorm:
