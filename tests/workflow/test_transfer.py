@@ -25,7 +25,7 @@ BIRDS = ("001.Black_footed_Albatross", "002.Laysan_Albatross")
 CUB200 = {"name": "cub200", "source": "cub200", "size": 36, "augment": {"crop": 32, "flip": True}}
 ROWS = {
     "teacher": {"start": "imagenet", "stage2": {"method": "cross_entropy", "schedule": "short"}},
-    "scratch": {"stage2": {"method": "cross_entropy", "schedule": "short"}},
+    "scratch": {"network": "student", "stage2": {"method": "cross_entropy", "schedule": "short"}},
     "fitnet": {
         "network": "student",
         "stage1": {"method": "hint", "teacher": "teacher/1", "schedule": "short", "sections": [2]},
@@ -78,7 +78,7 @@ def transfer(workflow: Project, weights: Path) -> Project:
         "claims": None,
         "networks": {
             "teacher": {"architecture": "imagenet_resnet", "modules": [3, 4, 6, 3], "width": 64},
-            "student": {"architecture": "imagenet_resnet", "modules": [2, 2, 3, 2], "width": 64},
+            "student": {"architecture": "imagenet_resnet", "modules": [1, 1, 1, 1], "width": 64},
         },
         "pretrained": {
             "imagenet": {
