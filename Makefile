@@ -23,10 +23,10 @@ mini: .venv/ready  ## the real CIFAR-10 at a hundredth of the paper's length
 	snakemake results/mini/table1.csv results/mini/figure3.png
 
 test: .venv/ready lint  ## every test but those on a SLURM cluster
-	pytest -n 2 --ignore tests/slurm
+	pytest -n 2 --durations=10 --no-loadscope-reorder --ignore tests/slurm tests/tracking tests/workflow tests  # long ones first
 
 test-slurm: .venv/ready  ## the workflow on real SLURM clusters, started for it; needs root and the packages in .ci/run
-	pytest -n 3 --dist worksteal tests/slurm  # on two cores: much of it waits
+	pytest -n 3 --durations=10 --dist worksteal tests/slurm  # on two cores: much of it waits
 
 lint: .venv/ready  ## style, imports that go up, and rules
 	ruff check .
@@ -42,7 +42,7 @@ benchmark: .venv/ready  ## the engine beside a plain loop and the hardware's cei
 	python benchmarks/training.py results/benchmark
 
 mlflow: .venv/ready  ## browse the runs on http://127.0.0.1:5000
-	MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri sqlite:///mlflow.db --port 5000
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --backend-store-uri sqlite:///mlflow.db --port 5000
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -272,7 +272,8 @@ class Server:
         command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        variables = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        # Its background jobs, of which nothing here makes use, would take a process each.
+        variables = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         self.process = subprocess.Popen(command, start_new_session=True, env=variables)
         for _ in range(600):
             try:

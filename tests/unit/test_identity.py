@@ -42,6 +42,20 @@ def copied(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     return project
 
 
+@pytest.fixture(scope="module")
+def known() -> dict[str, dict]:
+    """What is decided before any change, once it is known: it is the same for all tests."""
+    return {}
+
+
+@pytest.fixture
+def before(copied: Project, known: dict[str, dict]) -> dict[str, tuple[str, dict]]:
+    """What `decided` gives before a change."""
+    if not known:
+        known |= decided(copied)
+    return known
+
+
 def decided(project: Project) -> dict[str, tuple[str, dict]]:
     """The id of each run, and all that decides it, by the run's name."""
     result = project.run("python", "scripts/write_plan.py", "results/tiny")
@@ -107,17 +121,19 @@ SOMETHING = {
 
 
 @pytest.mark.parametrize("change", NOTHING)
-def test_what_decides_no_bits_renames_and_retrains_nothing(copied: Project, change: str) -> None:
-    before = decided(copied)
+def test_what_decides_no_bits_renames_and_retrains_nothing(
+    copied: Project, before: dict[str, tuple[str, dict]], change: str
+) -> None:
     assert before.keys() == EVERYTHING
     NOTHING[change]()
     assert decided(copied) == before
 
 
 @pytest.mark.parametrize("change", SOMETHING)
-def test_code_that_decides_bits_retrains_what_it_decides_and_renames_nothing(copied: Project, change: str) -> None:
+def test_code_that_decides_bits_retrains_what_it_decides_and_renames_nothing(
+    copied: Project, before: dict[str, tuple[str, dict]], change: str
+) -> None:
     make, expected = SOMETHING[change]
-    before = decided(copied)
     make()
     after = decided(copied)
     assert {name for name in after if after[name] != before[name]} == expected
