@@ -240,8 +240,11 @@ def test_table_without_a_reference_and_of_single_nets(project: Project) -> None:
     project.set("tables.table1.reference", ...)
     project.set("tables.table1.rows", {"Teacher": "teacher/2", "Student*": "student/1"})
     project.set("claims", ...)
-    table = tables.make_table(project.plan(), "table1").set_index("row")
-    assert table.to_dict("list") == {"accuracy": [75, 75], "iterations": [20, 18]}
+    plan, csv = project.plan(), project.folder / "table1.csv"
+    table = tables.make_table(plan, "table1")
+    tables.write_table(table, plan, "table1", csv)
+    assert table.set_index("row").to_dict("list") == {"accuracy": [75, 75], "iterations": [20, 18]}
+    assert "75.00 |" in csv.with_suffix(".md").read_text()
 
 
 def judged(project: Project) -> pd.DataFrame:

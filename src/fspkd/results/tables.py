@@ -142,7 +142,8 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     shown = shown_table(frame)
     published = "; in brackets the published value" if plan.preset.tables[name].reference else ""
     note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published})."
-    markdown = f"{note}\n\n{shown.to_markdown(index=False)}\n"
+    alignment = ("left", *["right"] * (shown.shape[1] - 1))
+    markdown = f"{note}\n\n{shown.to_markdown(index=False, disable_numparse=True, colalign=alignment)}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())
     latex = shown.map(lambda text: text.translate(LATEX)).to_latex(
         index=False, caption=note.translate(LATEX), label=f"tab:{name}", column_format="l" + "r" * (shown.shape[1] - 1)
