@@ -14,14 +14,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from conftest import REPOSITORY, Project, Server
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from fspkd.data.packed import load_packed
+from fspkd.plan import plan_for
 from fspkd.runs.folder import RunFolder
 from fspkd.runs.journal import read_journal, usage
-from fspkd.tracking.follow import FOLLOWED, Sender
+from fspkd.tracking.follow import FOLLOWED, Sender, has_begun
 from fspkd.tracking.sync import MEASURED, Sync
 from fspkd.train.usage import append, sample
 
@@ -203,6 +205,22 @@ def test_net_trained_anew_gets_a_run_of_its_own(project: Project) -> None:
     }
     assert identities.pop(before.info.run_id) == f"{run.id}, replaced"
     assert list(identities.values()).count(run.id) == 1
+
+
+def test_a_preset_that_shares_nets_is_sent_what_it_shows(made: Project) -> None:
+    """And neither a table that nobody has made nor its nets."""
+    row = {"data": "images", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "short"}}
+    tables = {"table1": None, "mine": {"title": "Mine", "rows": {"Student*": "student"}}}
+    child = {"extends": "tiny", "results": "results/child", "claims": None, "rows": {"short": row}, "tables": tables}
+    Path("config/child.yaml").write_text(yaml.safe_dump(child))
+    assert not has_begun(plan_for(Path("results/child")))
+    assert made.run("snakemake", "results/child/mine.csv", **{FOLLOWED: "1"}).returncode == 0
+    sync = Sync(plan_for(Path("results/child")))
+    assert sync.send_all() == []
+    runs = sync.store.client.search_runs([sync.store.experiment])
+    assert {run.info.run_name for run in runs} == {
+        "Student*", "Student*, stage 1", "Student*, net 1", "Student*, net 2", "teacher", "teacher, net 1", "mine"
+    }  # fmt: skip
 
 
 def test_run_of_former_settings_is_sent(project: Project) -> None:

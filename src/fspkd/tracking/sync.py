@@ -31,6 +31,7 @@ class Sync:
         )
         self.store = Store(f"fspkd-{self.preset.name}", about)
         self.complete: set[str] = set()  # runs and rows of which nothing is missing
+        self.shown: set[str] = set()  # runs of other presets that results of this one are made of
 
     def send_all(self) -> list[str]:
         """Send runs, each after those that it links to, then rows, then tables and figures.
@@ -39,6 +40,7 @@ class Sync:
         does not answer.
         """
         self.store.refresh()
+        self.shown = self._shown()
         runs = {run.id: run for run in [*self.plan.runs.values(), *former_runs(self.plan)]}
         parts = [(name, self._run, run) for name, run in runs.items()]
         parts += [(row, self._row, row) for row in self.plan.rows]
@@ -52,11 +54,23 @@ class Sync:
                     problems.append(f"{name}: {type(problem).__name__}: {problem}")
         return problems
 
+    def _shown(self) -> set[str]:
+        """The runs in the tables that have been made, and what these start from and learn from."""
+        made = [t for name, t in self.preset.tables.items() if (Path(self.preset.results) / f"{name}.csv").exists()]
+        left = [run for table in made for row in table.rows.values() for run in self.plan.row_runs(row)]
+        found: set[str] = set()
+        while left:
+            run = left.pop()
+            if isinstance(run, Run) and run.id not in found:
+                found.add(run.id)
+                left += [run.start, run.teacher]
+        return found
+
     # --- a net, one stage ---------------------------------------------------------------------------------
 
     def _run(self, run: Run) -> None:
         journal = read_journal(run.folder)
-        if journal is None:
+        if journal is None or not (journal.attempt.preset == self.preset.name or run.id in self.shown):
             return
         held = self.store.runs.get(run.id)
         if held and held.info.start_time != journal.started:
