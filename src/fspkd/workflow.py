@@ -12,8 +12,16 @@ from fspkd.config.load import CONFIG
 from fspkd.plan import Plan
 from fspkd.provenance import PACKAGE
 from fspkd.runs.spec import Run
+from fspkd.settings import Settings
 
 Files = dict[str, list[str]]
+SHOWN = {
+    "about",
+    "tables",
+    "figures",
+    "timings",
+    "claims",
+}  # the keys of a preset that decide what is shown of its nets
 PAGES = ("results/pages.py", "results/page.html.j2", "results/table.html.j2")
 NUMBERS = (
     "runs/predictions.py",
@@ -113,12 +121,9 @@ class Result:
     name: str | None = None
 
     @property
-    def settings(self) -> object:
-        """Of the entry, or of all that is shown."""
-        preset = self.plan.preset
-        if self.name:
-            return getattr(preset, f"{self.kind}s")[self.name]
-        return preset.model_copy(update={"rows": {}, "schedules": {}, "networks": {}, "data": {}})
+    def settings(self) -> Settings:
+        """Of the table, figure or timing."""
+        return getattr(self.plan.preset, f"{self.kind}s")[self.name]
 
     @property
     def nets(self) -> list[Run]:
@@ -140,7 +145,11 @@ class Result:
 
     def decided_by(self) -> list[str]:
         """The settings and the runs that decide it: with other ones it is made again."""
-        return [self.settings.model_dump_json(exclude_none=True), *(run.id for run in self.runs)]
+        if self.name:
+            settings = self.settings.model_dump_json(exclude_none=True)
+        else:
+            settings = self.plan.preset.model_dump_json(include=SHOWN, exclude_none=True)
+        return [settings, *(run.id for run in self.runs)]
 
     def inputs(self) -> Files:
         """The files that it is made of."""
