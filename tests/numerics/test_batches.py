@@ -1,9 +1,9 @@
 """Batches: a function of the iteration, and what torchvision makes of the same numbers."""
 
 import numpy as np
+import pytest
 import torch
 from conftest import Project, images_of
-from torch.nn import functional as F
 
 from fspkd.data.packed import load_packed
 from fspkd.engine.augment import crop_and_flip, pad_images
@@ -52,12 +52,14 @@ def test_crop_and_flip_equal_torchvision_on_the_same_offsets() -> None:
         assert torch.equal(ours[i], vision.convert_image_dtype(image, torch.float32))
 
 
-def test_plain_test_images_reach_the_net_unchanged(project: Project) -> None:
-    """Predictions equal those of the finished net on the packed test images, divided by 255 and nothing else."""
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_predictions_are_the_float32_nets_on_plain_images(project: Project, precision: str) -> None:
+    """They equal those of the finished net on the packed test images, divided by 255 and nothing else."""
+    project.set("training.precision", precision)
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     data = load_packed(run.data.path)
     net = finished_net(run, 1, 10).eval()
     x = torch.from_numpy(data.images["test"]).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad(), np.load(run.folder.predictions) as file:
-        torch.testing.assert_close(torch.from_numpy(file["probabilities"]), F.softmax(net(x), 1), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(file["logits"]), net(x), rtol=1e-4, atol=1e-4)

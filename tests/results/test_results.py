@@ -51,7 +51,7 @@ def finish(run: Run, code: dict[str, str] | None = None) -> None:
 
 
 def predict(run: Run, logits: torch.Tensor, labels: torch.Tensor) -> None:
-    save_predictions(run.folder.predictions, logits.softmax(1).numpy(), labels.numpy())
+    save_predictions(run.folder.predictions, logits.numpy(), labels.numpy())
 
 
 def pretend(project: Project) -> None:
@@ -70,9 +70,10 @@ def pretend(project: Project) -> None:
 
 def test_ensemble_is_the_mean_of_the_softmax_outputs() -> None:
     first, second = np.array([[0.6, 0.4], [0.9, 0.1]]), np.array([[0.1, 0.9], [0.4, 0.6]])
-    assert predictions.ensemble([first, second]) == pytest.approx(np.array([[0.35, 0.65], [0.65, 0.35]]))
+    together = predictions.ensemble([np.log(first), 5 + np.log(second)])
+    assert together == pytest.approx(np.array([[0.35, 0.65], [0.65, 0.35]]))
     assert predictions.correct(first, np.array([0, 0])).tolist() == [1, 1]
-    assert predictions.correct(predictions.ensemble([first, second]), np.array([0, 0])).tolist() == [0, 1]
+    assert predictions.correct(together, np.array([0, 0])).tolist() == [0, 1]
 
 
 def test_table_has_nets_average_ensemble_iterations_and_published_values(project: Project) -> None:

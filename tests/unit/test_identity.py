@@ -21,10 +21,10 @@ CIFAR, IMAGENET = "src/fspkd/models/cifar_resnet.py", "src/fspkd/models/imagenet
 
 NAMES = {
     "results": [
-        "teacher-1-0cbcaa64de",
-        "fitnet_3_losses-3-5e9cf6183e",
-        "student-stage1-dc9ef0f423",
-        "student_shuffled-2-stage1-1af82cda29",
+        "teacher-1-ffb9d497e1",
+        "fitnet_3_losses-3-3f737e912f",
+        "student-stage1-a6bfe6f90b",
+        "student_shuffled-2-stage1-7b0e6ff134",
     ],
     "results/quickstart": ["teacher-2-bd1cec30e8", "small_student-1-f082ba7ad7"],
 }

@@ -56,7 +56,7 @@ def test_from_nothing_to_the_table_then_only_what_changed(workflow: Project, mon
     for net, run in enumerate(workflow.plan().rows["student"], 1):
         with np.load(run.folder.predictions) as file:
             labels = file["labels"]
-            accuracy = 100 * (file["probabilities"].argmax(1) == labels).mean()
+            accuracy = 100 * (file["logits"].argmax(1) == labels).mean()
         assert table.loc[2, f"net{net}"] == pytest.approx(accuracy, abs=0.005)
     assert len(labels) == 450
     assert Path("results/tiny/figure3.svg").exists()

@@ -21,7 +21,7 @@ from fspkd.runs.spec import RunSpec
 class Member:
     """A net at iteration `done` of a stage, from its start or from a state that was taken later.
 
-    `precision`: of nets and of the methods' own modules; weights, losses and updates are always float32.
+    `precision`: of nets and of the methods' own modules; weights, losses, updates and tests are always float32.
     """
 
     def __init__(
@@ -95,7 +95,10 @@ class Member:
         return every is not None and (self.complete or self.done % every == 0)
 
     def test(self) -> tuple[float, float]:
-        """Accuracy in percent and loss on the test images; `logits` (N, K) are those of the last test."""
+        """Accuracy in percent and loss on the test images; `logits` (N, K) are those of the last test.
+
+        In float32, whatever the net is trained in: of 8 bits, the two highest logits of an image are often equal.
+        """
         if self.tested_at != self.done:
             self.testing()
             if self.stream:
@@ -104,8 +107,7 @@ class Member:
         return accuracy_and_loss(self.logits, self.images.test_labels)
 
     def _predict(self) -> None:
-        with self.autocast():
-            self.logits.copy_(predict(self.net, self.images))
+        self.logits.copy_(predict(self.net, self.images))
 
     def state(self) -> dict[str, Any]:
         """All that the next iterations depend on."""

@@ -9,18 +9,18 @@ from fspkd.errors import UserError
 from fspkd.files import write_atomically
 
 
-def save_predictions(path: Path, probabilities_NK: np.ndarray, labels_N: np.ndarray) -> None:
-    """Write the softmax outputs (N, K) float32 and the labels (N,) of the test images as an .npz file."""
+def save_predictions(path: Path, logits_NK: np.ndarray, labels_N: np.ndarray) -> None:
+    """Write the logits (N, K) and the labels (N,) of the test images as an .npz file."""
     buffer = io.BytesIO()
-    np.savez(buffer, probabilities=probabilities_NK, labels=labels_N)
+    np.savez(buffer, logits=logits_NK, labels=labels_N)
     write_atomically(path, buffer.getvalue())
 
 
 def load_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (N, K) and labels (N,); raises UserError for a damaged file."""
+    """Logits (N, K) and labels (N,); raises UserError for a damaged file."""
     try:
         with np.load(path) as file:
-            return file["probabilities"], file["labels"]
+            return file["logits"], file["labels"]
     except Exception as error:  # zipfile, numpy and zlib each raise their own
         raise UserError(
             f"{path}: these predictions cannot be read ({error}). Delete the file and make it again: snakemake {path}"

@@ -149,8 +149,7 @@ class Session:
         accuracy = None
         if run.spec.stage == 2:
             accuracy, _ = member.test()
-            probabilities = member.logits.softmax(1).cpu().numpy()
-            save_predictions(self.folder.predictions, probabilities, images.test_labels.cpu().numpy())
+            save_predictions(self.folder.predictions, member.logits.cpu().numpy(), images.test_labels.cpu().numpy())
         write_atomically(self.folder.metrics, self.folder.growing_metrics.read_bytes())
         self.folder.write_manifest(
             Manifest(
