@@ -292,3 +292,21 @@ def test_loss_that_is_not_finite_names_run_step_and_setting(project: Project) ->
         project.train("student/1")
     run = project.plan().net("student/1").start
     assert not run.folder.weights.exists()
+
+
+def test_freed_memory_is_not_given_back_and_taken_anew(project: Project) -> None:
+    """Counted in the pages that the kernel had to provide, while feature maps of 256 MB come and go."""
+    code = """
+import resource, torch
+from fspkd.engine.device import choose
+choose("cpu", 1)
+def faults(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.zeros(2**26)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults(1)
+print(faults(4))
+"""
+    result = project.run("python", "-c", code)
+    assert int(result.stdout) < 1000, result.stderr  # of 4 KiB; 262,144 where all are given back

@@ -1,12 +1,15 @@
 """The device that a process trains on."""
 
+import ctypes
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from fspkd.errors import UserError
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -28,10 +31,23 @@ def choose(name: str | None, threads: int) -> torch.device:
         raise UserError(f"--device = {name!r}: must be cpu, cuda or cuda:N.")
     if device.index is not None and device.type == "cuda":
         torch.cuda.set_device(device)
+    if device.type == "cpu":
+        _keep_freed_memory()
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     return device
+
+
+def _keep_freed_memory() -> None:
+    """Have freed memory kept for the next feature maps, where the C library is glibc.
+
+    It gives large pieces back at once, and the kernel fills each new one with zeros: a tenth to a fifth of the time.
+    """
+    with suppress(AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def usable_precision(asked: str, device: torch.device) -> torch.dtype:
