@@ -28,12 +28,20 @@ Start = Run | PretrainedWeights | None
 class Plan:
     """The runs of a preset. `replicates` holds, for each replicate, the last run of each net of each row.
 
-    Raises UserError where rows depend on each other in a circle, or where teacher and student do not fit.
+    Their folders lie in `runs`, and are of the class `folder`. Raises UserError where rows depend on each other in a circle,
+    or where teacher and student do not fit.
     """
 
-    def __init__(self, preset: Preset, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        preset: Preset,
+        environment: dict[str, str] | None = None,
+        runs: Path = RUNS,
+        folder: type[RunFolder] = RunFolder,
+    ) -> None:
         environment = os.environ if environment is None else environment
         self.preset = preset
+        self._place, self._folder = runs, folder
         self.claims: tuple[Claim, ...] = load_claims(preset)
         self.runs: dict[str, Run] = {}
         self.data = {
@@ -159,7 +167,7 @@ class Plan:
         self._check_fit(spec, data, start, teacher)
         after_stage1 = isinstance(start, Run) and start.spec.stage == 1
         phase = "stage1" if stage == 1 else "students" if teacher or after_stage1 else "teachers"
-        run = Run(spec, RunFolder(RUNS / phase / spec.id), data, start, teacher)
+        run = Run(spec, self._folder(self._place / phase / spec.id), data, start, teacher)
         return self.runs.setdefault(run.id, run)
 
     def _check_fit(self, spec: RunSpec, data: DataSet, start: Start, teacher: Run | None) -> None:

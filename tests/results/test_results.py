@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from conftest import Project
 from scipy import stats
 
@@ -267,13 +268,43 @@ def test_claims_compare_what_tables_show(project: Project) -> None:
     claims = judged(project)
     assert claims["published"].tolist() == pytest.approx([92.14 - 91.75, 93.26 - 92.14 - (93.48 - 91.75), 3, 1.78])
     assert claims["ours"].tolist() == pytest.approx([0, 0, 1, 2])
-    assert claims["n"].tolist() == [2, 1, 2, 5]
-    assert claims["verdict"].tolist() == [
-        "undecided at n = 2",
-        "undecided at n = 1",
-        "not reproduced",  # both become flat at once, and 2 times is asked for
-        "undecided at n = 5",
-    ]
+    assert claims["threshold"].tolist() == pytest.approx([0, 0, 2, 1.691])
+    # The students share a stage 1, and all learn from one of the teachers: they say nothing of other ones.
+    assert claims["n"].tolist() == [1, 1, 1, 5]
+    verdicts = ["undecided at n = 1", "undecided at n = 1", "undecided at n = 1", "reproduced"]
+    assert claims["verdict"].tolist() == verdicts
+
+
+def test_nets_are_seeds_where_they_share_nothing(project: Project) -> None:
+    """Unpaired, however many a row has; about equal where the whole interval is within the margin."""
+    project.set("rows.short", {**project.content["rows"]["teacher"], "nets": 3})
+    project.set("tables.table1.rows.Short", "short")
+    claim = {
+        "compare": "rows",
+        "table": "table1",
+        "value": "average",
+        "more": "Short",
+        "less": "Teacher",
+        "within": 40.0,
+    }
+    project.claims_path.write_text(yaml.safe_dump({"claims": [{"claim": "a", "where": "here", **claim}]}))
+    pretend(project)
+    judged = judge(project.plan()).iloc[0]
+    assert (judged["n"], judged["ours"], judged["has_to_be"], judged["threshold"]) == (2, 0, "within", 40)
+    assert judged["p"] == judged["p_holm"]
+
+
+def test_claims_about_what_is_not_there_are_not_run(project: Project) -> None:
+    project.set("replicates", 2)
+    pretend(project)
+    assert judged(project)["n"].tolist() == [2, 2, 2, 5]
+    project.plan().net("student/1", 2).folder.manifest.unlink()
+    assert judged(project)["n"].tolist()[:2] == [1, 1]
+    project.plan().net("student/2", 1).folder.manifest.unlink()
+    Path("results/tiny/timing.csv").unlink()
+    claims = judge(project.plan())
+    assert claims["n"].tolist()[:2] == [0, 0]
+    assert claims["verdict"].tolist()[::3] == ["not run", "not run"]
 
 
 def test_replicates_are_compared_in_pairs(project: Project) -> None:

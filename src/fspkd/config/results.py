@@ -69,12 +69,10 @@ class BaseClaim(Settings):
     """in a sentence"""
     where: str
     """in the paper"""
-    more_than: Real = 0.0
-    """reproduced where our value is above this"""
 
 
 class RowsClaim(BaseClaim):
-    """`more` is above `less` in a table."""
+    """`more` is above `less` in a table, or about equal to it."""
 
     compare: Literal["rows"]
     """what is compared"""
@@ -86,6 +84,10 @@ class RowsClaim(BaseClaim):
     """the label of a row"""
     less: str
     """the label of a row"""
+    more_than: Real = 0.0
+    """percentage points that the difference has to be above"""
+    within: PositiveReal | None = None
+    """percentage points that the difference has to be within, above or below, in place of more_than: about equal"""
 
 
 class FigureClaim(BaseClaim):
@@ -103,6 +105,8 @@ class FigureClaim(BaseClaim):
     """the label of a curve"""
     published: PositiveReal
     """the number that the paper gives"""
+    more_than: PositiveReal
+    """what the ratio has to be above"""
 
 
 class TimingClaim(BaseClaim):
@@ -114,6 +118,8 @@ class TimingClaim(BaseClaim):
     """an entry of `timings`"""
     what: SpeedUp
     """which of its lines"""
+    tolerance: Annotated[Real, Field(ge=0, lt=1)]
+    """the part of the published speed-up that ours may fall short by"""
 
 
 Claim = Annotated[RowsClaim | FigureClaim | TimingClaim, Field(discriminator="compare")]

@@ -17,27 +17,40 @@ class Nets:
     nets: list[Run]
     runs: list[Run]
 
+    @property
+    def finished(self) -> dict[int, Run]:
+        """The nets that are there, by their numbers in the row, from 1."""
+        return {number: net for number, net in enumerate(self.nets, 1) if net.folder.is_finished}
+
+    @property
+    def complete(self) -> bool:
+        return all(run.folder.is_finished for run in self.runs)
+
     @cached_property
     def correct(self) -> tuple[np.ndarray, np.ndarray]:
-        """See correct_by_image."""
-        return correct_by_image(self.nets)
+        """See correct_by_image; of the finished nets."""
+        return correct_by_image(list(self.finished.values()))
 
 
 @dataclass(frozen=True)
 class Column:
-    """One kind of column. `values`: by the names that they have in files, for a row has several where it has several nets."""
+    """One kind of column. `values`: by the names that they have in files, for a row has several where it has several nets.
+
+    A `whole` one says nothing of a row of which nets are missing.
+    """
 
     values: Callable[[Nets], dict[str, float]]
+    whole: bool = True
     form: str = "{:.2f}"  # for people
     has_interval: bool = False  # over replicates
 
 
 def _each(row: Nets) -> dict[str, float]:
-    return {f"net{number}": 100 * net.mean() for number, net in enumerate(row.correct[0], 1)}
+    return {f"net{number}": 100 * net.mean() for number, net in zip(row.finished, row.correct[0], strict=True)}
 
 
 COLUMNS = {
-    "nets": Column(_each),
+    "nets": Column(_each, whole=False),
     "average": Column(lambda row: {"average": 100 * row.correct[0].mean()}, has_interval=True),
     "ensemble": Column(lambda row: {"ensemble": 100 * row.correct[1].mean()}, has_interval=True),
     "accuracy": Column(lambda row: {"accuracy": 100 * row.correct[0].mean()}, has_interval=True),

@@ -1,31 +1,76 @@
-"""Confidence intervals over seeds and test images."""
+"""Confidence intervals and p-values over seeds and test images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.polynomial import hermite_e
 from scipy import stats
 
 CONFIDENCE = 0.95
+NODES = 41  # of the integral over the images' part
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % confidence interval, from `n` independent seeds on the side that has fewer."""
+    """A value with its 95 % confidence interval, from `n` independent seeds on the side that has fewer.
+
+    `seeds` and `images` are the parts of the squared standard error, on the scale of logarithms where `is_ratio`; the part
+    of the seeds was measured with `df` degrees of freedom, that of the many images is as good as known.
+    """
 
     value: float
     low: float
     high: float
     n: int
+    seeds: float = np.nan
+    df: float = np.nan
+    images: float = 0.0
+    is_ratio: bool = False
+
+    @classmethod
+    def of_interval(cls, value: float, low: float, high: float, n: int) -> "Estimate":
+        """The mean of n values, of which only Student's interval is left."""
+        seeds = ((high - low) / 2 / stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) ** 2 if n > 1 else np.nan
+        return cls(value, low, high, n, seeds, n - 1)
+
+    def p_value(self, threshold: float) -> float:
+        """Two-sided, of the hypothesis that the true value is the threshold; NaN for a single seed."""
+        distance = np.log(self.value / threshold) if self.is_ratio else self.value - threshold
+        return self._beyond(abs(distance), abs(distance))
+
+    def p_value_of_margin(self, margin: float) -> float:
+        """Of the hypothesis that the true value is as far from 0 as the margin: two one-sided tests, each counted twice.
+
+        Below CONFIDENCE's complement where the value is surely within the margin, or surely beyond it.
+        """
+        inside = margin - abs(self.value)
+        return self._beyond(abs(inside), abs(inside))
+
+    def _beyond(self, below: float, above: float) -> float:
+        """The probability that the estimate falls short of the truth by more than `below`, or exceeds it by `above`.
+
+        What seeds contribute has Student's distribution, what images contribute the normal one, and the sum of the two is
+        integrated: a Student's distribution with Welch and Satterthwaite's degrees of freedom is too light far out.
+        """
+        if self.n < 2 or not np.isfinite(self.seeds):
+            return np.nan
+        if self.seeds + self.images == 0:
+            return float(above <= 0)
+        nodes, weights = hermite_e.hermegauss(NODES)
+        shift, scale = np.sqrt(self.images) * nodes, np.sqrt(max(self.seeds, 1e-12 * self.images))
+        tails = stats.t.sf((above - shift) / scale, self.df) + stats.t.cdf((-below - shift) / scale, self.df)
+        return float(tails @ weights / weights.sum())
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
     """The mean of independent values, with Student's interval; without one where there is a single value."""
     values = np.asarray(values, float)
-    half = np.nan
-    if len(values) > 1:
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
-    return Estimate(values.mean(), values.mean() - half, values.mean() + half, len(values))
+    if len(values) < 2:
+        return Estimate(values.mean(), np.nan, np.nan, len(values))
+    seeds, df = np.var(values, ddof=1) / len(values), len(values) - 1
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, df) * np.sqrt(seeds)
+    return Estimate(values.mean(), values.mean() - half, values.mean() + half, len(values), seeds, df)
 
 
 def over_seeds_and_images(terms: Sequence[np.ndarray]) -> Estimate:
@@ -34,27 +79,43 @@ def over_seeds_and_images(terms: Sequence[np.ndarray]) -> Estimate:
     The images are the same in all matrices, in one order; the seeds of one are independent of each other and of another
     matrix's. So a paired difference of two methods is one matrix of differences, an unpaired one is [first, -second].
 
-    The squared standard errors of a bootstrap over images and of one over seeds are added, and what both count, since a
-    seed's luck with an image is in either, is taken off once. For means these have closed forms, used here, with n - 1 in
-    place of n; Student's quantile is of Welch and Satterthwaite's degrees of freedom, the seeds' part weighed by the
-    geometric mean of what was measured and what is left of it. In simulations 94 to 97 % of intervals cover the truth with
-    three seeds a side, and as few as 91 % of those of three pairs; bootstrap percentiles over three seeds cover less.
-    With a single seed the interval is for other images alone.
+    The squared standard error is that of the seeds' means, as for a t-test, and what images add to it: the spread over
+    images of their means over seeds, less what a seed's luck with an image contributes to both. With a single seed the
+    interval is for other images alone.
     """
-    images = terms[0].shape[1]
-    value = sum(term.mean() for term in terms)
-    square = np.var(sum(term.mean(0) for term in terms), ddof=1) / images
-    uncertainty = square**2 / (images - 1)
-    for term in terms:
-        seeds = len(term)
-        if seeds > 1:
-            measured = np.var(term.mean(1), ddof=1) / seeds
-            rest = term - term.mean(1, keepdims=True) - term.mean(0) + term.mean()
-            left = max(measured - (rest**2).sum() / ((seeds - 1) * (images - 1)) / images / seeds, 0.0)
-            square += left
-            uncertainty += measured * left / (seeds - 1)
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, max(square**2 / uncertainty, 1)) * np.sqrt(square) if square else 0.0
-    return Estimate(value, value - half, value + half, min(len(term) for term in terms))
+    count = terms[0].shape[1]
+    value = float(sum(term.mean() for term in terms))
+    images = np.var(sum(term.mean(0) for term in terms), ddof=1) / count
+    repeated = [term for term in terms if len(term) > 1]
+    if not repeated:
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * np.sqrt(images)
+        return Estimate(value, value - half, value + half, 1)
+    for term in repeated:
+        luck = term - term.mean(1, keepdims=True) - term.mean(0) + term.mean()
+        images -= (luck**2).sum() / ((len(term) - 1) * (count - 1)) / count / len(term)
+    images = max(float(images), 0.0)
+    parts = np.array([np.var(term.mean(1), ddof=1) / len(term) for term in repeated])
+    degrees = np.array([len(term) - 1 for term in repeated])
+    half = half_width(parts, degrees, images)
+    n = min(len(term) for term in terms)
+    return Estimate(value, value - half, value + half, n, parts.sum(), welch(parts, degrees), images)
+
+
+def half_width(parts: np.ndarray, degrees: np.ndarray, images: np.ndarray | float) -> np.ndarray:
+    """Half the width of the interval of a sum whose parts' squared standard errors are known with these degrees of freedom.
+
+    Parts lie along the first axis. What images add counts half in the degrees of freedom: counted in full, intervals over
+    three seeds are too short wherever the seeds happen to agree. docs/statistics.md has the simulations.
+    """
+    square = parts.sum(0) + images
+    return stats.t.ppf((1 + CONFIDENCE) / 2, welch(parts, degrees, images / 2)) * np.sqrt(square)
+
+
+def welch(parts: np.ndarray, degrees: np.ndarray, known: np.ndarray | float = 0.0) -> np.ndarray:
+    """Welch and Satterthwaite's degrees of freedom of a sum of squared standard errors; of the first part if all are 0."""
+    spread = (parts**2 / degrees.reshape(-1, *[1] * (parts.ndim - 1))).sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(spread > 0, (parts.sum(0) + known) ** 2 / spread, degrees[0])
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
@@ -67,8 +128,19 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
     n = min(map(len, logs))
     if n == 0:
         return Estimate(np.nan, np.nan, np.nan, 0)
-    value = logs[0].mean() - logs[1].mean()
-    half = np.nan
-    if n > 1:
-        half = value - stats.ttest_ind(*logs, equal_var=False).confidence_interval(CONFIDENCE).low
-    return Estimate(*np.exp([value, value - half, value + half]), n)
+    value = np.exp(logs[0].mean() - logs[1].mean())
+    if n == 1:
+        return Estimate(value, np.nan, np.nan, 1, is_ratio=True)
+    test = stats.ttest_ind(*logs, equal_var=False)
+    interval = test.confidence_interval(CONFIDENCE)
+    seeds = sum(np.var(values, ddof=1) / len(values) for values in logs)
+    return Estimate(value, *np.exp([interval.low, interval.high]), n, seeds, test.df, is_ratio=True)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Holm's adjusted p-values: where those below 0.05 count, at most 5 % of families have a wrong one. NaN stays NaN."""
+    p_values = np.asarray(p_values, float)
+    order = np.argsort(p_values)[: np.isfinite(p_values).sum()]
+    adjusted = np.full(len(p_values), np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1)), 1)
+    return adjusted

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from fspkd.config.load import CONFIG
+from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.results.columns import COLUMNS, OF_NETS, OF_SINGLE_NETS, Nets
@@ -31,13 +32,15 @@ LATEX = str.maketrans(
 def make_table(plan: Plan, name: str, labels: Iterable[str] | None = None) -> pd.DataFrame:
     """A table of the preset, or some of its rows: our values, the iterations really run, and the published values.
 
-    Where the preset has replicates the values are means over them, and n, and half the width of 95 % intervals of
-    averages and ensembles (`..._ci95`), are columns too. Iterations are those of one replicate.
+    Where the preset has replicates the values are means over those that are finished, and their number n, and half the
+    width of 95 % intervals of averages and ensembles (`..._ci95`), are columns too. Iterations are those of one replicate.
+    Cells of which nets are missing are empty.
     """
     rows = plan.preset.tables[name].rows
     kinds = OF_NETS if any(len(plan.nets(row, 1)) > 1 for row in rows.values()) else OF_SINGLE_NETS
     ours = {label: _values(plan, rows[label], kinds) for label in labels or rows}
-    columns = dict.fromkeys(c for kind in kinds for values in ours.values() for c in values if _kind(c) == kind)
+    most = max(len(plan.nets(row, 1)) for row in rows.values())
+    columns = [c for kind in kinds for c in ([f"net{n + 1}" for n in range(most)] if kind == "nets" else [kind])]
     published = read_reference(plan, name).reindex(index=list(ours))
     frame = pd.DataFrame(index=pd.Index(ours, name="row"))
     for column in columns:
@@ -45,10 +48,17 @@ def make_table(plan: Plan, name: str, labels: Iterable[str] | None = None) -> pd
         if column in published:
             frame[column + PUBLISHED] = published[column]
         if COLUMNS[_kind(column)].has_interval and plan.preset.replicates > 1:
-            frame[column + INTERVAL] = [values[column + INTERVAL] for values in ours.values()]
+            frame[column + INTERVAL] = [values.get(column + INTERVAL) for values in ours.values()]
     if plan.preset.replicates > 1:
-        frame["n"] = plan.preset.replicates
+        frame["n"] = [len(_complete(plan, rows[label])) for label in ours]
     return frame.reset_index()
+
+
+def check_finished(plan: Plan, name: str) -> None:
+    """Raise UserError where nets of a table are not trained yet."""
+    for net in plan.shown(plan.preset.tables[name].rows):
+        if not net.folder.is_finished:
+            raise UserError(f"{net.folder}: is not trained yet. Snakemake trains it: snakemake {net.folder.manifest}")
 
 
 def row_values(plan: Plan, row: str) -> dict[str, float]:
@@ -60,9 +70,11 @@ def row_values(plan: Plan, row: str) -> dict[str, float]:
 def _values(plan: Plan, row: str, kinds: tuple[str, ...]) -> dict[str, float]:
     """The cells of a row, and half the widths of their intervals."""
     cells: dict[str, float] = {}
-    replicates = [Nets(plan.nets(row, r + 1), plan.row_runs(row, r + 1)) for r in range(plan.preset.replicates)]
+    complete = _complete(plan, row)
+    partial = [] if complete else [nets for nets in _replicates(plan, row)[:1] if nets.finished]
     for kind in kinds:
-        measured = pd.DataFrame([COLUMNS[kind].values(replicate) for replicate in replicates])
+        used = complete or ([] if COLUMNS[kind].whole else partial)
+        measured = pd.DataFrame([COLUMNS[kind].values(replicate) for replicate in used])
         for column in measured:
             if kind == "iterations":
                 cells[column] = measured[column].iloc[0]
@@ -70,6 +82,15 @@ def _values(plan: Plan, row: str, kinds: tuple[str, ...]) -> dict[str, float]:
             estimate = over_seeds(measured[column])
             cells |= {column: estimate.value, column + INTERVAL: estimate.high - estimate.value}
     return cells
+
+
+def _replicates(plan: Plan, row: str) -> list[Nets]:
+    return [Nets(plan.nets(row, r + 1), plan.row_runs(row, r + 1)) for r in range(plan.preset.replicates)]
+
+
+def _complete(plan: Plan, row: str) -> list[Nets]:
+    """The replicates of a row of which all runs are finished."""
+    return [replicate for replicate in _replicates(plan, row) if replicate.complete]
 
 
 def _kind(column: str) -> str:

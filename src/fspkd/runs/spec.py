@@ -1,6 +1,7 @@
 """One run: a net through one stage, all that decides its outcome, and what it needs. Imports no torch."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from fspkd.config.data import Augment
@@ -105,6 +106,12 @@ class Run:
     def depth(self) -> int:
         """The length of the longest chain of runs that this one waits for."""
         return max((1 + other.depth for other in (self.start, self.teacher) if isinstance(other, Run)), default=0)
+
+    @cached_property
+    def ancestry(self) -> frozenset[str]:
+        """The ids of all runs that its outcome depends on, its own included."""
+        others = [other.ancestry for other in (self.start, self.teacher) if isinstance(other, Run)]
+        return frozenset({self.id}).union(*others)
 
     @property
     def architectures(self) -> frozenset[str]:

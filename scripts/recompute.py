@@ -1,0 +1,24 @@
+#!/usr/bin/env python
+"""Compute tables, figures and claims again from exported nets: python scripts/recompute.py reproduction/tenth
+
+Needs neither data nor weights. `git diff reproduction` then shows what came out otherwise than it is committed.
+"""
+
+import argparse
+from pathlib import Path
+
+from fspkd.errors import run_command
+from fspkd.results.reproduction import exported_plan, recompute
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of reproduction/, each named after its preset")
+    args = parser.parse_args()
+    for folder in args.folders:
+        for path in recompute(exported_plan(folder.name)):
+            print(path)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,53 @@
+"""What a reader needs to check the numbers of a finished run, small enough for the repository. Imports no torch.
+
+Beside run.yaml and manifest.json, which are the run's own: metrics.csv.gz with the loss of each iteration and the test curve,
+and predictions.npz with the test logits in float16. The weights are known by the manifest's checksum.
+"""
+
+import gzip
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fspkd.errors import UserError
+from fspkd.files import write_atomically
+from fspkd.runs.folder import RunFolder
+from fspkd.runs.predictions import load_predictions
+from fspkd.runs.spec import Run
+
+DIGITS = 4  # of a loss
+
+
+class ExportedFolder(RunFolder):
+    """The folder of an exported run."""
+
+    @property
+    def metrics(self) -> Path:
+        """A row for each iteration: iteration, loss, test_loss, test_accuracy."""
+        return self.path / "metrics.csv.gz"
+
+
+def export_run(run: Run, to: ExportedFolder) -> None:
+    """Write what a finished run exports; the same run gives the same bytes. Raises UserError where its files are damaged."""
+    if damaged := run.folder.damaged_outputs():
+        raise UserError(f"{damaged[0]}: is not what the run's manifest says. Make it again: snakemake {damaged[0]}")
+    write_atomically(to.specification, run.folder.specification.read_bytes())
+    metrics = pd.read_csv(run.folder.metrics)[["iteration", "loss", "test_loss", "test_accuracy"]]
+    text = metrics.to_csv(index=False, float_format=f"%.{DIGITS}g").encode()
+    write_atomically(to.metrics, gzip.compress(text, mtime=0))
+    if run.folder.predictions.exists():
+        logits, labels = load_predictions(run.folder.predictions)
+        write_atomically(to.predictions, _compressed(logits, labels))
+    write_atomically(to.manifest, run.folder.manifest.read_bytes())
+
+
+def _compressed(logits_NK: np.ndarray, labels_N: np.ndarray) -> bytes:
+    """Logits less the highest of their image, in float16, which is finest near 0: so no two become equal at the top."""
+    relative = (logits_NK - logits_NK.max(1, keepdims=True)).astype(np.float16)
+    content = io.BytesIO()
+    np.savez_compressed(
+        content, logits=relative, labels=labels_N.astype(np.uint8 if logits_NK.shape[1] < 256 else np.int64)
+    )
+    return content.getvalue()

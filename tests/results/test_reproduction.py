@@ -1,0 +1,95 @@
+"""Results from exported nets: those of the nets themselves, and those that are committed."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import REPOSITORY, Project
+
+from fspkd.errors import UserError
+from fspkd.results.reproduction import export, exported_plan, recompute
+from fspkd.runs.predictions import load_predictions, save_predictions
+
+HERE = Path("reproduction/tiny")
+
+
+def exported(project: Project) -> None:
+    export(project.plan())
+    recompute(exported_plan("tiny"))
+
+
+def test_everything_follows_from_the_exported_nets(made: Project) -> None:
+    """Without the nets themselves: the same table and figure, and claims of the same values."""
+    exported(made)
+    shutil.move("results", "away")
+    first = {path: path.read_bytes() for path in sorted(HERE.glob("*.*"))}
+    for path in first:
+        path.unlink()
+    recompute(exported_plan("tiny"))
+    assert {path: path.read_bytes() for path in sorted(HERE.glob("*.*"))} == first
+    for name in ("table1.csv", "figure3.csv"):
+        ours, theirs = pd.read_csv(HERE / name), pd.read_csv(Path("away/tiny") / name)
+        pd.testing.assert_frame_equal(ours, theirs, rtol=1e-3)  # an ensemble may differ by an image, a loss by rounding
+    assert (pd.read_csv(HERE / "table1.csv")["net1"] == pd.read_csv("away/tiny/table1.csv")["net1"]).all()
+
+
+def test_exported_logits_are_right_about_the_same_images(made: Project) -> None:
+    """Also where the two highest logits differ by no more than float32 can tell."""
+    net = made.plan().net("teacher/1")
+    random = np.random.default_rng(1)
+    logits = random.normal(0, 20, (1000, 10)).astype(np.float32)
+    top = logits.argmax(1)
+    other = (top + 1) % 10
+    logits[np.arange(1000), other] = np.nextafter(logits[np.arange(1000), top], -np.inf, dtype=np.float32)
+    labels = random.integers(0, 10, 1000)
+    save_predictions(net.folder.predictions, logits, labels)
+    manifest = net.folder.read_manifest()
+    net.folder.write_manifest(manifest.model_copy(update={"outputs_sha256": net.folder.outputs_sha256(2)}))
+    export(made.plan())
+    again, same = load_predictions(exported_plan("tiny").net("teacher/1").folder.predictions)
+    assert (again.argmax(1) == top).all()
+    assert (same == labels).all()
+    assert exported_plan("tiny").net("teacher/1").folder.predictions.stat().st_size < 25 * 1000
+
+
+def test_cells_of_nets_that_are_not_there_are_empty(made: Project) -> None:
+    exported(made)
+    exported_plan("tiny").net("student/1").folder.manifest.unlink()
+    recompute(exported_plan("tiny"))
+    student = pd.read_csv(HERE / "table1.csv").set_index("row").loc["Student*"]
+    assert student[["net1", "average", "ensemble", "iterations"]].isna().all()
+    assert student["net2"] == pd.read_csv("results/tiny/table1.csv").set_index("row").loc["Student*", "net2"]
+    assert student["net1_published"] == 92.28
+    claims = pd.read_csv(HERE / "claims.csv")
+    assert claims["verdict"].tolist()[:2] == ["not run", "not run"]
+
+
+def test_damaged_net_is_not_exported(made: Project) -> None:
+    weights = made.plan().net("student/2").folder.weights
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"student-2-\w+/weights.pt: is not what the run's manifest says"):
+        export(made.plan())
+
+
+def test_unknown_preset_is_named(made: Project) -> None:
+    result = made.run("python", "scripts/recompute.py", "reproduction/tny")
+    assert result.returncode == 1
+    assert "reproduction/tny: no preset in config/ is called 'tny'" in result.stderr
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (REPOSITORY / "reproduction").glob("*/")))
+def test_committed_results_are_those_of_the_committed_nets(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(REPOSITORY / "config", "config")
+    shutil.copytree(REPOSITORY / "reproduction" / name, f"reproduction/{name}")
+    place = Path("reproduction", name)
+    committed = {path.name: path.read_bytes() for kind in ("csv", "md") for path in place.glob(f"*.{kind}")}
+    plan = exported_plan(name)
+    assert {path.name for path in (place / "runs").glob("*/*")} <= plan.runs.keys()
+    recompute(plan)
+    again = {path.name: path.read_bytes() for kind in ("csv", "md") for path in place.glob(f"*.{kind}")}
+    assert again == committed
