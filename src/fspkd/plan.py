@@ -171,13 +171,22 @@ class Plan:
                 f"{where} starts from {start.id}, another network: {other!r} and {spec.network!r}. Weights are copied between "
                 f"equal networks only."
             )
-        if teacher and teacher.data.id != data.id:
-            raise UserError(
-                f"{where} is trained on {data.settings.name!r} and learns from {teacher.spec.name}, which is trained on "
-                f"{teacher.data.settings.name!r}. Give both rows the same data."
-            )
+        for other, what in ((teacher, "learns from"), (start, "starts from")):
+            if not isinstance(other, Run) or other.data.id == data.id:
+                continue
+            # A start from other data is transfer learning, but not where it may have seen what is held out here.
+            if other is teacher or other.data.whole.id == data.whole.id:
+                raise UserError(
+                    f"{where} is trained on {_shown(data)} and {what} {other.spec.name}, which is trained on "
+                    f"{_shown(other.data)}. Give both rows the same data."
+                )
         if problem := spec.method.problem(spec.network, teacher.spec.network if teacher else None):
             raise UserError(f"{where}: {problem}")
+
+
+def _shown(data: DataSet) -> str:
+    """What tells a data set from others in a message."""
+    return f"{data.settings.name!r}" + (f" with hold_out = {data.settings.hold_out}" if data.settings.hold_out else "")
 
 
 def _needed(row: Row) -> Iterator[str]:
