@@ -31,6 +31,21 @@ MISTAKES = [
     ),
     Mistake("rows.student.stage1.teacher", "teacher/3", r"row 'teacher' has only 2 nets", told_by_schema=False),
     Mistake(
+        "rows.student.stage1.teacher",
+        "teacher",
+        r"rows.student.stage1.teacher = 'teacher': a row gives each net a teacher of its own.* or set stage1_shared: false",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "rows.student.stage2",
+        {"method": "kd", "teacher": "fitnet", "schedule": "short"},
+        r"rows.student.stage2.teacher = 'fitnet': each of 2 nets learns from the one with its number, and there are 1",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "rows.student.stage1.teacher", "teacher/0", r"rows.student.stage1.teacher: must be a row, or one net of it"
+    ),
+    Mistake(
         "rows.student.stage2.schedule",
         "shrot",
         r"rows.student.stage2.schedule = 'shrot'.*did you mean 'short'\?",

@@ -138,7 +138,10 @@ class Plan:
 
     def _run(self, row_name: str, replicate: int, number: int | None, stage: int, method: Method, start: Start) -> Run:
         preset, row = self.preset, self.preset.rows[row_name]
-        teacher = self.net(method.teacher, replicate) if getattr(method, "teacher", None) else None
+        reference = getattr(method, "teacher", None)
+        if reference and "/" not in reference:
+            reference = f"{reference}/{number}"
+        teacher = self.net(reference, replicate) if reference else None
         data, divide = self.data[row.data], preset.divide_schedules.get(row.data, 1)
         spec = RunSpec(
             row=row_name,
@@ -191,8 +194,9 @@ def _shown(data: DataSet) -> str:
 
 def _needed(row: Row) -> Iterator[str]:
     """The rows that one waits for."""
-    references = [row.start, row.stage1_of, *(getattr(method, "teacher", None) for method in (row.stage1, row.stage2))]
-    yield from (r.partition("/")[0] for r in references if r and ("/" in r or r == row.stage1_of))
+    start = row.start if "/" in row.start else None  # and not from scratch or pretrained weights
+    references = [start, row.stage1_of, *(getattr(method, "teacher", None) for method in (row.stage1, row.stage2))]
+    yield from (reference.partition("/")[0] for reference in references if reference)
 
 
 def load_plans(folder: Path = CONFIG, invalid: Callable[[UserError], object] | None = None) -> dict[str, Plan]:

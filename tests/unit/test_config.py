@@ -119,9 +119,21 @@ def test_a_time_comparison_of_other_rows_is_refused(project: Project, role: str,
         project.plan()
 
 
+def test_a_time_comparison_of_nets_with_a_teacher_each_is_refused(project: Project) -> None:
+    project.set("rows.student.stage1_shared", False)
+    project.set("rows.student.stage1.teacher", "teacher")
+    with pytest.raises(
+        UserError, match=r"shuffled_students = 'student': its nets must have one teacher, and have one each"
+    ):
+        project.plan()
+
+
 def test_rows_in_a_circle_are_refused(project: Project) -> None:
     project.set("timings.timing", None)
-    project.set("rows.teacher.start", "student/1")
+    project.set("rows.teacher.stage2", {"method": "kd", "teacher": "teacher", "schedule": "long"})
+    with pytest.raises(UserError, match=r"circle: teacher -> teacher"):
+        project.plan()
+    project.set("rows.teacher.stage2.teacher", "student/1")
     with pytest.raises(UserError, match=r"circle: (teacher -> student -> teacher|student -> teacher -> student)"):
         project.plan()
 
@@ -189,7 +201,7 @@ def test_nets_that_tables_share_train_once(monkeypatch: pytest.MonkeyPatch) -> N
     for figures_of in ("student", "student_full"):
         assert {net.start for net in plan.nets(figures_of)} == {plan.net("student/1").start}
     # Tables 1 to 5 as published, less the teachers of Tables 3 and 4; figure 3's students; controls beyond the paper.
-    published, controls = 724 + 448 + 248 + 259 + 206 + 3 * 64, 3 * (21 + 21) + 3 * 42 + 85
+    published, controls = 724 + 448 + 248 + 259 + 206 + 3 * 64, 2 * 3 * (21 + 21) + 3 * 42 + 85
     assert sum(run.spec.iterations for run in plan.runs.values()) == (published + controls) * 1000
 
 

@@ -116,6 +116,20 @@ def test_a_stage_1_for_each_net(project: Project) -> None:
     assert len(plan.row_runs("student")) == 4
 
 
+def test_a_teacher_for_each_net(project: Project) -> None:
+    project.set("timings.timing", None)
+    project.set("rows.student.stage1_shared", False)
+    first = project.plan().net("student/1")
+    project.set("rows.student.stage1.teacher", "teacher")
+    plan = project.plan()
+    assert [net.stage1.teacher for net in plan.nets("student")] == plan.nets("teacher")
+    assert plan.net("student/1").id == first.id  # however its teacher is named
+    project.set("rows.student.stage2", {"method": "kd", "teacher": "teacher", "schedule": "short"})
+    project.set("replicates", 2)
+    plan = project.plan()
+    assert [net.teacher for net in plan.nets("student")] == plan.nets("teacher")
+
+
 @pytest.mark.parametrize("members", [1, 2, 3, 100])
 def test_jobs_hold_every_run_once_and_none_that_waits_for_another(project: Project, members: int) -> None:
     project.set("data.others", {"name": "others", "source": "imagefolder", "path": "x"})

@@ -80,9 +80,22 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
     if any(until % by for until in untils):
         yield f"{where}.schedule: {untils} do not divide by divide_schedules.{row.data} = {by}"
     if teacher := getattr(method, "teacher", None):
-        yield from _nets(preset, teacher, f"{where}.teacher")
+        yield from _teacher(preset, teacher, f"{where}.teacher", row, stage)
     if stage == "stage2" and not method.trains_classifier:
         yield f"{where}.method = {method.method!r}: does not train the classifier"
+
+
+def _teacher(preset: Preset, reference: str, where: str, row: Row, stage: str) -> Iterator[str]:
+    yield from _nets(preset, reference, where)
+    if "/" in reference or reference not in preset.rows:
+        return
+    if stage == "stage1" and row.stage1_shared:
+        yield (
+            f"{where} = {reference!r}: a row gives each net a teacher of its own, and one stage 1 serves all nets here. Name "
+            f"one net, such as {reference}/1, or set stage1_shared: false"
+        )
+    elif (teachers := preset.rows[reference].nets) < row.nets:
+        yield f"{where} = {reference!r}: each of {row.nets} nets learns from the one with its number, and there are {teachers}"
 
 
 def _files(preset: Preset) -> Iterator[str]:
@@ -108,6 +121,8 @@ def _timing(preset: Preset, name: str) -> Iterator[str]:
         stage1 = row.stage1.method if row.stage1 else "no"
         if stage1 != ("no" if role == "teachers" else "fsp"):
             yield f"{where} = {row_name!r}: that row has {stage1} stage 1 of its own"
+        if row.stage1 and "/" not in getattr(row.stage1, "teacher", "/"):
+            yield f"{where} = {row_name!r}: its nets must have one teacher, and have one each"
         if row.start != "scratch" or row.stage1_of or row.stage2.method != "cross_entropy":
             yield f"{where} = {row_name!r}: must start from scratch and end with cross_entropy"
         if row.data != preset.rows.get(timing.teachers, row).data:

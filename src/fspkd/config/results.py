@@ -4,11 +4,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fspkd.settings import Identifier, NotEmptyMapping, NotEmptyTuple, PositiveReal, Real, Settings, matching
+from fspkd.settings import (
+    Identifier,
+    NetReference,
+    NotEmptyMapping,
+    NotEmptyTuple,
+    PositiveReal,
+    Real,
+    Settings,
+    matching,
+)
 
-Nets = Annotated[str, *matching(r"[a-z0-9_]+(/[1-9][0-9]*)?", "a row, or one net of it, such as teacher or teacher/1")]
 File = Annotated[str, *matching(r"[a-z0-9_]+(/[a-z0-9_]+)*\.(csv|yaml)", "a file in config/, such as fsp/claims.yaml")]
-NetsByLabel = Annotated[dict[str, Nets], *NotEmptyMapping]
+NetsByLabel = Annotated[dict[str, NetReference], *NotEmptyMapping]
 
 
 class Table(Settings):
