@@ -82,6 +82,14 @@ class Plan:
         """The nets of labelled rows, or of single nets of them, in all replicates, each once."""
         return list(dict.fromkeys(run for reference in nets.values() for run in self.nets(reference)))
 
+    def curves(self, figure: str) -> dict[str, list[Run]]:
+        """The runs that the curves of a figure are of, each once, by label: nets, or the first stages of nets."""
+        settings = self.preset.figures[figure]
+        nets = {label: self.nets(reference) for label, reference in settings.curves.items()}
+        if settings.stage == 1:
+            return {label: list(dict.fromkeys(net.stage1 for net in of_row)) for label, of_row in nets.items()}
+        return nets
+
     def jobs(self, members: int, without: Collection[str] = ()) -> list[tuple[Run, ...]]:
         """All runs, but for those that another plan trains, in groups of up to `members` that one process trains together.
 

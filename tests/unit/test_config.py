@@ -14,6 +14,7 @@ from fspkd.config.load import load_preset
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans, plan_for
 from fspkd.slurm import gpu_models, load_site
+from fspkd.workflow import Result
 
 
 @pytest.mark.parametrize(("key", "value", "message"), [mistake[:3] for mistake in MISTAKES])
@@ -205,6 +206,29 @@ def test_nets_that_tables_share_train_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert sum(run.spec.iterations for run in plan.runs.values()) == (published + controls) * 1000
 
 
+def test_choices_are_compared_without_a_look_at_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    plan = Plan(load_preset(Path("config/fsp/choices.yaml")))
+    table = plan.preset.tables["choices"]
+    runs = Result(plan, "summary").runs
+    assert {run.data.settings.hold_out for run in runs} == {5000}
+    assert {run.teacher.data.settings.hold_out for run in runs if run.teacher} == {5000}
+    assert [len(plan.nets(row)) for row in table.rows.values()] == [2] * 10 + [1, 2, 2]
+    assert {sum(net.spec.iterations for net in plan.row_runs(row)) for row in list(table.rows.values())[:10]} == {
+        16_800
+    }
+    assert (
+        len(
+            {
+                net.stage1.spec.model_copy(update={"row": "", "number": 0})
+                for net in plan.shown(table.rows)
+                if net.stage1
+            }
+        )
+        == 10
+    )
+
+
 def test_claims_are_about_what_a_preset_has_or_leaves_out(project: Project) -> None:
     assert len(project.plan().claims) == 4
     project.set("timings.timing", None)
@@ -243,6 +267,15 @@ def test_a_preset_leaves_out_what_it_extends(project: Project) -> None:
 def test_mistakes_in_claims_are_refused(project: Project, claim: str, message: str) -> None:
     project.claims_path.write_text(f"claims: [{{claim: x, where: y, {claim[1:]}]")
     with pytest.raises(UserError, match=message):
+        project.plan()
+
+
+def test_claims_about_the_accuracy_of_first_stages_are_refused(project: Project) -> None:
+    project.set("figures.figure3", {**project.content["figures"]["figure3"], "stage": 1})
+    project.set("figures.figure3.curves", {"Teacher": "fitnet", "Student": "student"})
+    assert len(project.plan().claims) == 4
+    project.claims_path.write_text(project.claims_path.read_text().replace("training loss", "test accuracy"))
+    with pytest.raises(UserError, match=r"measure = 'test accuracy': figure 'figure3' .* is of first stages"):
         project.plan()
 
 

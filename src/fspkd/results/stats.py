@@ -1,6 +1,6 @@
 """Confidence intervals over seeds and test images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,20 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     if len(values) > 1:
         half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
     return Estimate(values.mean(), values.mean() - half, values.mean() + half, len(values))
+
+
+def within_groups(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
+    """The variance within groups that are equally spread, pooled (the mean square within of an analysis of variance), and
+    its degrees of freedom; NaN and 0 where no group has two values."""
+    groups = [np.asarray(values, float) for values in groups]
+    freedom = sum(len(values) - 1 for values in groups)
+    squares = sum(((values - values.mean()) ** 2).sum() for values in groups)
+    return (squares / freedom if freedom else np.nan), freedom
+
+
+def half_width(variance: float, freedom: int, n: int) -> float:
+    """Half of Student's interval for the mean of n values, from their variance and its degrees of freedom."""
+    return stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(variance / n)
 
 
 def over_seeds_and_images(terms: Sequence[np.ndarray]) -> Estimate:

@@ -10,7 +10,7 @@ from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.results.columns import COLUMNS, OF_NETS, OF_SINGLE_NETS, Nets
 from fspkd.results.pages import table_page
-from fspkd.results.stats import over_seeds
+from fspkd.results.stats import half_width, over_seeds, within_groups
 
 PUBLISHED, INTERVAL = "_published", "_ci95"
 LATEX = str.maketrans(
@@ -32,7 +32,8 @@ def make_table(plan: Plan, name: str, labels: Iterable[str] | None = None) -> pd
     """A table of the preset, or some of its rows: our values, the iterations really run, and the published values.
 
     Where the preset has replicates the values are means over them, and n, and half the width of 95 % intervals of
-    averages and ensembles (`..._ci95`), are columns too. Iterations are those of one replicate.
+    averages and ensembles (`..._ci95`), are columns too. Iterations are those of one replicate. With `intervals: nets`
+    averages have such a column in a whole table, since their intervals are from the spread within all of its rows.
     """
     rows = plan.preset.tables[name].rows
     kinds = OF_NETS if any(len(plan.nets(row, 1)) > 1 for row in rows.values()) else OF_SINGLE_NETS
@@ -46,6 +47,8 @@ def make_table(plan: Plan, name: str, labels: Iterable[str] | None = None) -> pd
             frame[column + PUBLISHED] = published[column]
         if COLUMNS[_kind(column)].has_interval and plan.preset.replicates > 1:
             frame[column + INTERVAL] = [values[column + INTERVAL] for values in ours.values()]
+        if column == "average" and plan.preset.tables[name].intervals and labels is None:
+            frame[column + INTERVAL] = _over_nets(ours, rows)
     if plan.preset.replicates > 1:
         frame["n"] = plan.preset.replicates
     return frame.reset_index()
@@ -70,6 +73,16 @@ def _values(plan: Plan, row: str, kinds: tuple[str, ...]) -> dict[str, float]:
             estimate = over_seeds(measured[column])
             cells |= {column: estimate.value, column + INTERVAL: estimate.high - estimate.value}
     return cells
+
+
+def _over_nets(ours: dict[str, dict[str, float]], rows: dict[str, str]) -> list[float]:
+    """Half the widths of 95 % intervals, for other nets, of the averages of a table's rows.
+
+    They are from the spread of nets within rows, pooled over the table; references.py sees to it that there is one.
+    """
+    nets = {label: [c for column, c in cells.items() if _kind(column) == "nets"] for label, cells in ours.items()}
+    variance, freedom = within_groups({rows[label]: values for label, values in nets.items()}.values())  # each row once
+    return [half_width(variance, freedom, len(values)) for values in nets.values()]
 
 
 def _kind(column: str) -> str:
@@ -141,7 +154,8 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     write_atomically(csv.with_suffix(".json"), f"{numbers}\n".encode())
     shown = shown_table(frame)
     published = "; in brackets the published value" if plan.preset.tables[name].reference else ""
-    note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published})."
+    half_widths = "; ± half a 95 % interval for other nets" if plan.preset.tables[name].intervals else ""
+    note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published}{half_widths})."
     alignment = ("left", *["right"] * (shown.shape[1] - 1))
     markdown = f"{note}\n\n{shown.to_markdown(index=False, disable_numparse=True, colalign=alignment)}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())
