@@ -95,14 +95,15 @@ def test_a_mistake_in_one_preset_does_not_stop_what_another_trains(project: Proj
         load_plans()
 
 
-def test_the_readmes_preset_for_own_images_is_valid(project: Project) -> None:
+def test_the_readmes_preset_for_own_images_is_valid_with_what_it_compares(project: Project) -> None:
     shutil.copytree(REPOSITORY / "config", project.folder / "config", dirs_exist_ok=True)
     project.preset_path.unlink()  # of which claims.yaml says nothing now
-    text = (REPOSITORY / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
-    (project.folder / "config" / "mine.yaml").write_text(text)
+    blocks = (REPOSITORY / "README.md").read_text().split("```yaml\n")[1:]
+    (project.folder / "config" / "mine.yaml").write_text("".join(block.split("```")[0] for block in blocks))
     plan = load_plans()["results/mine"]
     assert plan.data["cifar10"].settings.name == "flowers"
     assert plan.net("student/3").spec.iterations == 210
+    assert plan.preset.tables["lambda"].rows["stage1.weight = 10"] == "student_own_stage1_weight_10"
 
 
 @pytest.mark.parametrize(

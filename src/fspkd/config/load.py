@@ -156,6 +156,7 @@ def load_preset(path: Path) -> Preset:
 
 
 def _validated(content: dict, chain: list[tuple[Path, dict]], made_from: dict[str, str] | None = None) -> Preset:
+    """The preset that a content is; raises UserError, as `explain` puts it."""
     try:
         return Preset.model_validate(content)
     except ValidationError as error:

@@ -29,8 +29,10 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 
 
 def within_groups(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
-    """The variance within groups that are equally spread, pooled (the mean square within of an analysis of variance), and
-    its degrees of freedom; NaN and 0 where no group has two values."""
+    """The variance within groups that are equally spread, pooled over them, and its degrees of freedom.
+
+    It is the mean square within of a one-way analysis of variance; NaN, and 0, where no group has two values.
+    """
     groups = [np.asarray(values, float) for values in groups]
     freedom = sum(len(values) - 1 for values in groups)
     squares = sum(((values - values.mean()) ** 2).sum() for values in groups)
