@@ -3,6 +3,14 @@
 from typing import NamedTuple
 
 
+def alternatives(changes: dict[str, object], row: str = "teacher", **beside: str) -> dict[str, object]:
+    """Alternatives of a row, as a preset gives them."""
+    return {"title": "T", "row": row, "changes": changes, "beside": beside}
+
+
+LONGER = {"longer": {"stage2": {"schedule": "long"}}}
+
+
 class Mistake(NamedTuple):
     """A key that is set to a wrong value, or removed with ..., and a pattern of the message.
 
@@ -30,6 +38,21 @@ MISTAKES = [
         told_by_schema=False,
     ),
     Mistake("rows.student.stage1.teacher", "teacher/3", r"row 'teacher' has only 2 nets", told_by_schema=False),
+    Mistake(
+        "rows.student.stage1.teacher",
+        "teacher",
+        r"rows.student.stage1.teacher = 'teacher': a row gives each net a teacher of its own.* or set stage1_shared: false",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "rows.student.stage2",
+        {"method": "kd", "teacher": "fitnet", "schedule": "short"},
+        r"rows.student.stage2.teacher = 'fitnet': each of 2 nets learns from the one with its number, and there are 1",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "rows.student.stage1.teacher", "teacher/0", r"rows.student.stage1.teacher: must be a row, or one net of it"
+    ),
     Mistake(
         "rows.student.stage2.schedule",
         "shrot",
@@ -152,5 +175,84 @@ MISTAKES = [
     Mistake("figures.figure3.kind", "bars", r"figures.figure3.kind = 'bars': input should be 'curves'"),
     Mistake("timings.timing.students", ..., r"timings.timing.students: missing"),
     Mistake("tables", ..., r"tables: missing"),
+    Mistake("tables.table1.intervals", "seeds", r"tables.table1.intervals = 'seeds': input should be 'nets'"),
+    Mistake(
+        "tables.table1.intervals",
+        "nets",
+        r"tables.table1: intervals over nets need nets that are independent.* those of student share a stage 1",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "tables.table2",
+        {"title": "T", "rows": {"A": "teacher/1", "B": "fitnet"}, "intervals": "nets"},
+        r"tables.table2: intervals over nets come from the spread within rows, and no row has two nets",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "figures.figure3.stage",
+        1,
+        r"figures.figure3.curves.Teacher = 'teacher': that row has no stage 1",
+        told_by_schema=False,
+    ),
+    Mistake("figures.figure3.stage", 2, r"figures.figure3.stage = 2: input should be 1"),
+    Mistake(
+        "alternatives",
+        {"choices": alternatives({"wrong": {"stage2": {"shedule": "long"}}})},
+        r"tiny.yaml: alternatives.choices.changes.wrong.stage2.shedule = 'long': unknown key",
+    ),
+    Mistake(
+        "alternatives",
+        {"choices": alternatives({"wrong": {}})},
+        r"tiny.yaml: alternatives.choices.changes.wrong: must not be empty",
+        told_by_schema=False,  # where it refers to what a row may have, draft 7 lets it say no more
+    ),
+    Mistake(
+        "alternatives",
+        {"choices": alternatives({"wrong": {"stage2": {"schedule": "shrot"}}})},
+        r"tiny.yaml: alternatives.choices.changes.wrong.stage2.schedule = 'shrot': .*did you mean 'short'",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "alternatives",
+        {"choices": alternatives(LONGER, row="techer")},
+        r"tiny.yaml: alternatives.choices.row = 'techer': no such entry in rows; did you mean 'teacher'",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "alternatives",
+        {"choices": alternatives(LONGER, Student="studnet")},
+        r"tiny.yaml: alternatives.choices.beside.Student = 'studnet': no such entry in rows; did you mean 'student'",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "alternatives",
+        {"choices": alternatives(LONGER, teacher="fitnet")},
+        r"tiny.yaml: alternatives.choices.beside: two lines of the table would be called 'teacher'",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "alternatives",
+        {"choices": alternatives({**LONGER, "twin": LONGER["longer"]})},
+        r"alternatives.choices.changes.twin: two lines of the table would be called 'stage2.schedule = long'",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "alternatives",
+        {"one": alternatives(LONGER), "two": alternatives(LONGER)},
+        r"tiny.yaml: alternatives.two.changes.longer: there is a row 'teacher_longer'",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "alternatives",
+        {"table1": alternatives(LONGER)},
+        r"tiny.yaml: alternatives.table1: there is a table of that name",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "alternatives",
+        {"choices": alternatives(LONGER, row="student")},
+        r"tiny.yaml: alternatives.choices: intervals over nets .* those of student, student_longer share a stage 1",
+        told_by_schema=False,
+    ),
     Mistake("name", "mine", r"name = 'mine': unknown key"),
 ]

@@ -90,6 +90,14 @@ class Plan:
         """The nets of labelled rows, or of single nets of them, in all replicates, each once."""
         return list(dict.fromkeys(run for reference in nets.values() for run in self.nets(reference)))
 
+    def curves(self, figure: str) -> dict[str, list[Run]]:
+        """The runs that the curves of a figure are of, each once, by label: nets, or the first stages of nets."""
+        settings = self.preset.figures[figure]
+        nets = {label: self.nets(reference) for label, reference in settings.curves.items()}
+        if settings.stage == 1:
+            return {label: list(dict.fromkeys(net.stage1 for net in of_row)) for label, of_row in nets.items()}
+        return nets
+
     def jobs(self, members: int, without: Collection[str] = ()) -> list[tuple[Run, ...]]:
         """All runs, but for those that another plan trains, in groups of up to `members` that one process trains together.
 
@@ -146,13 +154,18 @@ class Plan:
 
     def _run(self, row_name: str, replicate: int, number: int | None, stage: int, method: Method, start: Start) -> Run:
         preset, row = self.preset, self.preset.rows[row_name]
-        teacher = self.net(method.teacher, replicate) if getattr(method, "teacher", None) else None
+        reference = getattr(method, "teacher", None)
+        if has_own_teacher := bool(reference) and "/" not in reference:
+            reference = f"{reference}/{number}"
+        teacher = self.net(reference, replicate) if reference else None
         data, divide = self.data[row.data], preset.divide_schedules.get(row.data, 1)
         spec = RunSpec(
             row=row_name,
             replicate=replicate,
             number=number,
             stage=stage,
+            # Nets that share their teacher see the same batches, so that its part is computed once; others gain nothing.
+            batches="own" if stage == 1 and has_own_teacher else None,
             seed=preset.seed,
             data=data.id,
             augment=data.settings.augment,
@@ -179,19 +192,29 @@ class Plan:
                 f"{where} starts from {start.id}, another network: {other!r} and {spec.network!r}. Weights are copied between "
                 f"equal networks only."
             )
-        if teacher and teacher.data.id != data.id:
-            raise UserError(
-                f"{where} is trained on {data.settings.name!r} and learns from {teacher.spec.name}, which is trained on "
-                f"{teacher.data.settings.name!r}. Give both rows the same data."
-            )
+        for other, what in ((teacher, "learns from"), (start, "starts from")):
+            if not isinstance(other, Run) or other.data.id == data.id:
+                continue
+            # A start from other data is transfer learning, but not where it may have seen what is held out here.
+            if other is teacher or other.data.whole.id == data.whole.id:
+                raise UserError(
+                    f"{where} is trained on {_shown(data)} and {what} {other.spec.name}, which is trained on "
+                    f"{_shown(other.data)}. Give both rows the same data."
+                )
         if problem := spec.method.problem(spec.network, teacher.spec.network if teacher else None):
             raise UserError(f"{where}: {problem}")
 
 
+def _shown(data: DataSet) -> str:
+    """What tells a data set from others in a message."""
+    return f"{data.settings.name!r}" + (f" with hold_out = {data.settings.hold_out}" if data.settings.hold_out else "")
+
+
 def _needed(row: Row) -> Iterator[str]:
     """The rows that one waits for."""
-    references = [row.start, row.stage1_of, *(getattr(method, "teacher", None) for method in (row.stage1, row.stage2))]
-    yield from (r.partition("/")[0] for r in references if r and ("/" in r or r == row.stage1_of))
+    start = row.start if "/" in row.start else None  # and not from scratch or pretrained weights
+    references = [start, row.stage1_of, *(getattr(method, "teacher", None) for method in (row.stage1, row.stage2))]
+    yield from (reference.partition("/")[0] for reference in references if reference)
 
 
 def load_plans(folder: Path = CONFIG, invalid: Callable[[UserError], object] | None = None) -> dict[str, Plan]:

@@ -60,7 +60,9 @@ def digest(content: object) -> str:
 Identifier = Annotated[
     str, *matching(r"[a-z0-9]+(_[a-z0-9]+)*", "lower-case letters and digits, with single underscores between")
 ]
-NetReference = Annotated[str, *matching(r"[a-z0-9_]+/[1-9][0-9]*", "row/number, such as teacher/1")]
+NetReference = Annotated[
+    str, *matching(r"[a-z0-9_]+(/[1-9][0-9]*)?", "a row, or one net of it, such as teacher or teacher/1")
+]
 NotEmptyTuple = (Field(strict=False, json_schema_extra={"minItems": 1}), AfterValidator(not_empty))
 NotEmptyMapping = (AfterValidator(not_empty), Field(json_schema_extra={"minProperties": 1}))
 Sections = Annotated[tuple[PositiveInt, ...], *NotEmptyTuple, AfterValidator(rising)]

@@ -127,12 +127,12 @@ class Result:
 
     @property
     def nets(self) -> list[Run]:
-        """The nets that it shows."""
+        """The nets that it shows, or the first stages of nets."""
         match self.kind:
             case "table":
                 return self.plan.shown(self.settings.rows)
             case "figure":
-                return self.plan.shown(self.settings.curves)
+                return list(dict.fromkeys(chain.from_iterable(self.plan.curves(self.name).values())))
             case "timing":
                 return [net for row in self.settings.rows for net in self.plan.rows[row]]
         tables = self.plan.preset.tables.values()

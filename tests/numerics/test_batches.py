@@ -16,6 +16,20 @@ def batch(batches: Batches, iteration: int) -> tuple[torch.Tensor, torch.Tensor]
     return Images.to_input(images[0]), labels[0]
 
 
+def test_first_stages_of_one_teacher_see_the_same_batches_and_others_their_own(project: Project) -> None:
+    project.set("timings.timing", None)
+    project.set("rows.student.stage1_shared", False)
+
+    def batches() -> list[torch.Tensor]:
+        return [Batches(images_of(net), net.stage1.spec).draw(0, 3) for net in project.plan().nets("student")]
+
+    one, other = batches()
+    assert torch.equal(one, other)
+    project.set("rows.student.stage1.teacher", "teacher")
+    one, other = batches()
+    assert not torch.equal(one, other)
+
+
 def test_batches_are_a_function_of_the_iteration(project: Project) -> None:
     run = project.plan().net("teacher/1")
     images = images_of(run)

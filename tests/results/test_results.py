@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import Project
+from conftest import CLAIMS, Project
 from scipy import stats
 
 from fspkd.errors import UserError
@@ -17,6 +17,7 @@ from fspkd.results.claims import judge
 from fspkd.runs.folder import Attempt, ImageFacts, Manifest
 from fspkd.runs.predictions import save_predictions
 from fspkd.runs.spec import Run
+from fspkd.workflow import Result
 
 LABELS = torch.tensor([0, 1, 2, 2])
 
@@ -151,9 +152,9 @@ def test_damaged_predictions_and_manifest_are_named(project: Project) -> None:
         tables.make_table(project.plan(), "table1")
 
 
-def draw(project: Project) -> plt.Figure:
+def draw(project: Project, *measures: str) -> plt.Figure:
     read = curves.read_curves(project.plan(), "figure3")
-    return curves.draw_figure("A title", read, curves.flat_parts(read))
+    return curves.draw_figure("A title", read, curves.flat_parts(read, measures or curves.MEASURES))
 
 
 def test_figure_shows_each_curve_and_is_the_same_again(project: Project) -> None:
@@ -237,6 +238,55 @@ def test_replicates_give_means_and_students_interval(project: Project) -> None:
     assert "75.00 ± 0.00" in csv.with_suffix(".md").read_text()
 
 
+def test_intervals_over_nets_are_from_the_spread_within_all_rows(project: Project) -> None:
+    project.set("timings.timing", None)
+    project.set("claims", ...)
+    project.set("rows.student.stage1_shared", False)
+    rows = {"Teacher": "teacher", "Again": "teacher", "One": "teacher/1", "FitNet": "fitnet", "Student*": "student"}
+    project.set("tables.table1", {"title": "T", "rows": rows, "intervals": "nets"})
+    pretend(project)
+    plan, csv = project.plan(), project.folder / "table1.csv"
+    accuracies = {"teacher/1": 3, "teacher/2": 1, "fitnet/1": 2, "student/1": 4, "student/2": 3}  # quarters
+    for net, right in accuracies.items():
+        predict(plan.net(net), 9.0 * torch.nn.functional.one_hot((LABELS + (torch.arange(4) >= right)) % 3, 3), LABELS)
+    table = tables.make_table(plan, "table1").set_index("row")
+    assert table["average"].tolist() == [50, 50, 75, 50, 87.5]
+    squares, freedom, quantile = 2 * 25**2 + 2 * 12.5**2, 2, 4.302653  # rows of one net, and a row again, add nothing
+    halves = [quantile * np.sqrt(squares / freedom / nets) for nets in (2, 2, 1, 1, 2)]
+    assert table["average_ci95"].tolist() == pytest.approx(halves, rel=1e-6)
+    assert [column for column in table if column.endswith("_ci95")] == ["average_ci95"]
+    tables.write_table(table.reset_index(), plan, "table1", csv)
+    assert f"50.00 ± {halves[0]:.2f}" in csv.with_suffix(".md").read_text()
+    assert "± half a 95 % interval for other nets" in csv.with_suffix(".html").read_text()
+    assert "average_ci95" not in tables.make_table(plan, "table1", ["Teacher"])  # of a row whose table is not there yet
+
+
+def test_figure_of_first_stages_has_their_losses_alone(project: Project) -> None:
+    project.set("claims", ...)
+    project.set(
+        "figures.figure3", {"kind": "curves", "title": "T", "stage": 1, "curves": {"A": "fitnet", "B": "student"}}
+    )
+    plan = project.plan()
+    for run in plan.phase("stage1"):
+        finish(run)
+        loss = np.where(np.arange(1, 11) < 3, 2.0, 1.0)
+        frame = pd.DataFrame({"iteration": range(1, 11), "loss": loss, "test_accuracy": np.nan})
+        frame.to_csv(run.folder.metrics, index=False)
+    csv = project.folder / "figure3.csv"
+    curves.write(plan, "figure3", csv.with_suffix(".png"))
+    (axes,) = draw(project, "training loss").axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["A", "B"]
+    numbers = pd.read_csv(csv)
+    assert list(numbers) == ["iteration", "A: training loss", "B: training loss"]
+    assert numbers["B: training loss"].tolist() == [2, 2] + [1] * 8
+    flat = pd.read_csv("figure3_flat.csv")
+    assert flat["net"].tolist() == [plan.net(net).stage1.id for net in ("fitnet/1", "student/1")]
+    assert flat["iteration"].tolist() == [3, 3]
+    needed = Result(plan, "figure", "figure3").inputs()
+    assert needed["metrics"] == [str(run.folder.metrics) for run in plan.phase("stage1")]
+    assert needed["manifests"] == [str(run.folder.manifest) for run in plan.phase("stage1")]
+
+
 def test_table_without_a_reference_and_of_single_nets(project: Project) -> None:
     pretend(project)
     project.set("tables.table1.reference", ...)
@@ -292,6 +342,24 @@ def test_nets_are_seeds_where_they_share_nothing(project: Project) -> None:
     judged = judge(project.plan()).iloc[0]
     assert (judged["n"], judged["ours"], judged["has_to_be"], judged["threshold"]) == (2, 0, "within", 40)
     assert judged["p"] == judged["p_holm"]
+
+
+def test_nets_are_pairs_with_what_each_alone_learns_from(project: Project) -> None:
+    project.set("timings.timing", None)
+    project.set("rows.student.stage1_shared", False)
+    project.set("rows.student.stage1.teacher", "teacher")
+    project.claims_path.write_text(yaml.safe_dump({"claims": [{"claim": "a", "where": "here", **CLAIMS[0]}]}))
+    pretend(project)
+    for number, wrong in ((1, 100), (2, 400)):  # how many images a teacher is wrong about; its student is about 50 more
+        for row, more in (("teacher", 0), ("student", 50)):
+            labels = torch.arange(1000) % 3
+            guesses = torch.where(torch.arange(1000) < wrong + more, (labels + 1) % 3, labels)
+            predict(
+                project.plan().net(f"{row}/{number}"), 9.0 * torch.nn.functional.one_hot(guesses, 3).float(), labels
+            )
+    claim = judge(project.plan()).iloc[0]
+    assert (claim["n"], claim["ours"]) == (2, pytest.approx(-5))
+    assert claim["high"] < 0  # the differences are the same, however much the pairs differ
 
 
 def test_claims_about_what_is_not_there_are_not_run(project: Project) -> None:

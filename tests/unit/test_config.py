@@ -14,6 +14,7 @@ from fspkd.config.load import load_preset
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans, plan_for
 from fspkd.slurm import gpu_models, load_site
+from fspkd.workflow import Result
 
 
 @pytest.mark.parametrize(("key", "value", "message"), [mistake[:3] for mistake in MISTAKES])
@@ -94,14 +95,15 @@ def test_a_mistake_in_one_preset_does_not_stop_what_another_trains(project: Proj
         load_plans()
 
 
-def test_the_readmes_preset_for_own_images_is_valid(project: Project) -> None:
+def test_the_readmes_preset_for_own_images_is_valid_with_what_it_compares(project: Project) -> None:
     shutil.copytree(REPOSITORY / "config", project.folder / "config", dirs_exist_ok=True)
     project.preset_path.unlink()  # of which claims.yaml says nothing now
-    text = (REPOSITORY / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
-    (project.folder / "config" / "mine.yaml").write_text(text)
+    blocks = (REPOSITORY / "README.md").read_text().split("```yaml\n")[1:]
+    (project.folder / "config" / "mine.yaml").write_text("".join(block.split("```")[0] for block in blocks))
     plan = load_plans()["results/mine"]
     assert plan.data["cifar10"].settings.name == "flowers"
     assert plan.net("student/3").spec.iterations == 210
+    assert plan.preset.tables["lambda"].rows["stage1.weight = 10"] == "student_own_stage1_weight_10"
 
 
 @pytest.mark.parametrize(
@@ -119,9 +121,21 @@ def test_a_time_comparison_of_other_rows_is_refused(project: Project, role: str,
         project.plan()
 
 
+def test_a_time_comparison_of_nets_with_a_teacher_each_is_refused(project: Project) -> None:
+    project.set("rows.student.stage1_shared", False)
+    project.set("rows.student.stage1.teacher", "teacher")
+    with pytest.raises(
+        UserError, match=r"shuffled_students = 'student': its nets must have one teacher, and have one each"
+    ):
+        project.plan()
+
+
 def test_rows_in_a_circle_are_refused(project: Project) -> None:
     project.set("timings.timing", None)
-    project.set("rows.teacher.start", "student/1")
+    project.set("rows.teacher.stage2", {"method": "kd", "teacher": "teacher", "schedule": "long"})
+    with pytest.raises(UserError, match=r"circle: teacher -> teacher"):
+        project.plan()
+    project.set("rows.teacher.stage2.teacher", "student/1")
     with pytest.raises(UserError, match=r"circle: (teacher -> student -> teacher|student -> teacher -> student)"):
         project.plan()
 
@@ -189,8 +203,31 @@ def test_nets_that_tables_share_train_once(monkeypatch: pytest.MonkeyPatch) -> N
     for figures_of in ("student", "student_full"):
         assert {net.start for net in plan.nets(figures_of)} == {plan.net("student/1").start}
     # Tables 1 to 5 as published, less the teachers of Tables 3 and 4; figure 3's students; controls beyond the paper.
-    published, controls = 724 + 448 + 248 + 259 + 206 + 3 * 64, 3 * (21 + 21) + 3 * 42 + 85
+    published, controls = 724 + 448 + 248 + 259 + 206 + 3 * 64, 2 * 3 * (21 + 21) + 3 * 42 + 85 + 30
     assert sum(run.spec.iterations for run in plan.runs.values()) == (published + controls) * 1000
+
+
+def test_choices_are_compared_without_a_look_at_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    plan = Plan(load_preset(Path("config/fsp/choices.yaml")))
+    table = plan.preset.tables["choices"]
+    runs = Result(plan, "summary").runs
+    assert {run.data.settings.hold_out for run in runs} == {5000}
+    assert {run.teacher.data.settings.hold_out for run in runs if run.teacher} == {5000}
+    assert [len(plan.nets(row)) for row in table.rows.values()] == [2] * 10 + [1, 2, 2]
+    assert {sum(net.spec.iterations for net in plan.row_runs(row)) for row in list(table.rows.values())[:10]} == {
+        16_800
+    }
+    assert (
+        len(
+            {
+                net.stage1.spec.model_copy(update={"row": "", "number": 0})
+                for net in plan.shown(table.rows)
+                if net.stage1
+            }
+        )
+        == 10
+    )
 
 
 def test_claims_are_about_what_a_preset_has_or_leaves_out(project: Project) -> None:
@@ -234,6 +271,15 @@ def test_mistakes_in_claims_are_refused(project: Project, claim: str, message: s
         project.plan()
 
 
+def test_claims_about_the_accuracy_of_first_stages_are_refused(project: Project) -> None:
+    project.set("figures.figure3", {**project.content["figures"]["figure3"], "stage": 1})
+    project.set("figures.figure3.curves", {"Teacher": "fitnet", "Student": "student"})
+    assert len(project.plan().claims) == 4
+    project.claims_path.write_text(project.claims_path.read_text().replace("training loss", "test accuracy"))
+    with pytest.raises(UserError, match=r"measure = 'test accuracy': figure 'figure3' .* is of first stages"):
+        project.plan()
+
+
 def test_claims_about_rows_on_other_data_are_refused(project: Project) -> None:
     project.set("timings.timing", None)
     project.set("data.others", {"name": "others", "source": "imagefolder", "path": "x"})
@@ -247,7 +293,7 @@ def test_claims_about_rows_on_other_data_are_refused(project: Project) -> None:
 def test_the_papers_claims_are_all_about_what_the_presets_have(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     for name in ("paper", "mini", "quickstart"):
-        assert len(Plan(load_preset(Path(f"config/fsp/{name}.yaml"))).claims) == 21
+        assert len(Plan(load_preset(Path(f"config/fsp/{name}.yaml"))).claims) == 44
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from PIL import Image
 
 from fspkd.config.data import Digits, ImageFolder, Torchvision
 from fspkd.data import sources
-from fspkd.data.packed import load_packed, save_packed
+from fspkd.data.packed import PackedData, load_packed, save_packed
 from fspkd.data.sets import DataSet
 from fspkd.errors import UserError
 
@@ -277,3 +277,41 @@ def test_mnist_and_svhn_as_torchvision_keeps_them(tmp_path: Path, monkeypatch: p
     assert set(data.labels["train"]) == set(range(10))  # the file writes 10 for 0
     smaller = Torchvision(name="svhn", source="torchvision", dataset="SVHN", size=16)
     assert sources.read_source(DataSet(smaller, str(tmp_path))).images["test"].shape == (20, 16, 16, 3)
+
+
+def test_held_out_images_and_those_left_are_the_training_images(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images")
+    whole, held = (sources.read_source(folder(root, **settings)) for settings in ({}, {"hold_out": 4}))
+
+    def contents(data: PackedData, *splits: str) -> list[tuple[bytes, int]]:
+        return sorted((i.tobytes(), n) for s in splits for i, n in zip(data.images[s], data.labels[s], strict=True))
+
+    assert [len(held.labels[split]) for split in ("train", "test")] == [5, 4]
+    assert contents(held, "train", "test") == contents(whole, "train")  # which are all different, and no test image
+    assert held.sha256 == held.in_canonical_order().sha256
+    assert held.classes == whole.classes
+
+
+def test_what_is_held_out_follows_from_the_content_alone(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images", per_class=10)
+    before, fewer = (sources.read_source(folder(root, hold_out=count)) for count in (20, 5))
+    assert set(map(bytes, fewer.images["test"])) < set(map(bytes, before.images["test"]))
+    for file in (root / "train" / "ant").iterdir():
+        file.rename(file.with_name(f"{9 - int(file.stem)} renamed.png"))
+    assert sources.read_source(folder(root, hold_out=20)).sha256 == before.sha256
+    content = sources.read_source(folder(root)).sha256  # which is what is pinned, whatever is held out
+    assert sources.read_source(folder(root, hold_out=20, sha256=content)).sha256 == before.sha256
+
+
+def test_one_image_must_be_left_to_train_on(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images")
+    assert len(sources.read_source(folder(root, hold_out=8)).labels["train"]) == 1
+    with pytest.raises(UserError, match=r"data set 'mine': hold_out = 9: there are 9 training images"):
+        sources.read_source(folder(root, hold_out=9))
+
+
+@pytest.mark.parametrize("pin", [{}, {"sha256": "0" * 64}])
+def test_what_is_held_out_is_part_of_a_data_sets_identity(pin: dict) -> None:
+    sets = [folder(Path("x"), **pin, **held) for held in ({}, {"hold_out": 4}, {"hold_out": 5})]
+    assert len({data.id for data in sets}) == 3
+    assert {data.whole.id for data in sets} == {sets[0].id}

@@ -68,6 +68,27 @@ def test_a_net_cannot_learn_from_one_of_other_data_but_start_from_it(project: Pr
     assert not project.plan().net("student/1").is_transfer
 
 
+def test_nets_may_not_come_from_images_that_are_held_out(project: Project) -> None:
+    project.set("data.held", {**project.content["data"]["images"], "hold_out": 100})
+    project.set("timings.timing", None)
+    project.set("claims", ...)
+    project.set("rows.student.data", "held")
+    with pytest.raises(
+        UserError,
+        match=r"student-stage1 is trained on 'digits' with hold_out = 100 and learns from teacher-1, .* on 'digits'\.",
+    ):
+        project.plan()
+    project.set("rows.student.stage1", ...)
+    project.set("rows.student.start", "teacher/1")
+    with pytest.raises(
+        UserError, match=r"student-1 is trained on .* = 100 and starts from teacher-1, .* on 'digits'\."
+    ):
+        project.plan()
+    for row in ("teacher", "fitnet"):
+        project.set(f"rows.{row}.data", "held")
+    assert {run.data.settings.hold_out for run in project.plan().runs.values()} == {100}
+
+
 def test_replicates_are_other_runs_with_teachers_of_their_own(project: Project) -> None:
     alone = project.plan()
     project.set("replicates", 3)
@@ -93,6 +114,20 @@ def test_a_stage_1_for_each_net(project: Project) -> None:
     plan = project.plan()
     assert [run.start.spec.name for run in plan.rows["student"]] == ["student-1-stage1", "student-2-stage1"]
     assert len(plan.row_runs("student")) == 4
+
+
+def test_a_teacher_for_each_net(project: Project) -> None:
+    project.set("timings.timing", None)
+    project.set("rows.student.stage1_shared", False)
+    first = project.plan().net("student/1")
+    project.set("rows.student.stage1.teacher", "teacher")
+    plan = project.plan()
+    assert [net.stage1.teacher for net in plan.nets("student")] == plan.nets("teacher")
+    assert plan.net("student/1").id != first.id  # it has batches of its own
+    project.set("rows.student.stage2", {"method": "kd", "teacher": "teacher", "schedule": "short"})
+    project.set("replicates", 2)
+    plan = project.plan()
+    assert [net.teacher for net in plan.nets("student")] == plan.nets("teacher")
 
 
 @pytest.mark.parametrize("members", [1, 2, 3, 100])

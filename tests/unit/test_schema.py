@@ -37,6 +37,11 @@ figures:
   figure3: null
 timings:
   timing: null
+alternatives:
+  choices:
+    title: Choices
+    row: teacher
+    changes: {slow: {stage2: {schedule: short}}}
 """
 
 
@@ -127,6 +132,7 @@ def test_a_file_that_extends_gives_parts(project: Project) -> None:
         ("figure3: null", "Figure3: null"),
         ("momentum: 0.5", "momentum: null"),
         ("size: 16", "size: '16'"),
+        ("{slow: {stage2", "{slow: {stage3"),
     ],
 )
 def test_mistakes_in_parts_are_refused_at_any_depth(right: str, wrong: str) -> None:

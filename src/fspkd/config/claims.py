@@ -50,6 +50,11 @@ def _is_about(preset: Preset, claim: Claim, where: str) -> bool:
                 f"{where}: {key} = {label!r}: preset {preset.name!r} has no such entry{suggest(label, known)}. Correct it, or "
                 f"set claims: null in the preset."
             )
+    if isinstance(claim, FigureClaim) and claim.measure not in entries[entry].measures:
+        raise UserError(
+            f"{where}: measure = {claim.measure!r}: figure {entry!r} of preset {preset.name!r} is of first stages, which are "
+            f"not tested. Name the training loss."
+        )
     if isinstance(claim, RowsClaim):
         _check_data(preset, claim, where)
     return True

@@ -30,6 +30,9 @@ class DataSettings(Settings):
     """pins the content: any source of the same images is the same data set"""
     size: PositiveInt | None = None
     """resize every image to size x size pixels"""
+    hold_out: PositiveInt | None = None
+    """so many of the training images, drawn at random, take the place of the test images and are not trained on: for
+    choosing settings without a look at test images"""
     augment: Augment = Augment()
     """how training images are changed, anew each time that they are used"""
 

@@ -1,12 +1,12 @@
 """Reading presets: YAML files that extend each other, and an explanation of what is wrong in them. Imports no torch."""
 
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from fspkd.config.alternatives import as_written, laid_out
+from fspkd.config.merge import merge
 from fspkd.config.preset import SECTIONS, SET_BY_LOADER, Preset
 from fspkd.config.references import problems
 from fspkd.errors import UserError
@@ -14,30 +14,6 @@ from fspkd.settings import suggest
 
 CONFIG = Path("config")
 CLAIMS = "claims.yaml"  # the name of files that hold no preset
-
-
-@cache
-def discriminators(model: type[BaseModel]) -> set[str]:
-    """The keys whose value decides which other keys a mapping has."""
-    found: set[str] = set()
-    seen: set[type] = set()
-
-    def walk(kind: Any, marks: tuple = ()) -> None:
-        found.update(name for mark in marks if isinstance(name := getattr(mark, "discriminator", None), str))
-        if get_origin(kind) is Annotated:
-            inner, *inside = get_args(kind)
-            walk(inner, tuple(inside))
-        elif isinstance(kind, type) and issubclass(kind, BaseModel):
-            if kind not in seen:
-                seen.add(kind)
-                for field in kind.model_fields.values():
-                    walk(field.annotation, (field, *field.metadata))
-        else:
-            for part in get_args(kind):
-                walk(part)
-
-    walk(model)
-    return found
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -64,17 +40,10 @@ def read_yaml(path: Path) -> dict:
     return content
 
 
-def _merge(base: Any, over: Any) -> Any:
-    """`over` laid on `base`, mapping by mapping; anything else, or another source or method, replaces what was there."""
-    if not (isinstance(base, dict) and isinstance(over, dict)):
-        return over
-    if any(isinstance(over.get(tag), str) and over[tag] != base.get(tag) for tag in discriminators(Preset)):
-        return over
-    return {**base, **{key: _merge(base[key], value) if key in base else value for key, value in over.items()}}
-
-
-def explain(error: ValidationError, chain: list[tuple[Path, dict]], merged: dict) -> str:
-    """One paragraph for pydantic's findings: file, key, value, and what to do."""
+def explain(
+    error: ValidationError, chain: list[tuple[Path, dict]], merged: dict, made_from: dict[str, str] | None = None
+) -> str:
+    """One paragraph for pydantic's findings: file, key, value, and what to do; `made_from` is what `laid_out` gives."""
     findings = []
     for item in error.errors():
         keys, content = [], merged
@@ -101,8 +70,9 @@ def explain(error: ValidationError, chain: list[tuple[Path, dict]], merged: dict
                 )
             case "value_error":
                 value, advice = "", str(item["ctx"]["error"])
-        file = next((path for path, content in chain if keys and keys[0] in content), chain[0][0])
-        where = f" {'.'.join(keys)}{value}:" if keys else ""
+        key = as_written(".".join(keys), made_from or {})
+        file = next((path for path, content in chain if key.partition(".")[0] in content), chain[0][0])
+        where = f" {key}{value}:" if keys else ""
         findings.append(f"{file}:{where} {advice}")
     return ". ".join(findings) + "."
 
@@ -164,17 +134,30 @@ def load_preset(path: Path) -> Preset:
     chain = chain_of(path)
     merged: dict = {}
     for _, content in reversed(chain):
-        merged = _merge(merged, content)
+        merged = merge(merged, content)
     merged, left_out = _without_nulls(merged)
     inside = str(merged.get("results", "")).removeprefix("results").strip("/")
     given = {**merged, "name": inside.replace("/", "-") or path.stem, "left_out": tuple(left_out)}
     for key in SET_BY_LOADER:
         if key in merged:
             raise UserError(f"{path}: {key} = {merged[key]!r}: unknown key; remove it or correct its name.")
-    try:
-        preset = Preset.model_validate(given)
-    except ValidationError as error:
-        raise UserError(explain(error, chain, merged)) from None
-    if found := list(problems(preset)):
-        raise UserError(f"{path}: {'; '.join(found)}.")
+    preset = _validated(given, chain)
+    made_from: dict[str, str] = {}
+    if preset.alternatives:
+        try:
+            given, made_from = laid_out(given, preset)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}.") from None
+        preset = _validated(given, chain, made_from)
+    if found := [as_written(problem, made_from) for problem in problems(preset)]:
+        others = [problem for problem in found if not problem.startswith("alternatives.")]
+        raise UserError(f"{path}: {'; '.join(others or found)}.")  # the alternatives of a row have its mistakes too
     return preset
+
+
+def _validated(content: dict, chain: list[tuple[Path, dict]], made_from: dict[str, str] | None = None) -> Preset:
+    """The preset that a content is; raises UserError, as `explain` puts it."""
+    try:
+        return Preset.model_validate(content)
+    except ValidationError as error:
+        raise UserError(explain(error, chain, content, made_from)) from None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from fspkd.config.load import discriminators
+from fspkd.config.merge import discriminators
 from fspkd.config.preset import SECTIONS, Preset
 from fspkd.config.schema import EXTENDS, joined, models
 from fspkd.settings import Identifier
@@ -148,6 +148,11 @@ class Page:
                 return f"number{_limits(schema)}"
             case {"pattern": pattern, "patternErrorMessage": message}:
                 return "name" if pattern == self.name_pattern else _cell(message.removeprefix("must be "))
+            case {"part_of": model}:
+                return f"keys of a {model.lower()}"
+            case {"patternProperties": entries}:
+                (of,) = entries.values()
+                return f"mapping of names, each to {self.words(of)}"
             case {"type": "object", "additionalProperties": dict(of)}:
                 return f"mapping of labels, each to {self.words(of)}"
             case {"type": "boolean"}:

@@ -1,6 +1,6 @@
 """What a preset may say: frozen models that refuse unknown keys. Imports no torch, so that planning is quick."""
 
-from typing import Annotated, Union
+from typing import Annotated, Any, Union
 
 from pydantic import Field
 
@@ -9,7 +9,7 @@ from fspkd.config.results import Curves, File, Table, TrainingTime
 from fspkd.config.training import Schedule, Training
 from fspkd.distill import METHODS
 from fspkd.networks import AnyNetwork
-from fspkd.settings import Identifier, PositiveInt, Settings, matching
+from fspkd.settings import Identifier, NetReference, NotEmptyMapping, PositiveInt, Settings, matching
 
 Method = Annotated[Union[METHODS], Field(discriminator="method")]  # noqa: UP007 (a union of a tuple)
 Start = Annotated[
@@ -29,6 +29,7 @@ SECTIONS = (  # the keys of a preset that hold entries by name
     "tables",
     "figures",
     "timings",
+    "alternatives",
 )
 SET_BY_LOADER = ("name", "left_out")  # the keys of a preset that its file does not have
 
@@ -53,6 +54,27 @@ class Row(Settings):
     """the row whose shared stage 1 serves these nets too"""
     stage2: Method
     """the last stage"""
+
+
+PartOfRow = Annotated[
+    dict[str, Any], *NotEmptyMapping, Field(json_schema_extra={"part_of": "Row"})
+]  # schema.py reads it
+
+
+class Alternatives(Settings):
+    """A row beside what it is with other settings: a row for each change, called row_change, and a table of them all.
+
+    The table's intervals are for other nets, as with `intervals: nets`, or for other replicates where there are some.
+    """
+
+    title: str
+    """what stands above the table"""
+    row: Identifier
+    """the row that is varied, and the table's first line"""
+    changes: Annotated[dict[Identifier, PartOfRow], *NotEmptyMapping]
+    """the changes, by name: each is laid on the row as a file that extends another is laid on that"""
+    beside: dict[str, NetReference] = Field(default={})
+    """other rows, or single nets of them, that the table shows below, by label"""
 
 
 class Preset(Settings):
@@ -91,6 +113,8 @@ class Preset(Settings):
     """what `snakemake <results>/<name>.png` makes"""
     timings: dict[Identifier, TrainingTime] = Field(default_factory=dict)
     """time comparisons, measured on the machine at hand"""
+    alternatives: dict[Identifier, Alternatives] = Field(default_factory=dict)
+    """comparisons of settings, each a table of that name"""
     claims: File | None = None
     """the paper's claims that are judged, a file in config/"""
     left_out: tuple[str, ...] = ()

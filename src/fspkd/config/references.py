@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from fspkd.config.preset import Preset, Row
+from fspkd.config.results import Curves, Table
 from fspkd.settings import suggest
 
 
@@ -22,9 +23,11 @@ def problems(preset: Preset) -> Iterator[str]:
     for name, table in preset.tables.items():
         for label, nets in table.rows.items():
             yield from _nets(preset, nets, f"tables.{name}.rows.{label}")
+        if table.intervals:
+            yield from _intervals(preset, f"tables.{name}", table)
     for name, figure in preset.figures.items():
         for label, nets in figure.curves.items():
-            yield from _nets(preset, nets, f"figures.{name}.curves.{label}")
+            yield from _curve(preset, figure, nets, f"figures.{name}.curves.{label}")
     yield from _files(preset)
     for name in preset.timings:
         yield from _timing(preset, name)
@@ -80,9 +83,42 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
     if any(until % by for until in untils):
         yield f"{where}.schedule: {untils} do not divide by divide_schedules.{row.data} = {by}"
     if teacher := getattr(method, "teacher", None):
-        yield from _nets(preset, teacher, f"{where}.teacher")
+        yield from _teacher(preset, teacher, f"{where}.teacher", row, stage)
     if stage == "stage2" and not method.trains_classifier:
         yield f"{where}.method = {method.method!r}: does not train the classifier"
+
+
+def _teacher(preset: Preset, reference: str, where: str, row: Row, stage: str) -> Iterator[str]:
+    yield from _nets(preset, reference, where)
+    if "/" in reference or reference not in preset.rows:
+        return
+    if stage == "stage1" and row.stage1_shared:
+        yield (
+            f"{where} = {reference!r}: a row gives each net a teacher of its own, and one stage 1 serves all nets here. Name "
+            f"one net, such as {reference}/1, or set stage1_shared: false"
+        )
+    elif (teachers := preset.rows[reference].nets) < row.nets:
+        yield f"{where} = {reference!r}: each of {row.nets} nets learns from the one with its number, and there are {teachers}"
+
+
+def _intervals(preset: Preset, where: str, table: Table) -> Iterator[str]:
+    if preset.replicates > 1:
+        yield f"{where}.intervals = 'nets': with replicates = {preset.replicates} they are over these. Remove one of the two"
+    several = {nets: row for nets in table.rows.values() if (row := preset.rows.get(nets)) and row.nets > 1}
+    if shared := [name for name, row in several.items() if row.stage1_of or (row.stage1 and row.stage1_shared)]:
+        yield (
+            f"{where}: intervals over nets need nets that are independent of each other, and those of {', '.join(shared)} "
+            f"share a stage 1. Set stage1_shared: false there"
+        )
+    if not several:
+        yield f"{where}: intervals over nets come from the spread within rows, and no row has two nets. Give one nets: 2"
+
+
+def _curve(preset: Preset, figure: Curves, nets: str, where: str) -> Iterator[str]:
+    yield from _nets(preset, nets, where)
+    row = preset.rows.get(nets.partition("/")[0])
+    if figure.stage == 1 and row and not (row.stage1 or row.stage1_of):
+        yield f"{where} = {nets!r}: that row has no stage 1, and the figure is of first stages"
 
 
 def _files(preset: Preset) -> Iterator[str]:
@@ -108,6 +144,8 @@ def _timing(preset: Preset, name: str) -> Iterator[str]:
         stage1 = row.stage1.method if row.stage1 else "no"
         if stage1 != ("no" if role == "teachers" else "fsp"):
             yield f"{where} = {row_name!r}: that row has {stage1} stage 1 of its own"
+        if row.stage1 and "/" not in getattr(row.stage1, "teacher", "/"):
+            yield f"{where} = {row_name!r}: its nets must have one teacher, and have one each"
         if row.start != "scratch" or row.stage1_of or row.stage2.method != "cross_entropy":
             yield f"{where} = {row_name!r}: must start from scratch and end with cross_entropy"
         if row.data != preset.rows.get(timing.teachers, row).data:

@@ -1,14 +1,23 @@
 """What a preset may say about tables, figures and time comparisons, and a paper's claims about them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from fspkd.settings import Identifier, NotEmptyMapping, NotEmptyTuple, PositiveReal, Real, Settings, matching
+from fspkd.settings import (
+    Identifier,
+    NetReference,
+    NotEmptyMapping,
+    NotEmptyTuple,
+    PositiveReal,
+    Real,
+    Settings,
+    matching,
+)
 
-Nets = Annotated[str, *matching(r"[a-z0-9_]+(/[1-9][0-9]*)?", "a row, or one net of it, such as teacher or teacher/1")]
 File = Annotated[str, *matching(r"[a-z0-9_]+(/[a-z0-9_]+)*\.(csv|yaml)", "a file in config/, such as fsp/claims.yaml")]
-NetsByLabel = Annotated[dict[str, Nets], *NotEmptyMapping]
+Measure = Literal["training loss", "test accuracy"]
+NetsByLabel = Annotated[dict[str, NetReference], *NotEmptyMapping]
 
 
 class Table(Settings):
@@ -20,10 +29,12 @@ class Table(Settings):
     """the published numbers, a file in config/, if there are"""
     rows: NetsByLabel
     """what is shown of which row, or of which net as row/number"""
+    intervals: Literal["nets"] | None = None
+    """`nets`: the average has a 95 % interval for other nets of its row, from the spread within all rows of the table"""
 
 
 class Curves(Settings):
-    """A figure of the training loss and test accuracy over the iterations of stage 2, a curve a row."""
+    """A figure of the training loss and test accuracy over the iterations of a stage, a curve a row."""
 
     kind: Literal["curves"]
     """what the figure shows"""
@@ -31,6 +42,13 @@ class Curves(Settings):
     """what stands above it"""
     curves: NetsByLabel
     """the row of each curve; its nets are the band around it"""
+    stage: Literal[1] | None = None
+    """1: the nets' first stages, which are not tested, so the training loss alone; without it, stage 2"""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What its panels show."""
+        return ("training loss",) if self.stage == 1 else get_args(Measure)
 
 
 class TrainingTime(Settings):
@@ -97,7 +115,7 @@ class FigureClaim(BaseClaim):
     """what is compared"""
     figure: Identifier
     """an entry of `figures`"""
-    measure: Literal["training loss", "test accuracy"]
+    measure: Measure
     """which of its curves"""
     later: str
     """the label of a curve"""

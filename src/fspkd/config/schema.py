@@ -96,6 +96,8 @@ def _whole(schema: dict) -> dict:
         ((pattern, entry),) = schema.pop("patternProperties").items()
         schema["propertyNames"]["pattern"] = pattern
         schema["additionalProperties"] = entry
+    if "part_of" in schema:
+        return {"$ref": f"#/$defs/{schema['part_of']}{PART}"}
     if "prefixItems" in schema:
         schema["items"] = schema.pop("prefixItems")
     if "discriminator" in schema:
@@ -125,7 +127,7 @@ def _part(schema: dict) -> dict:
         return schema
     part = _inside({k: v for k, v in schema.items() if k not in ("required", "minProperties", "default")}, _part)
     if "$ref" in part:
-        part["$ref"] += PART
+        part["$ref"] = part["$ref"].removesuffix(PART) + PART
     if "allOf" in part:  # a union: without its tag, the keys of the member that is inherited, whichever that is
         members = [case["then"] for case in part["allOf"]]
         without_tag = {"not": {"required": schema["required"]}}

@@ -1,6 +1,6 @@
 """Data sets and pretrained weights of a preset, and the files that they are packed into. Imports no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fspkd.config.data import Data, Pretrained
@@ -21,13 +21,19 @@ class DataSet:
 
     @property
     def id(self) -> str:
-        """The name and a hash of the pinned content or, where nothing is pinned, of the place it comes from."""
+        """The name and a hash of what it holds: of the pinned content or, where nothing is pinned, of the place it comes from,
+        and of what is held out."""
         settings = self.settings.model_dump(mode="json", exclude={"augment"}, exclude_none=True)
         if self.settings.sha256:
-            settings = {key: value for key, value in settings.items() if key in ("sha256", "size")}
+            settings = {key: value for key, value in settings.items() if key in ("sha256", "size", "hold_out")}
         elif self.location:
             settings["location"] = self.location
         return f"{self.settings.name}-{digest(settings)}"
+
+    @property
+    def whole(self) -> "DataSet":
+        """The data set with nothing held out."""
+        return replace(self, settings=self.settings.model_copy(update={"hold_out": None}))
 
     @property
     def path(self) -> Path:

@@ -11,6 +11,7 @@ from PIL import Image
 from fspkd.data.folders import find_splits, is_archive, read_cub200, read_image_folder, resize
 from fspkd.data.packed import SPLITS, PackedData
 from fspkd.data.sets import LOCATION_VARIABLE, DataSet
+from fspkd.draws import Draws
 from fspkd.errors import UserError
 
 DOWNLOADS = Path("data/downloads")
@@ -22,7 +23,8 @@ CUB200_MD5 = "97eceeb196236b17998738112f37df78"
 def read_source(data: DataSet) -> PackedData:
     """All images of a data set, in canonical order, from its own source or from the location set for this machine.
 
-    Raises UserError where they are missing, damaged, of mixed size, or not those that the preset pins.
+    What is held out takes the place of the test images. Raises UserError where images are missing, damaged, of mixed size,
+    or not those that the preset pins, and where all of them would be held out.
     """
     settings, location = data.settings, data.location
     variable = LOCATION_VARIABLE.format(name=settings.name.upper())
@@ -54,7 +56,29 @@ def read_source(data: DataSet) -> PackedData:
             f"sha256 = {settings.sha256}, and the images have {packed.sha256}. Use the original images, or, for other "
             f"images, a preset whose data set has another name and no sha256."
         )
-    return packed
+    return _held_out(packed, settings.name, settings.hold_out) if settings.hold_out else packed
+
+
+def _held_out(packed: PackedData, name: str, count: int) -> PackedData:
+    """A data set whose test images are `count` of its training images, the others being left to train on.
+
+    They are drawn from all training images alike, so classes have about equal parts in them. The draw follows from the
+    content alone, in canonical order, and a larger one holds every smaller one. Raises UserError where none would be left.
+    """
+    images, labels = packed.images["train"], packed.labels["train"]
+    if count >= len(labels):
+        raise UserError(
+            f"data set {name!r}: hold_out = {count}: there are {len(labels)} training images, and some must be left to "
+            f"train on. Hold out fewer."
+        )
+    is_held = np.zeros(len(labels), bool)
+    is_held[Draws(0, packed.sha256).generator("hold out").permutation(len(labels))[:count]] = True
+    return PackedData(
+        {"train": images[~is_held], "test": images[is_held]},
+        {"train": labels[~is_held], "test": labels[is_held]},
+        packed.classes,
+        f"{packed.source}, its test images {count} held out of those for training",
+    )
 
 
 # --- torchvision and scikit-learn -------------------------------------------------------------------------

@@ -46,8 +46,9 @@ class Images:
 
 
 def batch_draws(spec: RunSpec) -> Draws:
-    """The random numbers of a run's batches: the same for the first stages of all nets of a row."""
-    return spec.model_copy(update={"number": None}).draws if spec.stage == 1 else spec.draws
+    """The random numbers of a run's batches: the same for the first stages of all nets of a row that share their teacher."""
+    shared = spec.stage == 1 and spec.batches != "own"
+    return spec.model_copy(update={"number": None}).draws if shared else spec.draws
 
 
 class Batches:

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 import matplotlib
@@ -22,7 +23,7 @@ NEAR = 0.05  # of its level: then a curve enters its flat part
 MEASURES = {"training loss": "smoothed_loss", "test accuracy": "test_accuracy"}
 
 
-Curves = dict[str, list[tuple[Run, pd.DataFrame]]]  # by label, each net with its metrics
+Curves = dict[str, list[tuple[Run, pd.DataFrame]]]  # by label, each net, or first stage, with its metrics
 
 
 def read_curve(metrics: Path) -> pd.DataFrame:
@@ -38,8 +39,7 @@ def _window(frame: pd.DataFrame) -> int:
 
 def read_curves(plan: Plan, name: str) -> Curves:
     """The curves of a figure."""
-    curves = plan.preset.figures[name].curves
-    return {label: [(net, read_curve(net.folder.metrics)) for net in plan.nets(c)] for label, c in curves.items()}
+    return {label: [(net, read_curve(net.folder.metrics)) for net in nets] for label, nets in plan.curves(name).items()}
 
 
 def flat_from(net: Run, curve: pd.DataFrame, measure: str) -> float:
@@ -60,11 +60,11 @@ def flat_from(net: Run, curve: pd.DataFrame, measure: str) -> float:
     return near.idxmax()
 
 
-def flat_parts(curves: Curves) -> pd.DataFrame:
+def flat_parts(curves: Curves, measures: Collection[str] = tuple(MEASURES)) -> pd.DataFrame:
     """Where each net's curves enter their flat part: columns measure, curve, net, iteration."""
     rows = [
         (measure, label, net.id, flat_from(net, curve, measure))
-        for measure in MEASURES
+        for measure in measures
         for label, nets in curves.items()
         for net, curve in nets
     ]
@@ -72,14 +72,17 @@ def flat_parts(curves: Curves) -> pd.DataFrame:
 
 
 def draw_figure(title: str, curves: Curves, flat: pd.DataFrame) -> plt.Figure:
-    """Two panels, training loss on a logarithmic scale and test accuracy in percent, over the iterations.
+    """A panel for each measure that `flat` has, over the iterations: training loss, on a logarithmic scale, and test
+    accuracy in percent.
 
     A line is the mean over the nets of a curve, the band around it reaches from their lowest to their highest value, and a
     dotted line stands where the mean net enters its flat part.
     """
     sns.set_theme(context="paper", style="whitegrid")
-    drawing, panels = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
-    for axes, (measure, column) in zip(panels, MEASURES.items(), strict=True):
+    measures = list(dict.fromkeys(flat["measure"]))
+    drawing, panels = plt.subplots(1, len(measures), figsize=(8, 3.4), layout="constrained", squeeze=False)
+    for axes, measure in zip(panels[0], measures, strict=True):
+        column = MEASURES[measure]
         colors = sns.color_palette("colorblind" if len(curves) <= 10 else "husl", len(curves))
         for color, (label, nets) in zip(colors, curves.items(), strict=True):
             long = pd.concat([_thinned(curve, column) for _, curve in nets])
@@ -89,12 +92,14 @@ def draw_figure(title: str, curves: Curves, flat: pd.DataFrame) -> plt.Figure:
                 axes.axvline(begin, color=color, linestyle=":", linewidth=1)
         axes.set_xlim(left=0)
         axes.get_legend().remove()
-    loss_axes, accuracy_axes = panels
-    loss_axes.set(xlabel="iteration", ylabel="training loss", yscale="log")
-    loss_axes.yaxis.set_major_formatter("{x:g}")  # 0.1, not 10^-1
-    loss_axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
-    accuracy_axes.set(xlabel="iteration", ylabel="test accuracy in %")
-    accuracy_axes.legend(loc="lower right", frameon=False)
+        axes.set(xlabel="iteration", ylabel=measure)
+        if measure == "training loss":
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")  # 0.1, not 10^-1
+            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+        else:
+            axes.set_ylabel(f"{measure} in %")
+    axes.legend(loc="upper right" if measure == "training loss" else "lower right", frameon=False)
     drawing.suptitle(f"{title}; dotted: the flat part begins", fontsize="medium")
     sns.despine(drawing)
     return drawing
@@ -108,9 +113,16 @@ def _thinned(curve: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def curves_csv(curves: Curves) -> bytes:
-    """The numbers behind a figure where the nets were tested, as CSV: an iteration a row; means over a curve's nets."""
+    """The numbers behind a figure as CSV: an iteration a row; means over a curve's nets.
+
+    They are those where the nets were tested or, of first stages, which are not tested, the losses that are drawn.
+    """
     columns = {}
     for label, nets in curves.items():
+        if any(net.spec.stage == 1 for net, _ in nets):
+            drawn = pd.concat([_thinned(curve, "smoothed_loss") for _, curve in nets]).groupby("iteration")
+            columns[f"{label}: training loss"] = drawn["smoothed_loss"].mean()
+            continue
         tested = pd.concat([curve.dropna(subset="test_accuracy") for _, curve in nets]).groupby("iteration")
         for measure, column in MEASURES.items():
             columns[f"{label}: {measure}"] = tested[column].mean()
@@ -120,8 +132,9 @@ def curves_csv(curves: Curves) -> bytes:
 def write(plan: Plan, name: str, png: Path) -> None:
     """Write a figure as PNG, beside it as SVG, its numbers and its flat parts as CSV; the same data gives the same bytes."""
     curves = read_curves(plan, name)
-    flat = flat_parts(curves)
-    drawing = draw_figure(f"{plan.preset.figures[name].title} (preset {plan.preset.name})", curves, flat)
+    figure = plan.preset.figures[name]
+    flat = flat_parts(curves, figure.measures)
+    drawing = draw_figure(f"{figure.title} (preset {plan.preset.name})", curves, flat)
     plt.rcParams["svg.hashsalt"] = "fspkd"
     for path, options in ((png, {"dpi": 200}), (png.with_suffix(".svg"), {"metadata": {"Date": None}})):
         buffer = io.BytesIO()

@@ -11,7 +11,8 @@ from fspkd.plan import Plan
 from fspkd.results import curves
 from fspkd.results.claims import write_claims
 from fspkd.results.tables import make_table, write_table
-from fspkd.runs.exported import ExportedFolder, export_run
+from fspkd.runs.exported import export_run
+from fspkd.runs.folder import ExportedFolder
 from fspkd.runs.spec import Run
 
 REPRODUCTION = Path("reproduction")

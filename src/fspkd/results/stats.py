@@ -1,6 +1,6 @@
 """Confidence intervals and p-values over seeds and test images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +71,22 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     seeds, df = np.var(values, ddof=1) / len(values), len(values) - 1
     half = stats.t.ppf((1 + CONFIDENCE) / 2, df) * np.sqrt(seeds)
     return Estimate(values.mean(), values.mean() - half, values.mean() + half, len(values), seeds, df)
+
+
+def within_groups(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
+    """The variance within groups that are equally spread, pooled over them, and its degrees of freedom.
+
+    It is the mean square within of a one-way analysis of variance; NaN, and 0, where no group has two values.
+    """
+    groups = [np.asarray(values, float) for values in groups]
+    freedom = sum(max(len(values) - 1, 0) for values in groups)
+    squares = sum(((values - values.mean()) ** 2).sum() for values in groups if len(values))
+    return (squares / freedom if freedom else np.nan), freedom
+
+
+def mean_half_width(variance: float, freedom: int, n: int) -> float:
+    """Half of Student's interval for the mean of n values, from their variance and its degrees of freedom; NaN without any."""
+    return stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(variance / n) if n and freedom else np.nan
 
 
 def over_seeds_and_images(terms: Sequence[np.ndarray]) -> Estimate:

@@ -11,7 +11,7 @@ from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.results.columns import COLUMNS, OF_NETS, OF_SINGLE_NETS, Nets
 from fspkd.results.pages import table_page
-from fspkd.results.stats import over_seeds
+from fspkd.results.stats import mean_half_width, over_seeds, within_groups
 
 PUBLISHED, INTERVAL = "_published", "_ci95"
 LATEX = str.maketrans(
@@ -34,7 +34,8 @@ def make_table(plan: Plan, name: str, labels: Iterable[str] | None = None) -> pd
 
     Where the preset has replicates the values are means over those that are finished, and their number n, and half the
     width of 95 % intervals of averages and ensembles (`..._ci95`), are columns too. Iterations are those of one replicate.
-    Cells of which nets are missing are empty.
+    With `intervals: nets` averages have such a column in a whole table, since their intervals are from the spread within all
+    of its rows. Cells of which nets are missing are empty.
     """
     rows = plan.preset.tables[name].rows
     kinds = OF_NETS if any(len(plan.nets(row, 1)) > 1 for row in rows.values()) else OF_SINGLE_NETS
@@ -49,6 +50,8 @@ def make_table(plan: Plan, name: str, labels: Iterable[str] | None = None) -> pd
             frame[column + PUBLISHED] = published[column]
         if COLUMNS[_kind(column)].has_interval and plan.preset.replicates > 1:
             frame[column + INTERVAL] = [values.get(column + INTERVAL) for values in ours.values()]
+        if column == "average" and plan.preset.tables[name].intervals and labels is None:
+            frame[column + INTERVAL] = _over_nets(ours, rows)
     if plan.preset.replicates > 1:
         frame["n"] = [len(_complete(plan, rows[label])) for label in ours]
     return frame.reset_index()
@@ -91,6 +94,16 @@ def _replicates(plan: Plan, row: str) -> list[Nets]:
 def _complete(plan: Plan, row: str) -> list[Nets]:
     """The replicates of a row of which all runs are finished."""
     return [replicate for replicate in _replicates(plan, row) if replicate.complete]
+
+
+def _over_nets(ours: dict[str, dict[str, float]], rows: dict[str, str]) -> list[float]:
+    """Half the widths of 95 % intervals, for other nets, of the averages of a table's rows.
+
+    They are from the spread of nets within rows, pooled over the table; references.py sees to it that there is one.
+    """
+    nets = {label: [c for column, c in cells.items() if _kind(column) == "nets"] for label, cells in ours.items()}
+    variance, freedom = within_groups({rows[label]: values for label, values in nets.items()}.values())  # each row once
+    return [mean_half_width(variance, freedom, len(values)) for values in nets.values()]
 
 
 def _kind(column: str) -> str:
@@ -162,7 +175,8 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     write_atomically(csv.with_suffix(".json"), f"{numbers}\n".encode())
     shown = shown_table(frame)
     published = "; in brackets the published value" if plan.preset.tables[name].reference else ""
-    note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published})."
+    half_widths = "; ± half a 95 % interval for other nets" if plan.preset.tables[name].intervals else ""
+    note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published}{half_widths})."
     alignment = ("left", *["right"] * (shown.shape[1] - 1))
     markdown = f"{note}\n\n{shown.to_markdown(index=False, disable_numparse=True, colalign=alignment)}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())

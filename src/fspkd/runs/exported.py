@@ -1,32 +1,22 @@
 """What a reader needs to check the numbers of a finished run, small enough for the repository. Imports no torch.
 
-Beside run.yaml and manifest.json, which are the run's own: metrics.csv.gz with the loss of each iteration and the test curve,
-and predictions.npz with the test logits in float16. The weights are known by the manifest's checksum.
+Beside the run's own specification and manifest: the loss of each iteration and the test curve, and the test logits in
+float16. The weights are known by the manifest's checksum.
 """
 
 import gzip
 import io
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
-from fspkd.runs.folder import RunFolder
+from fspkd.runs.folder import ExportedFolder
 from fspkd.runs.predictions import load_predictions
 from fspkd.runs.spec import Run
 
 DIGITS = 4  # of a loss
-
-
-class ExportedFolder(RunFolder):
-    """The folder of an exported run."""
-
-    @property
-    def metrics(self) -> Path:
-        """A row for each iteration: iteration, loss, test_loss, test_accuracy."""
-        return self.path / "metrics.csv.gz"
 
 
 def export_run(run: Run, to: ExportedFolder) -> None:

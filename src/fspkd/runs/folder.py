@@ -203,3 +203,12 @@ class RunFolder:
         """Remove what a process that was killed while it wrote has left."""
         for left_over in self.path.glob(".*.tmp"):
             left_over.unlink()
+
+
+class ExportedFolder(RunFolder):
+    """The folder of an exported run."""
+
+    @property
+    def metrics(self) -> Path:
+        """A row for each iteration: iteration, loss, test_loss, test_accuracy."""
+        return self.path / "metrics.csv.gz"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from fspkd.config.data import Augment
 from fspkd.config.preset import Method
@@ -28,6 +29,8 @@ class RunSpec(Settings):
     """of the net in its row; None for a stage that all nets of the row share"""
     stage: int
     """1 or 2"""
+    batches: Literal["own"] | None = None
+    """of a first stage: `own`, or those that the first stages of all nets of the row see"""
     seed: int
     data: str
     augment: Augment
