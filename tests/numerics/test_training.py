@@ -1,5 +1,6 @@
 """The engine: equal to a plain loop, repeatable to the bit, the same alone and together."""
 
+import copy
 import shutil
 from dataclasses import replace
 
@@ -13,10 +14,13 @@ from torch.nn import functional as F
 
 from fspkd.distill.fsp import Fsp
 from fspkd.engine.batches import Batches, Images, batch_draws
+from fspkd.engine.member import Member
 from fspkd.engine.objective import Objective
 from fspkd.engine.schedule import learning_rate
 from fspkd.engine.step import steps_of
 from fspkd.errors import UserError
+from fspkd.models import build
+from fspkd.models.net import Net
 from fspkd.runs.folder import RunFolder
 from fspkd.runs.spec import Run
 from fspkd.train import loop, session
@@ -31,9 +35,9 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 
 def plain_net(net: torch.nn.Module) -> plain.ResNet:
     """The oracle's net, in double precision, with the weights of one of the library's."""
-    copy = plain.ResNet(8, 4, channels=1)
-    copy.load_state_dict(net.state_dict())
-    return copy.double()
+    oracle = plain.ResNet(8, 4, channels=1)
+    oracle.load_state_dict(net.state_dict())
+    return oracle.double()
 
 
 @pytest.mark.parametrize("case", ["scratch", "weights of another net", "hint", "kd", "fsp", "shuffled fsp"])
@@ -312,3 +316,29 @@ print(faults(4))
 """
     result = project.run("python", "-c", code)
     assert int(result.stdout) < 4096, result.stderr  # one feature map; more than 100,000 where all are given back
+
+
+def test_batch_norms_statistics_after_stage_1_decide_nothing(project: Project) -> None:
+    """Training reads those of the batch: whatever was there when stage 2 began is forgotten, to the last bit."""
+    project.set("schedules.short", [{"until": 300, "rate": 0.05}])
+    run = project.plan().net("student/1")
+    images = images_of(run)
+    net = build(run.spec.network, images.channels, images.classes, torch.Generator().manual_seed(1))
+
+    def trained(net: Net) -> dict[str, torch.Tensor]:
+        member = Member(run.spec, images, net, None, torch.float32, None)
+        (step,) = steps_of([member])
+        while not member.complete:
+            step.load()
+            step.iterate()
+            step.prepare()
+            member.done += 1
+        return member.net.state_dict()
+
+    other = copy.deepcopy(net)
+    statistics = [b for name, b in other.named_buffers() if name.endswith(("running_mean", "running_var"))]
+    assert len(statistics) == 16  # of eight batch norms
+    for buffer in statistics:
+        buffer.fill_(7.0)
+    one, two = trained(net), trained(other)
+    assert all(torch.equal(one[name], two[name]) for name in one)
