@@ -1,6 +1,17 @@
 """What every network is to those who plan with it."""
 
+from typing import NamedTuple
+
 from fspkd.settings import Settings
+
+
+class UpdateRule(NamedTuple):
+    """How an optimizer treats the parameters of a module that carries this as `update_rule`; without one, as here."""
+
+    rate: float = 1.0
+    """what the learning rate is multiplied by"""
+    limit: float | None = None
+    """the L2 norm that each filter of `weight` (its first axis) is scaled down to after an update, where it is longer"""
 
 
 class Network(Settings):

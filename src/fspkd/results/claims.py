@@ -125,15 +125,18 @@ def _figure(plan: Plan, claim: FigureClaim) -> tuple[str, float, Estimate]:
         return "times", claim.published, NOTHING
     flat = pd.read_csv(path)
     flat = flat[flat["measure"] == claim.measure]
-    rows = plan.preset.figures[claim.figure].curves
-    later, earlier = (_seeds_of_curve(plan, flat, rows[label]) for label in (claim.later, claim.earlier))
+    nets = plan.curves(claim.figure)
+    later, earlier = (independent_flat_parts(nets[label], flat) for label in (claim.later, claim.earlier))
     return "times", claim.published, ratio(later, earlier)
 
 
-def _seeds_of_curve(plan: Plan, flat: pd.DataFrame, row: str) -> list[float]:
-    """Where nets become flat; the geometric mean over a replicate's nets, where they share anything trained."""
+def independent_flat_parts(nets: list[Run], flat: pd.DataFrame) -> list[float]:
+    """The iterations at which the nets of a curve become flat, by `flat`, a measure's flat parts.
+
+    Where nets share anything trained, the geometric mean over those of each replicate.
+    """
     at = flat.drop_duplicates("net").set_index("net")["iteration"]
-    nets = [net for net in plan.nets(row) if net.id in at.index]
+    nets = [net for net in nets if net.id in at.index]
     if _independent(nets):
         return [at[net.id] for net in nets]
     replicates = pd.Series({net.id: net.spec.replicate for net in nets})

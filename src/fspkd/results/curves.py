@@ -38,8 +38,11 @@ def _window(frame: pd.DataFrame) -> int:
 
 
 def read_curves(plan: Plan, name: str) -> Curves:
-    """The curves of a figure."""
-    return {label: [(net, read_curve(net.folder.metrics)) for net in nets] for label, nets in plan.curves(name).items()}
+    """The curves of a figure, of the nets that are finished."""
+    return {
+        label: [(net, read_curve(net.folder.metrics)) for net in nets if net.folder.is_finished]
+        for label, nets in plan.curves(name).items()
+    }
 
 
 def flat_from(net: Run, curve: pd.DataFrame, measure: str) -> float:

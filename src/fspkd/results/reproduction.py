@@ -47,7 +47,7 @@ def export(plan: Plan) -> list[Run]:
 def recompute(plan: Plan) -> list[Path]:
     """Write the tables, figures, claims and the list of nets of an exported plan into its folder; gives their paths.
 
-    Of tables and figures, those of which a net is there.
+    Of tables, those of which a net is there; of figures, those of which a net of each curve is.
     """
     preset, place = plan.preset, Path(plan.preset.results)
     written = []
@@ -55,8 +55,8 @@ def recompute(plan: Plan) -> list[Path]:
         if any(net.folder.is_finished for net in plan.shown(table.rows)):
             written.append(place / f"{name}.csv")
             write_table(make_table(plan, name), plan, name, written[-1])
-    for name, figure in preset.figures.items():
-        if all(net.folder.is_finished for net in plan.shown(figure.curves)):
+    for name in preset.figures:
+        if all(any(net.folder.is_finished for net in nets) for nets in plan.curves(name).values()):
             written.append(place / f"{name}.png")
             curves.write(plan, name, written[-1])
     if plan.claims:

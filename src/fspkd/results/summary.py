@@ -10,7 +10,7 @@ import yaml
 
 from fspkd.errors import UserError
 from fspkd.plan import Plan
-from fspkd.results.claims import shown_claims
+from fspkd.results.claims import independent_flat_parts, shown_claims
 from fspkd.results.pages import render, shown
 from fspkd.results.stats import ratio
 from fspkd.results.tables import PUBLISHED, different_code, make_table, shown_table
@@ -108,11 +108,12 @@ def _flat_parts(plan: Plan, name: str, frame: pd.DataFrame) -> pd.DataFrame:
     """Where the curves of a figure become flat, and the ratio of the first to the second."""
     rows = []
     for measure, group in frame.groupby("measure", sort=False):
-        by_curve = {label: nets["iteration"] for label, nets in group.groupby("curve", sort=False)}
-        row = {"": measure, **{f"{label}: flat from": shown(nets.mean(), ",.0f") for label, nets in by_curve.items()}}
-        if len(by_curve) > 1:
-            first, second = list(by_curve)[:2]
-            estimate = ratio(by_curve[first], by_curve[second])
+        means = group.groupby("curve", sort=False)["iteration"].mean()
+        row = {"": measure, **{f"{label}: flat from": shown(mean, ",.0f") for label, mean in means.items()}}
+        if len(means) > 1:
+            first, second = means.index[:2]
+            nets = plan.curves(name)
+            estimate = ratio(*(independent_flat_parts(nets[label], group) for label in (first, second)))
             row[f"{first} / {second}"] = shown(estimate.value)
             row["95 % interval"] = f"{shown(estimate.low)} to {shown(estimate.high)}"
         published = [
