@@ -30,6 +30,20 @@ MISTAKES = [
     Mistake("training.batch_size", True, r"training.batch_size = True"),
     Mistake("training.optimizer.momentum", 1.0, r"training.optimizer.momentum = 1.0: input should be less than 1"),
     Mistake("training.optimizer.weight_decay", ..., r"tiny.yaml: training.optimizer.weight_decay: missing"),
+    Mistake("training.optimizer", {"algorithm": "adam"}, r"training.optimizer.algorithm = 'adam': must be one of"),
+    Mistake("rows.student.optimizer", {"algorithm": "rmsprop", "floor": 0}, r"rows.student.optimizer.floor = 0: input"),
+    Mistake(
+        "schedules.short",
+        [{"until": 8, "rate": 0.1, "momentum": 0.5}],
+        r"stage2.schedule = 'short': names a momentum, which sgd does not follow",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "schedules.short",
+        [{"until": 8, "rate": 0.1, "along": "line"}],
+        r"schedules.short: 'along' says how the rate goes to another: give that as 'to'",
+        told_by_schema=False,
+    ),
     Mistake("rows.student.stage1.teacher", ..., r"rows.student.stage1.teacher: missing"),
     Mistake(
         "rows.student.stage1.teacher",

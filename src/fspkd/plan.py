@@ -15,7 +15,6 @@ from fspkd.config.claims import load_claims
 from fspkd.config.load import CONFIG, chain_of, load_preset, preset_files
 from fspkd.config.preset import Method, Preset, Row
 from fspkd.config.results import Claim
-from fspkd.config.training import RateUntil
 from fspkd.data.sets import LOCATION_VARIABLE, WEIGHTS_VARIABLE, DataSet, PretrainedWeights
 from fspkd.errors import UserError
 from fspkd.runs.folder import RUNS, RunFolder
@@ -159,6 +158,9 @@ class Plan:
             reference = f"{reference}/{number}"
         teacher = self.net(reference, replicate) if reference else None
         data, divide = self.data[row.data], preset.divide_schedules.get(row.data, 1)
+        own: dict[str, object] = {"optimizer": row.optimizer} if row.optimizer else {}
+        if stage == 1:
+            own["evaluate_every"] = None  # first stages are not tested: their linear layer is untrained
         spec = RunSpec(
             row=row_name,
             replicate=replicate,
@@ -173,9 +175,10 @@ class Plan:
             start=start.id if start else None,
             method=method,
             teacher=teacher.id if teacher else None,
-            schedule=tuple(RateUntil(until=p.until // divide, rate=p.rate) for p in preset.schedules[method.schedule]),
-            # First stages are not tested: their linear layer is untrained.
-            training=preset.training if stage == 2 else preset.training.model_copy(update={"evaluate_every": None}),
+            schedule=tuple(
+                phase.model_copy(update={"until": phase.until // divide}) for phase in preset.schedules[method.schedule]
+            ),
+            training=preset.training.model_copy(update=own),
         )
         self._check_fit(spec, data, start, teacher)
         after_stage1 = isinstance(start, Run) and start.spec.stage == 1

@@ -106,7 +106,9 @@ SOMETHING = {
         EVERYTHING,
     ),
     "a line of what builds optimizers": (
-        edit("src/fspkd/engine/optimizers/__init__.py", "module.build(settings, net", "module.build(settings, None"),
+        edit(
+            "src/fspkd/engine/optimizers/__init__.py", "module.build(settings, modules", "module.build(settings, None"
+        ),
         EVERYTHING,
     ),
     "a line of the engine": (edit(STEP, "self.position.add_(1)", "self.position.add_(2)"), EVERYTHING),

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from fspkd.config.data import Data, Pretrained
 from fspkd.config.results import Curves, File, Table, TrainingTime
-from fspkd.config.training import Schedule, Training
+from fspkd.config.training import OptimizerSettings, Schedule, Training
 from fspkd.distill import METHODS
 from fspkd.networks import AnyNetwork
 from fspkd.settings import Identifier, NetReference, NotEmptyMapping, PositiveInt, Settings, matching
@@ -54,6 +54,8 @@ class Row(Settings):
     """the row whose shared stage 1 serves these nets too"""
     stage2: Method
     """the last stage"""
+    optimizer: OptimizerSettings | None = None
+    """what updates the weights of these nets, in the place of `training.optimizer`"""
 
 
 PartOfRow = Annotated[

@@ -51,6 +51,8 @@ def _schedules(preset: Preset) -> Iterator[str]:
         untils = [phase.until for phase in phases]
         if untils != sorted(set(untils)):
             yield f"schedules.{name}: goes backwards: 'until' must rise, and is {untils}"
+        if any(phase.along and phase.to is None for phase in phases):
+            yield f"schedules.{name}: 'along' says how the rate goes to another: give that as 'to'"
     for name in preset.divide_schedules:
         yield from _known(preset, "data", name, f"divide_schedules.{name}")
 
@@ -82,6 +84,13 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
     by = preset.divide_schedules.get(row.data, 1)
     if any(until % by for until in untils):
         yield f"{where}.schedule: {untils} do not divide by divide_schedules.{row.data} = {by}"
+    phases = preset.schedules.get(method.schedule, ())
+    algorithm = (row.optimizer or preset.training.optimizer).algorithm
+    if algorithm != "heavy_ball" and any(p.momentum is not None or p.momentum_to is not None for p in phases):
+        yield (
+            f"{where}.schedule = {method.schedule!r}: names a momentum, which {algorithm} does not follow. Give the row "
+            f"optimizer: {{algorithm: heavy_ball, momentum: ...}}"
+        )
     if teacher := getattr(method, "teacher", None):
         yield from _teacher(preset, teacher, f"{where}.teacher", row, stage)
     if stage == "stage2" and not method.trains_classifier:

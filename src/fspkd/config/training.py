@@ -9,6 +9,8 @@ from pydantic import Field
 
 from fspkd.settings import NotEmptyTuple, PositiveInt, PositiveReal, Real, Settings
 
+Fraction = Annotated[Real, Field(ge=0, lt=1)]
+
 
 class RateUntil(Settings):
     """A learning rate, used until (and not at) an iteration counted from the start of the stage."""
@@ -17,6 +19,14 @@ class RateUntil(Settings):
     """the first iteration that does not use it"""
     rate: PositiveReal
     """the learning rate"""
+    to: PositiveReal | None = None
+    """the learning rate that `until` would have, where it changes from iteration to iteration"""
+    along: Literal["line", "exponential"] | None = None
+    """how it changes: on a straight line, as it does where this is not given, or by the same factor each iteration"""
+    momentum: Fraction | None = None
+    """in the place of the optimizer's"""
+    momentum_to: Fraction | None = None
+    """the momentum that `until` would have, where it changes, on a straight line"""
 
 
 Schedule = Annotated[tuple[RateUntil, ...], *NotEmptyTuple]
@@ -27,7 +37,7 @@ class Sgd(Settings):
 
     algorithm: Literal["sgd"]
     """how weights are updated"""
-    momentum: Annotated[Real, Field(ge=0, lt=1)]
+    momentum: Fraction
     """the part of the last step that the next one keeps"""
     weight_decay: Annotated[Real, Field(ge=0)]
     """the multiple of the weights that is added to their gradients"""
@@ -35,7 +45,30 @@ class Sgd(Settings):
     """whether weight decay reaches batch norm's scales and shifts"""
 
 
-OptimizerSettings = Sgd
+class HeavyBall(Settings):
+    """Stochastic gradient descent with classical momentum: v = momentum v - rate gradient, and v is added to the weights.
+
+    Where rate and momentum are constant it is what `sgd` does; where they change, steps that were taken keep their length.
+    """
+
+    algorithm: Literal["heavy_ball"]
+    """how weights are updated"""
+    momentum: Fraction
+    """the part of the last step that the next one keeps; a schedule may say another"""
+
+
+class Rmsprop(Settings):
+    """RMSProp with a floor: E = decay E + (1 - decay) gradient^2, from E = 0; a step is rate gradient / max(sqrt(E), floor)."""
+
+    algorithm: Literal["rmsprop"]
+    """how weights are updated"""
+    decay: Fraction = 0.9
+    """the part of the last mean square that the next one keeps"""
+    floor: PositiveReal = 1e-5
+    """the least that a gradient is divided by"""
+
+
+OptimizerSettings = Annotated[Sgd | HeavyBall | Rmsprop, Field(discriminator="algorithm")]
 
 
 class Training(Settings):

@@ -44,8 +44,7 @@ class Member:
         if precision != torch.float32:
             self.lowered = LoweredWeights(nn.ModuleList([self.net, self.objective]), precision)
         trained = [*net.parameters_to(objective.student_taps), *objective.parameters()]
-        rate = torch.zeros((), device=images.device)
-        self.optimizer = optimizers.build(spec.training.optimizer, net, trained, rate)
+        self.optimizer = optimizers.build(spec.training.optimizer, nn.ModuleList([self.net, self.objective]), trained)
         self.logits = torch.zeros(len(images.test), images.classes, device=images.device)  # of the last test
         self.testing = Captured(self._predict, lambda: [self.logits], stream)
         self.tested_at: int | None = None

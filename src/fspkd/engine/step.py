@@ -11,7 +11,7 @@ from fspkd.engine.batches import Batches, batch_draws
 from fspkd.engine.capture import Captured
 from fspkd.engine.device import new_stream
 from fspkd.engine.member import Member
-from fspkd.engine.schedule import learning_rate, progress
+from fspkd.engine.schedule import is_constant, learning_rate, momentum, progress
 
 BLOCK = {"cuda": 500, "cpu": 1}  # iterations that a device is given at once
 BLOCK_BYTES = 2**28  # of their images, at most
@@ -37,6 +37,8 @@ class Step:
         self.images = torch.zeros(block, *shape, dtype=torch.uint8, device=self.device)
         self.labels = torch.zeros(block, size, dtype=torch.int64, device=self.device)
         self.progress = torch.zeros(block, device=self.device)
+        # Rate and momentum of each iteration, where they change within a block.
+        self.scheduled = None if is_constant(self.spec.schedule) else torch.zeros(block, 2, device=self.device)
         self.measured = torch.zeros(block, len(members), 2, device=self.device)
         self.position = torch.zeros(1, dtype=torch.int64, device=self.device)  # in the block
         self.iterate = Captured(self._iteration, self._changed, stream)
@@ -56,8 +58,10 @@ class Step:
             self.images[:count].copy_(images)
             self.labels[:count].copy_(labels)
             self.progress[:count].copy_(self.drawn_progress, non_blocking=True)
-            for member in self.members:
-                member.optimizer.rate.fill_(learning_rate(self.spec.schedule, self.first))
+            if self.scheduled is None:
+                self._follow(*self._scheduled_at(self.first))
+            else:
+                self.scheduled[:count].copy_(self.drawn_scheduled, non_blocking=True)
             self.position.zero_()
         return count
 
@@ -71,18 +75,35 @@ class Step:
         with torch.cuda.stream(self.stream) if self.stream else nullcontext():
             return self.measured[: self.loaded].transpose(0, 1).tolist()
 
+    def _scheduled_at(self, iteration: int) -> tuple[float, float]:
+        """Its learning rate and momentum."""
+        schedule, own = self.spec.schedule, getattr(self.spec.training.optimizer, "momentum", 0.0)
+        return learning_rate(schedule, iteration), momentum(schedule, iteration, own)
+
+    def _follow(self, rate: Tensor | float, momentum: Tensor | float) -> None:
+        """Give the optimizers their learning rate and momentum."""
+        for member in self.members:
+            member.optimizer.rate.fill_(rate)
+            if member.optimizer.factor is not None:
+                member.optimizer.factor.fill_(momentum)
+
     def _draw(self, first: int) -> None:
         self.first = first
         count = min(self.block, self.members[0].next_stop(first) - first)
         self.drawn = self.batches.draw(first, count)
-        self.drawn_progress = torch.tensor([progress(self.spec.schedule, i) for i in range(first, first + count)])
+        iterations = range(first, first + count)
+        self.drawn_progress = torch.tensor([progress(self.spec.schedule, i) for i in iterations])
+        self.drawn_scheduled = torch.tensor([self._scheduled_at(i) for i in iterations])
         if self.stream:
             self.drawn, self.drawn_progress = self.drawn.pin_memory(), self.drawn_progress.pin_memory()
+            self.drawn_scheduled = self.drawn_scheduled.pin_memory()
 
     def _iteration(self) -> None:
         x = self.to_input(self.images.index_select(0, self.position).squeeze(0))
         y = self.labels.index_select(0, self.position).squeeze(0)
         part = self.progress.index_select(0, self.position).squeeze(0)
+        if self.scheduled is not None:
+            self._follow(*self.scheduled.index_select(0, self.position).squeeze(0).unbind())
         measured = []
         for member, loss in self.gradients(x, y, part):
             measured += [loss, nn.utils.get_total_norm([p.grad for p in member.optimizer.parameters])]

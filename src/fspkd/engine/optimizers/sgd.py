@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
 from fspkd.config.training import Sgd as SgdSettings
+from fspkd.engine.optimizers import NormLimits, by_rate
 
 
 class Sgd:
@@ -15,43 +16,53 @@ class Sgd:
     1.5 seconds of each job.
     """
 
-    def __init__(self, groups: list[tuple[list[nn.Parameter], float]], momentum: float, rate: Tensor) -> None:
-        """`groups`: parameters and the weight decay that reaches them."""
-        self.groups, self.factor, self.rate = groups, momentum, rate
-        self.parameters = [parameter for parameters, _ in groups for parameter in parameters]
-        self.momentum = [torch.zeros_like(parameter) for parameter in self.parameters]
+    factor = None
+
+    def __init__(
+        self, groups: list[tuple[list[nn.Parameter], float, float]], momentum: float, limits: NormLimits
+    ) -> None:
+        """`groups`: parameters, the weight decay that reaches them, and what the learning rate is multiplied by."""
+        self.groups, self.momentum, self.limits = groups, momentum, limits
+        self.parameters = [parameter for parameters, _, _ in groups for parameter in parameters]
+        self.rate = torch.zeros((), device=self.parameters[0].device)
+        self.steps = [torch.zeros_like(parameter) for parameter in self.parameters]
 
     def zero_grad(self) -> None:
         for parameter in self.parameters:
             parameter.grad = None
 
     def state(self) -> list[Tensor]:
-        return self.momentum
+        return self.steps
 
     @torch.no_grad()
     def step(self) -> None:
-        momentum = iter(self.momentum)
-        for parameters, weight_decay in self.groups:
+        steps = iter(self.steps)
+        for parameters, weight_decay, scale in self.groups:
             sgd(
                 list(parameters),
                 [parameter.grad for parameter in parameters],
-                [next(momentum) for _ in parameters],
+                [next(steps) for _ in parameters],
                 fused=True,
                 weight_decay=weight_decay,
-                momentum=self.factor,
-                lr=self.rate,
+                momentum=self.momentum,
+                lr=self.rate if scale == 1 else self.rate * scale,
                 dampening=0.0,
                 nesterov=False,
                 maximize=False,
             )
+        self.limits.keep()
 
 
-def build(settings: SgdSettings, net: nn.Module, trained: list[nn.Parameter], rate: Tensor) -> Sgd:
-    """SGD on the trained parameters of a net; without `decay_batchnorm` no decay reaches its batch norms."""
+def build(settings: SgdSettings, modules: nn.Module, trained: list[nn.Parameter]) -> Sgd:
+    """SGD on the trained parameters; without `decay_batchnorm` no decay reaches batch norms."""
     norms: set[int] = set()
     if not settings.decay_batchnorm:
-        norms = {id(p) for m in net.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
+        norms = {id(p) for m in modules.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
     decayed = [p for p in trained if id(p) not in norms]
     rest = [p for p in trained if id(p) in norms]
-    groups = [(decayed, settings.weight_decay), *([(rest, 0.0)] if rest else [])]
-    return Sgd(groups, settings.momentum, rate)
+    groups = [
+        (parameters, decay, scale)
+        for parameters_of, decay in ((decayed, settings.weight_decay), (rest, 0.0))
+        for scale, parameters in by_rate(modules, parameters_of).items()
+    ]
+    return Sgd(groups, settings.momentum, NormLimits(modules, trained))
