@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -37,6 +37,7 @@ class RelationalKd(TaughtMethod):
     The weights are those of the paper for classification.
     """
 
+    targets_are_of_images: ClassVar[bool] = False
     method: Literal["relational_kd"]
     """how the stage trains"""
     distance_weight: Annotated[Real, Field(ge=0)] = 25.0

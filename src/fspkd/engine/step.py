@@ -12,6 +12,7 @@ from fspkd.engine.capture import Captured
 from fspkd.engine.device import new_stream
 from fspkd.engine.member import Member
 from fspkd.engine.schedule import is_constant, learning_rate, momentum, progress
+from fspkd.engine.tabulated import Tabulated
 
 BLOCK = {"cuda": 500, "cpu": 1}  # iterations that a device is given at once
 BLOCK_BYTES = 2**28  # of their images, at most
@@ -40,6 +41,8 @@ class Step:
         # Rate and momentum of each iteration, where they change within a block.
         self.scheduled = None if is_constant(self.spec.schedule) else torch.zeros(block, 2, device=self.device)
         self.measured = torch.zeros(block, len(members), 2, device=self.device)
+        self.table = Tabulated.of(first, self.batches)  # of what the teacher gives
+        self.draws = torch.zeros(block, size, 4, dtype=torch.int64, device=self.device)
         self.position = torch.zeros(1, dtype=torch.int64, device=self.device)  # in the block
         self.iterate = Captured(self._iteration, self._changed, stream)
         self.loaded = 0
@@ -54,7 +57,10 @@ class Step:
         """
         with torch.cuda.stream(self.stream) if self.stream else nullcontext():
             count = self.loaded = len(self.drawn)
-            images, labels = self.batches.make(self.drawn.to(self.device, non_blocking=True))
+            drawn = self.drawn.to(self.device, non_blocking=True)
+            if self.table:
+                self.draws[:count].copy_(drawn)
+            images, labels = self.batches.make(drawn)
             self.images[:count].copy_(images)
             self.labels[:count].copy_(labels)
             self.progress[:count].copy_(self.drawn_progress, non_blocking=True)
@@ -119,7 +125,10 @@ class Step:
         first = self.members[0]
         with self._branches() as (teachers, *branches):
             with teachers:
-                targets = first.objective.targets(first.teacher, images_BCHW, first.autocast())
+                if self.table:
+                    targets = self.table.targets(self.draws.index_select(0, self.position).squeeze(0))
+                else:
+                    targets = first.objective.targets(first.teacher, images_BCHW, first.autocast())
             for member, branch in zip(self.members, branches, strict=True):
                 with branch:
                     yield member, member.backward(images_BCHW, labels_B, progress, targets, self._await_targets)
