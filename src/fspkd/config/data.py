@@ -16,7 +16,8 @@ class Augment(Settings):
     pad: Annotated[int, Field(ge=0)] = 0
     """zero pixels added on each side before a crop"""
     crop: PositiveInt | None = None
-    """the size of the crops; without it, that of the images. With it, test images are cropped in the middle"""
+    """the size of the crops; without it, that of the images. With it, images for tests and validation are cropped in
+    the middle"""
     flip: bool = False
     """mirror every other image, at random"""
 
