@@ -171,6 +171,33 @@ MISTAKES = [
     Mistake("data.images.augment.rotate", 5, r"data.images.augment.rotate = 5: unknown key"),
     Mistake("data.images.dataset", "MNIST", r"data.images.dataset = 'MNIST': unknown key"),
     Mistake("data.images.classes", [1, 10], r"data.images.classes.1 = 10: input should be less than or equal to 9"),
+    Mistake("data.images.validation", 0, r"data.images.validation = 0: input should be greater than 0"),
+    Mistake(
+        "data.images.preprocess",
+        {"method": "zca"},
+        r"data.images.preprocess.method = 'zca': must be one of 'gcn_zca', 'gcn_lcn'",
+    ),
+    Mistake(
+        "data.images.preprocess",
+        {"method": "gcn_zca", "bias": 0},
+        r"data.images.preprocess.bias = 0: input should be greater than 0",
+    ),
+    Mistake(
+        "data.images.preprocess",
+        {"method": "gcn_lcn", "scale": 1},
+        r"data.images.preprocess.scale = 1: unknown key",
+    ),
+    Mistake(
+        "data.images",
+        {"name": "mnist", "source": "torchvision", "dataset": "MNIST", "extra": True},
+        r"data.images.extra: only SVHN has extra images, and dataset is 'MNIST'; remove it",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "data.images",
+        {"name": "svhn", "source": "torchvision", "dataset": "SVHN", "extra": False},
+        r"data.images.extra = False: input should be True",
+    ),
     Mistake("data.images.sha256", "eecd", r"data.images.sha256: must be 64 hexadecimal digits"),
     Mistake("networks.net.modules", [1, 1, 1, 1], r"networks.net.modules = .*: unknown key"),
     Mistake(

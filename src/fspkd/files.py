@@ -6,12 +6,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from fspkd.errors import UserError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside `path`, flush to disk, then rename: readers see the old content or the new, never a part.
+    """Write a file as `written_atomically` does."""
+    with written_atomically(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def written_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` to write to, then flushed to disk and renamed: readers see the old content or the new, never a part.
 
     Raises UserError where the disk is full or the folder cannot be written; the old content is then untouched.
     """
@@ -20,7 +28,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -196,7 +196,8 @@ class Plan:
                 f"equal networks only."
             )
         for other, what in ((teacher, "learns from"), (start, "starts from")):
-            if not isinstance(other, Run) or other.data.id == data.id:
+            # Validation images stop a training and are no result, so another net may have seen them.
+            if not isinstance(other, Run) or other.data.undivided.id == data.undivided.id:
                 continue
             # A start from other data is transfer learning, but not where it may have seen what is held out here.
             if other is teacher or other.data.whole.id == data.whole.id:
@@ -210,7 +211,10 @@ class Plan:
 
 def _shown(data: DataSet) -> str:
     """What tells a data set from others in a message."""
-    return f"{data.settings.name!r}" + (f" with hold_out = {data.settings.hold_out}" if data.settings.hold_out else "")
+    settings, told = data.settings, []
+    told += [f"hold_out = {settings.hold_out}"] if settings.hold_out else []
+    told += [f"preprocess = {settings.preprocess.model_dump(exclude_none=True)}"] if settings.preprocess else []
+    return f"{settings.name!r}" + (f" with {' and '.join(told)}" if told else "")
 
 
 def _needed(row: Row) -> Iterator[str]:

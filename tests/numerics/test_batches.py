@@ -5,15 +5,16 @@ import pytest
 import torch
 from conftest import Project, images_of
 
-from fspkd.data.packed import load_packed
-from fspkd.engine.augment import crop_and_flip, pad_images
+from fspkd.config.data import Augment
+from fspkd.data.packed import PackedData, load_packed
+from fspkd.engine.augment import crop_and_flip
 from fspkd.engine.batches import Batches, Images
 from fspkd.train.nets import finished_net
 
 
 def batch(batches: Batches, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
     images, labels = batches.make(batches.draw(iteration, 1))
-    return Images.to_input(images[0]), labels[0]
+    return batches.images.to_input(images[0]), labels[0]
 
 
 def test_first_stages_of_one_teacher_see_the_same_batches_and_others_their_own(project: Project) -> None:
@@ -38,7 +39,7 @@ def test_batches_are_a_function_of_the_iteration(project: Project) -> None:
     for i, expected in reversed(list(zip((0, 1, 90, 91), onwards, strict=True))):
         assert torch.equal(batch(jumping, i)[0], expected)
     together, labels = jumping.make(jumping.draw(89, 3))
-    assert torch.equal(Images.to_input(together[1]), onwards[2])
+    assert torch.equal(images.to_input(together[1]), onwards[2])
     assert torch.equal(labels[2], batch(jumping, 91)[1])
 
 
@@ -53,14 +54,19 @@ def test_every_image_is_seen_once_an_epoch_whatever_the_batch(project: Project) 
     assert list(order[:count]) != list(order[count : 2 * count])
 
 
-def test_crop_and_flip_equal_torchvision_on_the_same_offsets() -> None:
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_crop_and_flip_equal_torchvision_on_the_same_offsets(dtype: type) -> None:
+    """Of whitened images too, which are used as they are, with zeros around them."""
     from torchvision.transforms import functional as vision
 
-    images = torch.randint(0, 256, (20, 32, 32, 3), dtype=torch.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3)).astype(dtype)
+    labels = np.arange(20) % 2
+    data = PackedData({"train": pixels, "test": pixels}, {"train": labels, "test": labels}, ["a", "b"], "noise")
+    images = Images(data, Augment(pad=4), torch.device("cpu"))
     index, offsets, flips = torch.randint(0, 20, (50,)), torch.randint(0, 9, (50, 2)), torch.rand(50) < 0.5
-    ours = Images.to_input(crop_and_flip(pad_images(images, 4), index, offsets, flips, (32, 32)))
+    ours = images.to_input(crop_and_flip(images.train, index, offsets, flips, images.size))
     for i in range(50):
-        image = vision.pad(images[index[i]].permute(2, 0, 1), 4)
+        image = vision.pad(torch.from_numpy(pixels)[index[i]].permute(2, 0, 1), 4)
         image = vision.crop(image, *offsets[i].tolist(), 32, 32)
         image = vision.hflip(image) if flips[i] else image
         assert torch.equal(ours[i], vision.convert_image_dtype(image, torch.float32))

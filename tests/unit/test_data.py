@@ -263,8 +263,9 @@ def test_mnist_and_svhn_as_torchvision_keeps_them(tmp_path: Path, monkeypatch: p
 
     house_numbers = draw.integers(0, 256, (32, 32, 3, 20), dtype=np.uint8)
     entries = {}
-    for split in ("train", "test"):
-        savemat(tmp_path / f"{split}_32x32.mat", {"X": house_numbers, "y": np.arange(1, 21)[:, None] % 10 + 1})
+    for split in ("train", "test", "extra"):
+        pixels = house_numbers ^ 255 if split == "extra" else house_numbers
+        savemat(tmp_path / f"{split}_32x32.mat", {"X": pixels, "y": np.arange(1, 21)[:, None] % 10 + 1})
         entries[split] = [
             "",
             f"{split}_32x32.mat",
@@ -277,15 +278,23 @@ def test_mnist_and_svhn_as_torchvision_keeps_them(tmp_path: Path, monkeypatch: p
     assert set(data.labels["train"]) == set(range(10))  # the file writes 10 for 0
     smaller = Torchvision(name="svhn", source="torchvision", dataset="SVHN", size=16)
     assert sources.read_source(DataSet(smaller, str(tmp_path))).images["test"].shape == (20, 16, 16, 3)
+    extra = DataSet(Torchvision(name="svhn", source="torchvision", dataset="SVHN", extra=True), str(tmp_path))
+    data = sources.read_source(extra)
+    assert sorted(map(bytes, data.images["train"])) == sorted(map(bytes, [*originals, *(originals ^ 255)]))
+    assert (len(data.labels["train"]), len(data.labels["test"])) == (40, 20)
+    make_folder(tmp_path / "images")
+    with pytest.raises(UserError, match=r"FSPKD_DATA_SVHN = .*extra = True, and folders .* do not tell which"):
+        sources.read_source(DataSet(extra.settings, str(tmp_path / "images")))
+
+
+def contents(data: PackedData, *splits: str) -> list[tuple[bytes, int]]:
+    """All images of some splits with their labels, in an order that depends on nothing else."""
+    return sorted((i.tobytes(), n) for s in splits for i, n in zip(data.images[s], data.labels[s], strict=True))
 
 
 def test_held_out_images_and_those_left_are_the_training_images(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
     whole, held = (sources.read_source(folder(root, **settings)) for settings in ({}, {"hold_out": 4}))
-
-    def contents(data: PackedData, *splits: str) -> list[tuple[bytes, int]]:
-        return sorted((i.tobytes(), n) for s in splits for i, n in zip(data.images[s], data.labels[s], strict=True))
-
     assert [len(held.labels[split]) for split in ("train", "test")] == [5, 4]
     assert contents(held, "train", "test") == contents(whole, "train")  # which are all different, and no test image
     assert held.sha256 == held.in_canonical_order().sha256
@@ -310,8 +319,50 @@ def test_one_image_must_be_left_to_train_on(tmp_path: Path) -> None:
         sources.read_source(folder(root, hold_out=9))
 
 
+@pytest.mark.parametrize("held", [{}, {"hold_out": 10}])
+def test_validation_images_are_the_same_part_of_every_class_and_not_trained_on(tmp_path: Path, held: dict) -> None:
+    root = make_folder(tmp_path / "images", per_class=10)
+    for i in range(4):
+        Image.new("RGB", (6, 6), (i, 0, 0)).save(root / "train" / "cat" / f"more{i}.png")
+    whole = sources.read_source(folder(root, **held))
+    data = sources.read_source(folder(root, validation=12, **held))
+    assert contents(data, "train", "validation") == contents(whole, "train")
+    assert contents(data, "test") == contents(whole, "test")
+    share = 12 * np.bincount(whole.labels["train"]) / len(whole.labels["train"])
+    counts = np.bincount(data.labels["validation"])
+    assert counts.sum() == 12
+    assert (np.abs(counts - share) < 1).all()
+    if not held:  # 10, 10 and 14 images: shares of 3.53, 3.53 and 4.94
+        assert list(counts) == [4, 3, 5]
+
+
+def test_validation_images_follow_from_the_content_alone_and_are_packed(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images", per_class=10)
+    before = sources.read_source(folder(root, validation=6))
+    for file in (root / "train" / "ant").iterdir():
+        file.rename(file.with_name(f"{9 - int(file.stem)} renamed.png"))
+    after = sources.read_source(folder(root, validation=6))
+    assert after.sha256 == before.sha256 != sources.read_source(folder(root, validation=5)).sha256
+    save_packed(after, tmp_path / "packed.npz")
+    loaded = load_packed(tmp_path / "packed.npz")
+    assert loaded.sha256 == after.sha256
+    np.testing.assert_array_equal(loaded.images["validation"], after.images["validation"])
+    with pytest.raises(UserError, match=r"data set 'mine': validation = 30: there are 30 training images"):
+        sources.read_source(folder(root, validation=30))
+
+
 @pytest.mark.parametrize("pin", [{}, {"sha256": "0" * 64}])
-def test_what_is_held_out_is_part_of_a_data_sets_identity(pin: dict) -> None:
-    sets = [folder(Path("x"), **pin, **held) for held in ({}, {"hold_out": 4}, {"hold_out": 5})]
-    assert len({data.id for data in sets}) == 3
+def test_what_is_held_out_or_normalised_is_part_of_a_data_sets_identity(pin: dict) -> None:
+    changes = [
+        {},
+        {"hold_out": 4},
+        {"hold_out": 5},
+        {"validation": 4},
+        {"preprocess": {"method": "gcn_lcn"}},
+        {"preprocess": {"method": "gcn_zca"}},
+        {"preprocess": {"method": "gcn_zca", "bias": 0.2}},
+    ]
+    sets = [folder(Path("x"), **pin, **change) for change in changes]
+    assert len({data.id for data in sets}) == len(changes)
     assert {data.whole.id for data in sets} == {sets[0].id}
+    assert [data.undivided.id == sets[0].id for data in sets] == [True, False, False, True, False, False, False]

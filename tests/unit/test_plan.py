@@ -89,6 +89,28 @@ def test_nets_may_not_come_from_images_that_are_held_out(project: Project) -> No
     assert {run.data.settings.hold_out for run in project.plan().runs.values()} == {100}
 
 
+def test_a_teacher_may_have_seen_validation_images_and_must_see_pixels_alike(project: Project) -> None:
+    images = project.content["data"]["images"]
+    project.set("data.divided", {**images, "validation": 100})
+    project.set("timings.timing", None)
+    project.set("claims", ...)
+    project.set("rows.student.data", "divided")
+    plan = project.plan()
+    assert plan.net("student/1").stage1.teacher == plan.net("teacher/1")
+    assert plan.net("student/1").data != plan.net("teacher/1").data
+    stage1 = project.content["rows"]["student"]["stage1"]
+    project.set("rows.student.stage1", ...)
+    project.set("rows.student.start", "teacher/1")
+    assert not project.plan().net("student/1").is_transfer  # it keeps its linear layer
+    project.set("rows.student.start", ...)
+    project.set("rows.student.stage1", stage1)
+    project.set("data.divided.preprocess", {"method": "gcn_lcn"})
+    with pytest.raises(
+        UserError, match=r"is trained on 'digits' with preprocess = {'method': 'gcn_lcn'} and learns from teacher-1"
+    ):
+        project.plan()
+
+
 def test_replicates_are_other_runs_with_teachers_of_their_own(project: Project) -> None:
     alone = project.plan()
     project.set("replicates", 3)

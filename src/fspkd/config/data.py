@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from fspkd.settings import Identifier, NotEmptyTuple, PositiveInt, Settings, matching, rising
+from fspkd.settings import Identifier, NotEmptyTuple, PositiveInt, PositiveReal, Settings, matching, rising
 
 Sha256 = Annotated[str, *matching(r"[0-9a-f]{64}", "64 hexadecimal digits")]
 Sha256Start = Annotated[str, *matching(r"[0-9a-f]{8,64}", "8 to 64 hexadecimal digits")]
@@ -16,9 +16,38 @@ class Augment(Settings):
     pad: Annotated[int, Field(ge=0)] = 0
     """zero pixels added on each side before a crop"""
     crop: PositiveInt | None = None
-    """the size of the crops; without it, that of the images. With it, test images are cropped in the middle"""
+    """the size of the crops; without it, that of the images. With it, images for tests and validation are cropped in
+    the middle"""
     flip: bool = False
     """mirror every other image, at random"""
+
+
+class GcnZca(Settings):
+    """Global contrast normalisation, then ZCA whitening, once: float32 images are packed, and used as they are.
+
+    The whitening is fitted on the images that are trained on and on those for validation, never on test images, nor on what
+    is held out.
+    """
+
+    method: Literal["gcn_zca"]
+    """how pixels are normalised"""
+    scale: PositiveReal = 55.0
+    """the L2 norm of an image, of all its pixels and channels, after its mean is subtracted"""
+    bias: PositiveReal = 0.1
+    """what is added to the eigenvalues of the covariance"""
+
+
+class GcnLcn(Settings):
+    """Global contrast normalisation to an L2 norm of 1, then LeCun's local one, of each channel in windows of 7x7.
+
+    Both are computed of every batch: uint8 images are packed, and crops and flips come first.
+    """
+
+    method: Literal["gcn_lcn"]
+    """how pixels are normalised"""
+
+
+Preprocess = Annotated[GcnZca | GcnLcn, Field(discriminator="method")]
 
 
 class DataSettings(Settings):
@@ -33,6 +62,11 @@ class DataSettings(Settings):
     hold_out: PositiveInt | None = None
     """so many of the training images, drawn at random, take the place of the test images and are not trained on: for
     choosing settings without a look at test images"""
+    validation: PositiveInt | None = None
+    """so many of the training images, drawn at random with the same part of every class, are for validation and are not
+    trained on"""
+    preprocess: Preprocess | None = None
+    """how pixels are normalised; without it they are divided by 255"""
     augment: Augment = Augment()
     """how training images are changed, anew each time that they are used"""
 
@@ -55,6 +89,15 @@ class Torchvision(DataSettings):
     """where the images come from"""
     dataset: Literal["CIFAR10", "CIFAR100", "SVHN", "MNIST"]
     """torchvision's name for it"""
+    extra: Literal[True] | None = None
+    """train on SVHN's split `extra` too"""
+
+    @field_validator("extra")
+    @classmethod
+    def _of_svhn(cls, extra: bool | None, info: ValidationInfo) -> bool | None:
+        if extra and info.data.get("dataset") not in ("SVHN", None):  # None: a wrong name, which is told already
+            raise ValueError(f"only SVHN has extra images, and dataset is {info.data['dataset']!r}; remove it")
+        return extra
 
 
 class ImageFolder(DataSettings):

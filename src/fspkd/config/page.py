@@ -1,7 +1,7 @@
 """The page docs/presets.md: every key of a preset, its type, default and meaning, from the models."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -96,15 +96,19 @@ class Page:
     def table_of(self, model: dict) -> Iterator[str]:
         """The keys of a model, and below them those of the unions in it."""
         yield from _table(self.rows(model))
+        yield from self.unions_of(model, model["properties"], "###")
+
+    def unions_of(self, model: dict, keys: Collection[str], heading: str) -> Iterator[str]:
+        """The keys of the unions that some keys of a model hold."""
         found: dict[str, dict] = {}
-        keys: dict[str, list[str]] = {}
+        holding: dict[str, list[str]] = {}
         for key, schema in model["properties"].items():
-            if union := _union(schema):
+            if key in keys and (union := _union(schema)):
                 found[union["propertyName"]] = union
-                keys.setdefault(union["propertyName"], []).append(key)
+                holding.setdefault(union["propertyName"], []).append(key)
         for tag, union in found.items():
-            yield from ("", f"### {_listed(keys[tag], 'and')}")
-            yield from self.union(union, "####")
+            yield from ("", f"{heading} {_listed(holding[tag], 'and')}")
+            yield from self.union(union, f"{heading}#")
 
     def union(self, union: dict, heading: str) -> Iterator[str]:
         """The keys that all members of a union have, then those of each under its tag's value."""
@@ -114,6 +118,7 @@ class Page:
         shared = [row for row in first if all(row in other for other in others)]
         meaning = next(iter(members.values()))["properties"][tag]["description"]
         yield from _table([(tag, _listed(list(members), "or"), "must be given", _cell(meaning)), *shared])
+        yield from self.unions_of(next(iter(members.values())), [key for key, *_ in shared], heading)
         for value, model in members.items():
             yield from ("", f"{heading} `{tag}: {value}`", "", _sentence(model["description"]))
             if own := [row for row in rows[value] if row not in shared and row[0] != tag]:
@@ -133,7 +138,7 @@ class Page:
         """A type in words."""
         match schema:
             case {"const": value}:
-                return f"`{value}`"
+                return _value(value)
             case {"enum": values}:
                 return _listed(values, "or")
             case {"anyOf": [inner, {"type": "null"}]}:

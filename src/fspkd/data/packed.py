@@ -1,11 +1,10 @@
 """Packed data sets: one .npz file a data set, which is all that training ever reads.
 
 Images are kept in a canonical order (by class, then by a hash of the pixels), so that the same images give the same
-checksum and the same training, whatever source or order they came in.
+checksum and the same training, whatever source or order they came in. That order is of the pixels as they came.
 """
 
 import hashlib
-import io
 import json
 import zipfile
 from dataclasses import dataclass
@@ -13,27 +12,47 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from pydantic import TypeAdapter
 
+from fspkd.config.data import Preprocess
 from fspkd.errors import UserError
-from fspkd.files import write_atomically
+from fspkd.files import written_atomically
 
 SPLITS = ("train", "test")
+VALIDATION = "validation"  # a third split, where there is one
 
 
 @dataclass(frozen=True)
 class PackedData:
-    """Images (N, H, W, C) uint8 and labels (N,) int64 of both splits, class names, and where they came from."""
+    """Images (N, H, W, C) and labels (N,) int64 of all splits, class names, and where they came from.
+
+    Images are uint8 or, whitened, float32. `preprocess` is what was done to them, or is to be done to each batch, and
+    `raw_sha256` the checksum of what they were before.
+    """
 
     images: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
     classes: list[str]
     source: str
+    preprocess: Preprocess | None = None
+    raw_sha256: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """What tells the data set from others: the checksum of its content as it came, and of what is done to it.
+
+        Not that of whitened images: their last bits depend on the machine that packs them, and on its linear algebra.
+        """
+        if self.preprocess is None:
+            return self.stored_sha256
+        settings = json.dumps(self.preprocess.model_dump(mode="json", exclude_none=True), sort_keys=True)
+        return hashlib.sha256(f"{self.raw_sha256} {settings}".encode()).hexdigest()
 
     @cached_property
-    def sha256(self) -> str:
-        """A checksum of the content: classes, shapes, pixels and labels, not of where it came from."""
+    def stored_sha256(self) -> str:
+        """A checksum of what is here: classes, shapes, pixels and labels, not of where it came from."""
         total = hashlib.sha256(json.dumps(self.classes).encode())
-        for split in SPLITS:
+        for split in self.images:
             for array in (self.images[split], self.labels[split]):
                 total.update(f"{array.dtype} {array.shape}".encode())
                 total.update(np.ascontiguousarray(array))
@@ -50,28 +69,36 @@ class PackedData:
 
 def save_packed(data: PackedData, path: Path) -> None:
     """Write a data set as one .npz file, atomically; equal content gives equal bytes."""
-    arrays = {f"{split}_{kind}": getattr(data, kind)[split] for kind in ("images", "labels") for split in SPLITS}
+    arrays = {f"{split}_{kind}": getattr(data, kind)[split] for kind in ("images", "labels") for split in data.images}
     facts = {"classes": data.classes, "source": data.source, "sha256": data.sha256}
-    buffer = io.BytesIO()
-    np.savez(buffer, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8), **arrays)
-    write_atomically(path, buffer.getvalue())
+    if data.preprocess:
+        facts |= {
+            "preprocess": data.preprocess.model_dump(mode="json"),
+            "raw_sha256": data.raw_sha256,
+            "stored_sha256": data.stored_sha256,
+        }
+    with written_atomically(path) as file:
+        np.savez(file, facts=np.frombuffer(json.dumps(facts).encode(), np.uint8), **arrays)
 
 
 def read_sha256(path: Path) -> str:
-    """The checksum that a packed data set carries, without reading its images."""
+    """The checksum that tells a packed data set from others, without reading its images."""
     with np.load(path) as file:
         return json.loads(file["facts"].tobytes())["sha256"]
 
 
 def load_packed(path: Path) -> PackedData:
-    """Read a packed data set and check it against its own checksum; raises UserError where it is missing or damaged."""
+    """Read a packed data set and check it against its own checksums; raises UserError where it is missing or damaged."""
     try:
         with np.load(path) as file:
             facts = json.loads(file["facts"].tobytes())
-            images = {split: file[f"{split}_images"] for split in SPLITS}
-            labels = {split: file[f"{split}_labels"] for split in SPLITS}
-        data = PackedData(images, labels, facts["classes"], facts["source"])
-        damaged = data.sha256 != facts["sha256"]
+            splits = (*SPLITS, VALIDATION) if f"{VALIDATION}_images" in file else SPLITS
+            images = {split: file[f"{split}_images"] for split in splits}
+            labels = {split: file[f"{split}_labels"] for split in splits}
+        preprocess = TypeAdapter(Preprocess | None).validate_python(facts.get("preprocess"))
+        data = PackedData(images, labels, facts["classes"], facts["source"], preprocess, facts.get("raw_sha256"))
+        expected = (facts["sha256"], facts.get("stored_sha256", facts["sha256"]))
+        damaged = (data.sha256, data.stored_sha256) != expected
     except FileNotFoundError:
         raise UserError(f"{path}: no such packed data set. Make it with: snakemake {path}") from None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError):

@@ -8,6 +8,7 @@ from fspkd.networks.network import Network
 from fspkd.settings import digest
 
 PACKED = Path("data/packed")
+DECIDING_PINNED = ("sha256", "size", "hold_out", "validation", "preprocess")  # settings, where the content is pinned
 LOCATION_VARIABLE = "FSPKD_DATA_{name}"
 WEIGHTS_VARIABLE = "FSPKD_WEIGHTS_{name}"
 
@@ -22,18 +23,24 @@ class DataSet:
     @property
     def id(self) -> str:
         """The name and a hash of what it holds: of the pinned content or, where nothing is pinned, of the place it comes from,
-        and of what is held out."""
+        and of what is held out, for validation, and done to pixels."""
         settings = self.settings.model_dump(mode="json", exclude={"augment"}, exclude_none=True)
         if self.settings.sha256:
-            settings = {key: value for key, value in settings.items() if key in ("sha256", "size", "hold_out")}
+            settings = {key: value for key, value in settings.items() if key in DECIDING_PINNED}
         elif self.location:
             settings["location"] = self.location
         return f"{self.settings.name}-{digest(settings)}"
 
     @property
     def whole(self) -> "DataSet":
-        """The data set with nothing held out."""
-        return replace(self, settings=self.settings.model_copy(update={"hold_out": None}))
+        """The data set with nothing held out, nor for validation, and nothing done to pixels."""
+        nothing = {"hold_out": None, "validation": None, "preprocess": None}
+        return replace(self, settings=self.settings.model_copy(update=nothing))
+
+    @property
+    def undivided(self) -> "DataSet":
+        """The data set with its validation images among those that are trained on; its pixels and test images are the same."""
+        return replace(self, settings=self.settings.model_copy(update={"validation": None}))
 
     @property
     def path(self) -> Path:

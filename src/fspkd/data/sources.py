@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from fspkd.data.folders import find_splits, is_archive, read_cub200, read_image_folder, resize
-from fspkd.data.packed import SPLITS, PackedData
+from fspkd.data.packed import SPLITS, VALIDATION, PackedData
+from fspkd.data.preprocess import preprocessed
 from fspkd.data.sets import LOCATION_VARIABLE, DataSet
 from fspkd.draws import Draws
 from fspkd.errors import UserError
@@ -23,10 +24,12 @@ CUB200_MD5 = "97eceeb196236b17998738112f37df78"
 def read_source(data: DataSet) -> PackedData:
     """All images of a data set, in canonical order, from its own source or from the location set for this machine.
 
-    What is held out takes the place of the test images. Raises UserError where images are missing, damaged, of mixed size,
-    or not those that the preset pins, and where all of them would be held out.
+    What is held out takes the place of the test images; validation images come from what is then left to train on. Raises
+    UserError where images are missing, damaged, of mixed size, or not those that the preset pins, and where none would be
+    left to train on.
     """
     settings, location = data.settings, data.location
+    extra = getattr(settings, "extra", None)
     variable = LOCATION_VARIABLE.format(name=settings.name.upper())
     if location is not None:
         where = f"{variable} = {location!r}"
@@ -35,16 +38,21 @@ def read_source(data: DataSet) -> PackedData:
         if settings.source == "cub200":
             packed = read_cub200(Path(location), settings.size, where)
         elif is_archive(Path(location)) or find_splits(Path(location)):
+            if extra:
+                raise UserError(
+                    f"{where}: data set {settings.name!r} has extra = True, and folders {{train,test}}/<class>/* do not tell "
+                    f"which images are extra. Set it to a folder that torchvision downloaded {settings.dataset} to."
+                )
             packed = read_image_folder(Path(location), settings.size, where)
         elif settings.source == "torchvision":
-            packed = _read_torchvision(settings.dataset, Path(location), settings.size)
+            packed = _read_torchvision(settings.dataset, Path(location), settings.size, extra)
         else:
             raise UserError(f"{where}: holds no train/ and test/ folders. Set it to a folder {{train,test}}/<class>/*.")
     elif settings.source == "imagefolder":
         where = f"data set {settings.name!r}: path = {settings.path!r}"
         packed = read_image_folder(Path(settings.path), settings.size, where)
     elif settings.source == "torchvision":
-        packed = _read_torchvision(settings.dataset, DOWNLOADS, settings.size, download=variable)
+        packed = _read_torchvision(settings.dataset, DOWNLOADS, settings.size, extra, download=variable)
     elif settings.source == "cub200":
         packed = read_cub200(_download_cub200(variable), settings.size, f"data set {settings.name!r}")
     else:
@@ -56,7 +64,11 @@ def read_source(data: DataSet) -> PackedData:
             f"sha256 = {settings.sha256}, and the images have {packed.sha256}. Use the original images, or, for other "
             f"images, a preset whose data set has another name and no sha256."
         )
-    return _held_out(packed, settings.name, settings.hold_out) if settings.hold_out else packed
+    if settings.hold_out:
+        packed = _held_out(packed, settings.name, settings.hold_out)
+    if settings.validation:
+        packed = _with_validation(packed, settings.name, settings.validation)
+    return preprocessed(packed, settings.name, settings.preprocess) if settings.preprocess else packed
 
 
 def _held_out(packed: PackedData, name: str, count: int) -> PackedData:
@@ -78,6 +90,33 @@ def _held_out(packed: PackedData, name: str, count: int) -> PackedData:
         {"train": labels[~is_held], "test": labels[is_held]},
         packed.classes,
         f"{packed.source}, its test images {count} held out of those for training",
+    )
+
+
+def _with_validation(packed: PackedData, name: str, count: int) -> PackedData:
+    """A data set with `count` of its training images in a split for validation, the others being left to train on.
+
+    Every class has the same part of its images drawn, rounded by largest remainders. The draw follows from the content alone,
+    in canonical order. Raises UserError where none would be left to train on.
+    """
+    images, labels = packed.images["train"], packed.labels["train"]
+    if count >= len(labels):
+        raise UserError(
+            f"data set {name!r}: validation = {count}: there are {len(labels)} training images, and some must be left to "
+            f"train on. Take fewer for validation."
+        )
+    share = np.bincount(labels, minlength=len(packed.classes)) * count / len(labels)
+    counts = share.astype(int)
+    counts[np.argsort(counts - share, kind="stable")[: count - counts.sum()]] += 1
+    order = Draws(0, packed.sha256).generator("validation").permutation(len(labels))
+    chosen = [order[labels[order] == label][:part] for label, part in enumerate(counts)]
+    is_chosen = np.zeros(len(labels), bool)
+    is_chosen[np.concatenate(chosen)] = True
+    return PackedData(
+        {**packed.images, "train": images[~is_chosen], VALIDATION: images[is_chosen]},
+        {**packed.labels, "train": labels[~is_chosen], VALIDATION: labels[is_chosen]},
+        packed.classes,
+        f"{packed.source}, {count} images for training kept for validation",
     )
 
 
@@ -104,19 +143,24 @@ def with_retries(download: Callable[[], object], variable: str) -> object:
             raise UserError(f"{DOWNLOADS}: cannot be written: {error.strerror}. Free some space there.") from None
 
 
-def _read_torchvision(name: str, root: Path, size: int | None, download: str | None = None) -> PackedData:
-    """Read torchvision's files in a folder; `download` fetches them first, and names the variable to set where that fails."""
+def _read_torchvision(
+    name: str, root: Path, size: int | None, extra: bool | None, download: str | None = None
+) -> PackedData:
+    """Read torchvision's files in a folder; `download` fetches them first, and names the variable to set where that fails.
+
+    `extra`: the training images are those of SVHN's splits `train` and `extra`.
+    """
     import torchvision.datasets  # only here: it takes seconds to import
 
-    def read(train: bool) -> object:
+    def read(split: str) -> object:
         kind = getattr(torchvision.datasets, name)
-        split = {"split": "train" if train else "test"} if name == "SVHN" else {"train": train}
-        return kind(root, download=download is not None, **split)
+        chosen = {"split": split} if name == "SVHN" else {"train": split == "train"}
+        return kind(root, download=download is not None, **chosen)
 
     try:
         sets = {
-            split: with_retries(lambda t=(split == "train"): read(t), download) if download else read(split == "train")
-            for split in SPLITS
+            split: with_retries(lambda s=split: read(s), download) if download else read(split)
+            for split in (*SPLITS, *(["extra"] if extra else []))
         }
     except RuntimeError:
         raise UserError(
@@ -135,6 +179,9 @@ def _read_torchvision(name: str, root: Path, size: int | None, download: str | N
             array = array[..., None] if grey else array
         images[split] = array
         labels[split] = np.asarray(data.labels if name == "SVHN" else data.targets)
+    if extra:
+        for of_split in (images, labels):
+            of_split["train"] = np.concatenate([of_split["train"], of_split.pop("extra")])
     classes = [str(k) for k in range(10)] if name in ("SVHN", "MNIST") else list(sets["train"].classes)
     return PackedData(images, labels, classes, f"torchvision {name}")
 

@@ -5,18 +5,20 @@ import torch
 from torch import Tensor
 
 from fspkd.config.data import Augment
-from fspkd.data.packed import PackedData
+from fspkd.data.packed import VALIDATION, PackedData
 from fspkd.draws import Draws
 from fspkd.engine.augment import crop_and_flip, pad_images
+from fspkd.engine.contrast import ContrastNormalization
 from fspkd.errors import UserError
 from fspkd.runs.spec import RunSpec
 
 
 class Images:
-    """A packed data set on a device: the training images, padded, and the test images, cropped in the middle.
+    """A packed data set on a device: the training images, padded, and the others, cropped in the middle.
 
-    `size` is the height and width of what nets are given; `margins` are the largest offsets of a crop of that size.
-    Raises UserError where the images are smaller than their crops.
+    `validation` and `validation_labels` are None where no images are for validation. `size` is the height and width of
+    what nets are given; `margins` are the largest offsets of a crop of that size. Raises UserError where the images are
+    smaller than their crops.
     """
 
     def __init__(self, data: PackedData, augment: Augment, device: torch.device) -> None:
@@ -25,8 +27,9 @@ class Images:
         self.class_names = data.classes
         self.classes = len(data.classes)
         self.train = pad_images(torch.from_numpy(data.images["train"]), augment.pad).to(device)
-        self.train_labels = torch.from_numpy(data.labels["train"]).to(device)
-        self.test_labels = torch.from_numpy(data.labels["test"]).to(device)
+        labels = {split: torch.from_numpy(of_split).to(device) for split, of_split in data.labels.items()}
+        self.train_labels, self.test_labels = labels["train"], labels["test"]
+        self.validation_labels = labels.get(VALIDATION)
         self.count, *whole, self.channels = data.images["train"].shape
         self.size = (augment.crop, augment.crop) if augment.crop else tuple(whole)
         if min(whole) < min(self.size):
@@ -37,12 +40,24 @@ class Images:
         self.margins = tuple(have - wanted for have, wanted in zip(self.train.shape[1:3], self.size, strict=True))
         top, left = ((have - wanted) // 2 for have, wanted in zip(whole, self.size, strict=True))
         height, width = self.size
-        self.test = torch.from_numpy(data.images["test"])[:, top : top + height, left : left + width].to(device)
+        middle = {
+            split: torch.from_numpy(images)[:, top : top + height, left : left + width].to(device)
+            for split, images in data.images.items()
+            if split != "train"
+        }
+        self.test, self.validation = middle["test"], middle.get(VALIDATION)
+        by_batch = data.preprocess is not None and data.preprocess.method == "gcn_lcn"
+        self.normalize = ContrastNormalization(device) if by_batch else None
 
-    @staticmethod
-    def to_input(images_NHWC: Tensor) -> Tensor:
-        """uint8 images (N, H, W, C) as nets read them: float32 in [0, 1], (N, C, H, W), channels last in memory."""
-        return images_NHWC.permute(0, 3, 1, 2) / 255
+    def to_input(self, images_NHWC: Tensor) -> Tensor:
+        """Images (N, H, W, C) as nets read them: float32, (N, C, H, W), channels last in memory.
+
+        uint8 images in [0, 1], or of normalised contrast where the data set asks for that; whitened ones as they are.
+        """
+        images = images_NHWC.permute(0, 3, 1, 2)
+        if self.normalize:
+            return self.normalize(images)
+        return images if images.is_floating_point() else images / 255
 
 
 def batch_draws(spec: RunSpec) -> Draws:
@@ -75,7 +90,7 @@ class Batches:
         return torch.from_numpy(drawn)
 
     def make(self, drawn_KB4: Tensor) -> tuple[Tensor, Tensor]:
-        """The images (K, B, H, W, C) uint8 and labels (K, B) of drawn batches, which lie on the images' device."""
+        """The images (K, B, H, W, C) and labels (K, B) of drawn batches, which lie on the images' device."""
         index, top, left, flip = drawn_KB4.flatten(0, 1).unbind(1)
         images = crop_and_flip(self.images.train, index, torch.stack([top, left], 1), flip.bool(), self.images.size)
         return images.unflatten(0, drawn_KB4.shape[:2]), self.images.train_labels[drawn_KB4[..., 0]]

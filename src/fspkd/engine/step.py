@@ -34,8 +34,9 @@ class Step:
         self.batches, self.to_input = Batches(images, self.spec), images.to_input
         size = self.spec.training.batch_size
         shape = (size, *images.size, images.channels)
-        self.block = block = max(1, min(BLOCK[self.device.type], BLOCK_BYTES // math.prod(shape)))
-        self.images = torch.zeros(block, *shape, dtype=torch.uint8, device=self.device)
+        size_bytes = math.prod(shape) * images.train.element_size()
+        self.block = block = max(1, min(BLOCK[self.device.type], BLOCK_BYTES // size_bytes))
+        self.images = torch.zeros(block, *shape, dtype=images.train.dtype, device=self.device)
         self.labels = torch.zeros(block, size, dtype=torch.int64, device=self.device)
         self.progress = torch.zeros(block, device=self.device)
         # Rate and momentum of each iteration, where they change within a block.

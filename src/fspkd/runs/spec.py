@@ -102,7 +102,7 @@ class Run:
     @property
     def is_transfer(self) -> bool:
         """Whether it starts from weights that were trained on other data, and so with a linear layer of its own."""
-        own = isinstance(self.start, Run) and self.start.data.id == self.data.id
+        own = isinstance(self.start, Run) and self.start.data.undivided.id == self.data.undivided.id
         return self.start is not None and not own
 
     @property
