@@ -39,6 +39,11 @@ class Images:
         height, width = self.size
         self.test = torch.from_numpy(data.images["test"])[:, top : top + height, left : left + width].to(device)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """What nets are given of an image: channels, height, width."""
+        return (self.channels, *self.size)
+
     @staticmethod
     def to_input(images_NHWC: Tensor) -> Tensor:
         """uint8 images (N, H, W, C) as nets read them: float32 in [0, 1], (N, C, H, W), channels last in memory."""

@@ -127,8 +127,10 @@ class Run:
         return code_sha256(self.architectures, self.spec.method.method, self.spec.training.optimizer.algorithm)
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Raise UserError where the run's method cannot use images of that height and width, or crops of them."""
+        """Raise UserError where its net or its method cannot use images of that height and width, or crops of them."""
         crop = self.spec.augment.crop
         given = (crop, crop) if crop else size
-        if problem := self.spec.method.size_problem(self.spec.network, given):
-            raise UserError(f"run {self.id}: images of {given[1]}x{given[0]} pixels: {problem}")
+        network, method = self.spec.network, self.spec.method
+        if problem := network.size_problem(given) or method.size_problem(network, given):
+            name = self.data.settings.name
+            raise UserError(f"run {self.id}: images of {name!r}, {given[1]}x{given[0]} pixels: {problem}")
