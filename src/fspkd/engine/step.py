@@ -39,6 +39,8 @@ class Step:
         self.progress = torch.zeros(block, device=self.device)
         self.measured = torch.zeros(block, len(members), 2, device=self.device)
         self.position = torch.zeros(1, dtype=torch.int64, device=self.device)  # in the block
+        self.block_first = torch.zeros(1, dtype=torch.int64, device=self.device)  # the iteration at position 0
+        self._randomise()
         self.iterate = Captured(self._iteration, self._changed, stream)
         self.loaded = 0
         self._draw(first.done)
@@ -58,6 +60,7 @@ class Step:
             self.progress[:count].copy_(self.drawn_progress, non_blocking=True)
             for member in self.members:
                 member.optimizer.rate.fill_(learning_rate(self.spec.schedule, self.first))
+            self.block_first.fill_(self.first)
             self.position.zero_()
         return count
 
@@ -70,6 +73,11 @@ class Step:
         """Wait for the iterations: for each member, the loss and the norm of the gradient of each of them."""
         with torch.cuda.stream(self.stream) if self.stream else nullcontext():
             return self.measured[: self.loaded].transpose(0, 1).tolist()
+
+    def _randomise(self) -> None:
+        first, position = self.block_first, self.position  # and not the step, which a net would keep alive
+        for member in self.members:
+            member.net.randomise(member.spec.draws, lambda: first + position)
 
     def _draw(self, first: int) -> None:
         self.first = first
