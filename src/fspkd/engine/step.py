@@ -75,6 +75,7 @@ class Step:
             return self.measured[: self.loaded].transpose(0, 1).tolist()
 
     def _randomise(self) -> None:
+        """Have the nets draw what they need by the iteration, which is on the device."""
         first, position = self.block_first, self.position  # and not the step, which a net would keep alive
         for member in self.members:
             member.net.randomise(member.spec.draws, lambda: first + position)

@@ -107,19 +107,15 @@ class MaxoutNetwork(Network):
         """It is named after its layers with weights."""
         return f"maxout{len(self.layers) + 1}"
 
-    def layer(self, tap: str) -> MaxoutLayer:
-        """The layer that a tap, other than `logits`, is after."""
-        return self.layers[self.parts[:-1].index(tap)]
-
     def channels(self, tap: str) -> int:
         """The channels, or the units of a fully connected layer."""
-        layer = self.layer(tap)
+        layer = self._layers_to(tap)[-1]
         return layer.conv or layer.full
 
     def size(self, tap: str, pixels: int) -> int:
         """1 after a fully connected layer."""
         size = pixels
-        for layer in self.layers[: self.parts[:-1].index(tap) + 1]:
+        for layer in self._layers_to(tap):
             size = layer.pooled(layer.convolved(size)) if layer.conv else 1
         return size
 
@@ -129,12 +125,20 @@ class MaxoutNetwork(Network):
             if layer.full:
                 break
             convolved = tuple(map(layer.convolved, maps))
-            if min(convolved) < max(1, layer.pool or 1):
-                what = f"pool = {layer.pool}" if min(convolved) > 0 else f"kernel = {layer.kernel}, pad = {layer.pad}"
-                given = convolved if min(convolved) > 0 else maps
+            too_small = None
+            if min(convolved) < 1:
+                too_small = f"kernel = {layer.kernel}, pad = {layer.pad}", maps
+            elif layer.pool and min(convolved) < layer.pool:
+                too_small = f"pool = {layer.pool}", convolved
+            if too_small:
+                what, (height, width) = too_small
                 return (
-                    f"{self.name}, {tap}: {what} does not fit into maps of {given[1]}x{given[0]}. Give larger images, or "
-                    f"another network."
+                    f"{self.name}, {tap}: {what} does not fit into maps of {width}x{height}. Give larger images, or another "
+                    f"network."
                 )
             maps = tuple(map(layer.pooled, convolved))
         return None
+
+    def _layers_to(self, tap: str) -> tuple[MaxoutLayer, ...]:
+        """The layers up to a tap other than `logits`."""
+        return self.layers[: self.parts[:-1].index(tap) + 1]
