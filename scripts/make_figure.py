@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for, result_of
+from fspkd.runs.spec import check_finished
 from fspkd.tracking.follow import followed
 
 
@@ -16,6 +17,7 @@ def main() -> None:
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
     name = result_of(plan, "figures", args.output)
+    check_finished(run for runs in plan.curves(name).values() for run in runs)
     with followed(args.output.parent):
         kind = importlib.import_module(f"fspkd.results.{plan.preset.figures[name].kind}")
         kind.write(plan, name, args.output)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for, result_of
-from fspkd.results.tables import check_finished, different_code, make_table, write_table
+from fspkd.results.tables import different_code, make_table, write_table
+from fspkd.runs.spec import check_finished
 from fspkd.tracking.follow import followed
 
 
@@ -16,7 +17,7 @@ def main() -> None:
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
     name = result_of(plan, "tables", args.output)
-    check_finished(plan, name)
+    check_finished(plan.shown(plan.preset.tables[name].rows))
     with followed(args.output.parent):
         write_table(make_table(plan, name), plan, name, args.output)
     print(args.output.with_suffix(".md").read_text(), flush=True)

@@ -8,6 +8,11 @@ def alternatives(changes: dict[str, object], row: str = "teacher", **beside: str
     return {"title": "T", "row": row, "changes": changes, "beside": beside}
 
 
+def maxout(*layers: dict[str, object], **others: object) -> dict[str, object]:
+    """A maxout network, as a preset gives it."""
+    return {"architecture": "maxout", "layers": list(layers), **others}
+
+
 LONGER = {"longer": {"stage2": {"schedule": "long"}}}
 
 
@@ -294,6 +299,49 @@ MISTAKES = [
         {"choices": alternatives(LONGER, row="student")},
         r"tiny.yaml: alternatives.choices: intervals over nets .* those of student, student_longer share a stage 1",
         told_by_schema=False,
+    ),
+    Mistake("networks.net", maxout(), r"tiny.yaml: networks.net.layers: must not be empty"),
+    Mistake(
+        "networks.net",
+        maxout({"conv": 4, "kernel": 3, "full": 5}),
+        r"networks.net.layers.0: conv = 4, full = 5: must be one of the two",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "networks.net",
+        maxout({"full": 5}, {"full": 5, "pad": 1, "pool": 2}),
+        r"networks.net.layers.1: pad = 1, pool = 2: full = 5 has no such. Remove it",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "networks.net",
+        maxout({"conv": 4}),
+        r"networks.net.layers.0: conv = 4: kernel is missing. Give the size",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "networks.net",
+        maxout({"conv": 4, "kernel": 3, "pool": 2, "stride": 3}),
+        r"networks.net.layers.0: stride = 3, pool = 2: windows leave gaps",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "networks.net",
+        maxout({"full": 5}, {"conv": 4, "kernel": 3}),
+        r"networks.net.layers: layer 2, conv = 4, comes after full = 5.* Put it before",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "networks.net",
+        maxout({"full": 5, "piece": 3}),
+        r"networks.net.layers.0.piece = 3: unknown key",
+    ),
+    Mistake("networks.net", maxout({"full": 5}, init="units"), r"networks.net.init = 'units': input should be 'unit'"),
+    Mistake("networks.net", maxout({"full": 5}, init=0), r"networks.net.init = 0: .*greater than 0"),
+    Mistake(
+        "networks.net",
+        maxout({"full": 5}, keep={"hidden": 1.5}),
+        r"networks.net.keep.hidden = 1.5: input should be less than or equal to 1",
     ),
     Mistake("name", "mine", r"name = 'mine': unknown key"),
 ]

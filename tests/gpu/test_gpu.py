@@ -10,6 +10,7 @@ from conftest import Project
 
 from fspkd.engine import device, step
 from fspkd.engine.capture import Captured
+from fspkd.models.dropout import random_bits
 from fspkd.runs.spec import Run
 from fspkd.train import loop
 from fspkd.train.session import Session
@@ -37,7 +38,12 @@ def test_captured_equals_eager(project: Project, monkeypatch: pytest.MonkeyPatch
     for method in ("attention_transfer", "relational_kd"):
         stage2 = {"method": method, "teacher": "teacher/1", "schedule": "long"}
         project.set(f"rows.{method}", {"data": "images", "network": "net", "nets": 1, "stage2": stage2})
-    references = ("teacher/2", "fitnet/1", "student/1", "attention_transfer/1", "relational_kd/1")
+    layers = [{"conv": 8, "kernel": 3, "pad": 1, "pool": 4, "stride": 2}, {"full": 16, "pieces": 5}]
+    keep = {"image": 0.8, "hidden": 0.5}
+    project.set("networks.maxout", {"architecture": "maxout", "layers": layers, "init": "unit", "keep": keep})
+    stage2 = {"method": "cross_entropy", "schedule": "long"}
+    project.set("rows.maxout", {"data": "images", "network": "maxout", "nets": 1, "stage2": stage2})
+    references = ("teacher/2", "maxout/1", "fitnet/1", "student/1", "attention_transfer/1", "relational_kd/1")
     project.train(*references, device="cuda")
     runs = [run for run in project.plan().runs.values() if run.folder.path.exists()]
     captured = {run.id: outcome(run) for run in runs}
@@ -50,6 +56,12 @@ def test_captured_equals_eager(project: Project, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Captured, "__call__", eager)
     project.train(*references, device="cuda")
     assert {run.id: outcome(run) for run in runs} == captured
+
+
+def test_dropouts_bits_are_those_of_a_cpu() -> None:
+    for key, iteration in ((-(2**63), 0), (2**63 - 1, 185_333)):
+        on_cpu = random_bits(key, torch.tensor([iteration]), 2**16 + 3)
+        assert torch.equal(random_bits(key, torch.tensor([iteration], device="cuda"), 2**16 + 3).cpu(), on_cpu)
 
 
 def test_together_equals_alone(project: Project, gpu: torch.device) -> None:

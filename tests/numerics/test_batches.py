@@ -79,7 +79,7 @@ def test_predictions_are_the_float32_nets_on_plain_images(project: Project, prec
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     data = load_packed(run.data.path)
-    net = finished_net(run, 1, 10).eval()
+    net = finished_net(run, (1, 8, 8), 10).eval()
     x = torch.from_numpy(data.images["test"]).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad(), np.load(run.folder.predictions) as file:
         torch.testing.assert_close(torch.from_numpy(file["logits"]), net(x), rtol=1e-4, atol=1e-4)

@@ -34,7 +34,7 @@ def loss_of(objective: Objective, student: torch.nn.Module, teacher: torch.nn.Mo
 
 
 def net(seed: int) -> CifarResNet:
-    return CifarResNet(NETWORK, 3, 10, torch.Generator().manual_seed(seed))
+    return CifarResNet(NETWORK, (3, 32, 32), 10, torch.Generator().manual_seed(seed))
 
 
 def settings(**values: object) -> Fsp:

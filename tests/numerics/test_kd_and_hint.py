@@ -56,7 +56,7 @@ def test_regressor_reads_the_guided_layer_and_answers_for_the_hint() -> None:
     objective = Objective(settings, Draws(1, "s"), NETWORK, NETWORK)
     for conv, _ in objective.own.values():
         torch.nn.init.dirac_(conv.weight)
-    net = CifarResNet(NETWORK, 3, 10, torch.Generator().manual_seed(1)).eval()
+    net = CifarResNet(NETWORK, (3, 32, 32), 10, torch.Generator().manual_seed(1)).eval()
     x = torch.rand(2, 3, 16, 16)
     targets = objective.targets(net, x, nullcontext())
     assert objective(objective.embedded(net, x, nullcontext()), targets, torch.zeros(2), torch.zeros(())) < 1e-9

@@ -22,7 +22,7 @@ NETWORK = CifarNetwork(depth=8, width=4)
 
 
 def net(seed: int) -> CifarResNet:
-    return CifarResNet(NETWORK, 3, 10, torch.Generator().manual_seed(seed)).eval()
+    return CifarResNet(NETWORK, (3, 32, 32), 10, torch.Generator().manual_seed(seed)).eval()
 
 
 def test_attention_map_is_the_normalised_mean_of_squares() -> None:

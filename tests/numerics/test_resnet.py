@@ -10,7 +10,7 @@ from fspkd.networks.residual import CifarNetwork
 
 
 def build(depth: int, width: int = 16, classes: int = 10) -> CifarResNet:
-    return CifarResNet(CifarNetwork(depth=depth, width=width), 3, classes, torch.Generator().manual_seed(0))
+    return CifarResNet(CifarNetwork(depth=depth, width=width), (3, 32, 32), classes, torch.Generator().manual_seed(0))
 
 
 def parameters_by_definition(n: int, width: int, classes: int) -> int:

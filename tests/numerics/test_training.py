@@ -58,7 +58,7 @@ def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
         run = run.start
     images = images_of(run)
     net = plain_net(initial_net(run, images)).train()
-    teacher = plain_net(finished_net(run.teacher, images.channels, images.classes)).eval() if run.teacher else None
+    teacher = plain_net(finished_net(run.teacher, images.shape, images.classes)).eval() if run.teacher else None
     spec = run.spec
     objective = Objective(spec.method, spec.draws, spec.network, spec.network)
     regressors = objective.own.double()
@@ -165,7 +165,7 @@ def test_folded_teacher_gives_what_the_teacher_gives(project: Project) -> None:
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     images = images_of(run)
-    net = finished_net(run, images.channels, images.classes)
+    net = finished_net(run, images.shape, images.classes)
     x = images.to_input(images.test[:32])
     taps = ("stem", "section1", "section2", "section3.first")
     folded = net.frozen(torch.float32)
@@ -323,7 +323,7 @@ def test_batch_norms_statistics_after_stage_1_decide_nothing(project: Project) -
     project.set("schedules.short", [{"until": 300, "rate": 0.05}])
     run = project.plan().net("student/1")
     images = images_of(run)
-    net = build(run.spec.network, images.channels, images.classes, torch.Generator().manual_seed(1))
+    net = build(run.spec.network, images.shape, images.classes, torch.Generator().manual_seed(1))
 
     def trained(net: Net) -> dict[str, torch.Tensor]:
         member = Member(run.spec, images, net, None, torch.float32, None)

@@ -151,6 +151,45 @@ def test_teacher_and_student_that_do_not_fit_are_refused(project: Project) -> No
         project.plan()
 
 
+MAXOUT = {"architecture": "maxout", "layers": [{"conv": 4, "kernel": 3, "pool": 4}, {"full": 8}]}
+
+
+@pytest.mark.parametrize(
+    ("stage", "method", "message"),
+    [
+        ("stage1", {"method": "fsp"}, "compares the ends of sections, and maxout3 has none"),
+        ("stage1", {"method": "hint", "sections": [1]}, "compares the ends of sections, and maxout3 has none"),
+        ("stage2", {"method": "attention_transfer"}, "compares the ends of sections, and maxout3 has none"),
+        ("stage2", {"method": "relational_kd"}, "compares pooled features, and maxout3 has none"),
+    ],
+)
+def test_methods_that_need_what_maxout_networks_lack_are_refused(
+    project: Project, stage: str, method: dict, message: str
+) -> None:
+    """As student, as teacher and as both."""
+    last = {"method": "cross_entropy", "schedule": "short"}
+    project.set("networks.maxout", MAXOUT)
+    project.set("rows.maxout", {"data": "images", "network": "maxout", "nets": 1, "stage2": last})
+    for network, teacher in (("maxout", "teacher/1"), ("net", "maxout/1"), ("maxout", "maxout/1")):
+        stages = {"stage2": last} | {stage: {**method, "teacher": teacher, "schedule": "first"}}
+        project.set("rows.wrong", {"data": "images", "network": network, "nets": 1, **stages})
+        with pytest.raises(UserError, match=rf"wrong[a-z0-9-]*: {message}. Give another network"):
+            project.plan()
+
+
+def test_networks_whose_maps_would_vanish_are_refused(project: Project) -> None:
+    project.set("networks.maxout", MAXOUT)
+    stage2 = {"method": "cross_entropy", "schedule": "short"}
+    project.set("rows.maxout", {"data": "images", "network": "maxout", "nets": 1, "stage2": stage2})
+    run = project.plan().net("maxout/1")
+    run.check_size((6, 6))
+    with pytest.raises(
+        UserError,
+        match=r"run maxout-1-\w+: images of 'digits', 8x5 pixels: maxout3, layer1: pool = 4 does not fit .* 6x3",
+    ):
+        run.check_size((5, 8))
+
+
 def test_two_presets_that_write_to_one_folder_are_refused(project: Project) -> None:
     (project.folder / "config" / "twin.yaml").write_text("extends: tiny\n")
     with pytest.raises(UserError, match=r"twin.yaml: results = 'results/tiny': config/tiny.yaml writes there already"):

@@ -102,7 +102,7 @@ SOMETHING = {
         EVERYTHING,
     ),
     "a line of what builds nets": (
-        edit("src/fspkd/models/__init__.py", "channels_in, classes, g", "classes, classes, g"),
+        edit("src/fspkd/models/__init__.py", "shape, classes, g", "classes, classes, g"),
         EVERYTHING,
     ),
     "a line of what builds optimizers": (

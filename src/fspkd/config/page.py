@@ -43,7 +43,7 @@ tables: {{table2: null}}             # left out
 - A file without `extends` gives every key that has no default.
 
 A *name* is lower-case letters and digits, with single underscores between. Keys with a dot are keys of a mapping:
-`optimizer.momentum` is `optimizer: {{momentum: ...}}`. Numbers may be written as 1e-4.
+`optimizer.momentum` is `optimizer: {{momentum: ...}}`; or of each mapping in a list. Numbers may be written as 1e-4.
 
 The schema sees one file, and each value by itself. Whether there is an entry that another refers to, whether numbers rise or
 divide, and whether a `depth` is 6n+2, the program checks before anything runs.
@@ -128,7 +128,8 @@ class Page:
         """Key, type, default and meaning of each key of a model, and of the models in it."""
         for key, schema in model["properties"].items():
             required = key in model.get("required", ())
-            inner = self.model(schema["$ref"]) if "$ref" in schema else None
+            reference = schema.get("items", schema).get("$ref")
+            inner = self.model(reference) if reference else None
             default = "must be given" if required else "that of its keys" if inner else _value(schema.get("default"))
             yield (f"{before}{key}", self.words(schema), default, _cell(schema["description"]))
             if inner:
@@ -143,6 +144,8 @@ class Page:
                 return _listed(values, "or")
             case {"anyOf": [inner, {"type": "null"}]}:
                 return f"{self.words(inner)}, or `null`"
+            case {"anyOf": members}:
+                return " or ".join(map(self.words, members))
             case {"discriminator": {"propertyName": tag}}:
                 return f"mapping, whose `{tag}` says which other keys it has"
             case {"type": "array"}:
@@ -194,6 +197,8 @@ def _limits(schema: dict) -> str:
             return f" from {low} to {high}"
         case {"minimum": low, "exclusiveMaximum": high}:
             return f" from {low} to below {high}"
+        case {"exclusiveMinimum": low, "maximum": high}:
+            return f" above {low}, at most {high}"
         case {"minimum": low}:
             return f", {low} or more"
         case {"exclusiveMinimum": low}:

@@ -12,6 +12,8 @@ from fspkd.files import file_sha256
 from fspkd.models import build
 from fspkd.models.imagenet_resnet import from_torchvision
 
+IMAGENET = (3, 224, 224)  # channels and pixels of its images
+
 
 def pack_weights(pretrained: PretrainedWeights) -> Path:
     """Write pretrained weights as those of a run, without the linear layer; gives the path.
@@ -34,7 +36,7 @@ def pack_weights(pretrained: PretrainedWeights) -> Path:
         ) from None
     expected = {
         name: tensor
-        for name, tensor in build(pretrained.network, 3, 1, None).state_dict().items()
+        for name, tensor in build(pretrained.network, IMAGENET, 1, None).state_dict().items()
         if not name.startswith("linear.")
     }
     for name, tensor in expected.items():

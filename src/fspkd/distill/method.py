@@ -84,6 +84,9 @@ class TaughtMethod(Method):
     @staticmethod
     def sections_problem(sections: tuple[int, ...], student: Network, teacher: Network) -> str | None:
         """Why features at the ends of those sections cannot be compared, or None where they can."""
+        for network in (student, teacher):
+            if not network.sections:
+                return f"compares the ends of sections, and {network.name} has none. Give another network, or method."
         if len(student.sections) != len(teacher.sections):
             return "student and teacher are of different architectures. Give both the same."
         if sections[-1] > len(student.sections):

@@ -45,6 +45,12 @@ class RelationalKd(TaughtMethod):
     angle_weight: Annotated[Real, Field(ge=0)] = 50.0
     """of the loss of angles, eq. 9"""
 
+    def problem(self, student: Network, teacher: Network) -> str | None:
+        for network in (student, teacher):
+            if "pooled" not in network.parts:
+                return f"compares pooled features, and {network.name} has none. Give another network, or method."
+        return None
+
     def student_taps(self, student: Network) -> tuple[str, ...]:
         return ("pooled", "logits")
 

@@ -49,6 +49,11 @@ class Images:
         by_batch = data.preprocess is not None and data.preprocess.method == "gcn_lcn"
         self.normalize = ContrastNormalization(device) if by_batch else None
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """What nets are given of an image: channels, height, width."""
+        return (self.channels, *self.size)
+
     def to_input(self, images_NHWC: Tensor) -> Tensor:
         """Images (N, H, W, C) as nets read them: float32, (N, C, H, W), channels last in memory.
 

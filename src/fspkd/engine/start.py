@@ -13,7 +13,7 @@ def initial_net(spec: RunSpec, images: Images, state: dict[str, Tensor] | None, 
 
     Raises RuntimeError where the weights do not fit.
     """
-    net = build(spec.network, images.channels, images.classes, spec.draws.torch_generator("initialisation"))
+    net = build(spec.network, images.shape, images.classes, spec.draws.torch_generator("initialisation"))
     if state is not None:
         own = f"{net.classifier}."
         kept = {name: tensor for name, tensor in net.state_dict().items() if transfer and name.startswith(own)}

@@ -45,6 +45,8 @@ class Step:
         self.table = Tabulated.of(first, self.batches)  # of what the teacher gives
         self.draws = torch.zeros(block, size, 4, dtype=torch.int64, device=self.device)
         self.position = torch.zeros(1, dtype=torch.int64, device=self.device)  # in the block
+        self.block_first = torch.zeros(1, dtype=torch.int64, device=self.device)  # the iteration at position 0
+        self._randomise()
         self.iterate = Captured(self._iteration, self._changed, stream)
         self.loaded = 0
         self._draw(first.done)
@@ -69,6 +71,7 @@ class Step:
                 self._follow(*self._scheduled_at(self.first))
             else:
                 self.scheduled[:count].copy_(self.drawn_scheduled, non_blocking=True)
+            self.block_first.fill_(self.first)
             self.position.zero_()
         return count
 
@@ -93,6 +96,12 @@ class Step:
             member.optimizer.rate.fill_(rate)
             if member.optimizer.factor is not None:
                 member.optimizer.factor.fill_(momentum)
+
+    def _randomise(self) -> None:
+        """Have the nets draw what they need by the iteration, which is on the device."""
+        first, position = self.block_first, self.position  # and not the step, which a net would keep alive
+        for member in self.members:
+            member.net.randomise(member.spec.draws, lambda: first + position)
 
     def _draw(self, first: int) -> None:
         self.first = first

@@ -8,8 +8,8 @@ from fspkd.models.net import Net
 from fspkd.networks.network import Network
 
 
-def build(network: Network, channels_in: int, classes: int, generator: torch.Generator | None) -> Net:
-    """A net of that architecture for images (B, channels_in, H, W), its weights drawn from `generator`."""
+def build(network: Network, shape: tuple[int, int, int], classes: int, generator: torch.Generator | None) -> Net:
+    """A net of that architecture for images of `shape` (C, H, W), its weights drawn from `generator`."""
     # Only that module: torchvision, which some need, takes seconds to import.
     module = importlib.import_module(f"fspkd.models.{network.architecture}")
-    return module.NET(network, channels_in, classes, generator)
+    return module.NET(network, shape, classes, generator)

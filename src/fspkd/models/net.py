@@ -1,30 +1,38 @@
 """What all nets have in common: parts with names, and a tap after each."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from fspkd.draws import Draws
 from fspkd.networks.network import Network
 
 
 class Net(nn.Module):
     """A net of named parts, each computed from what the one before it gives, from images to `logits`, (B, classes).
 
-    `parts`: their names in order; a part has a tap of its own name at its end, and may have others, `part.other`, before.
+    A part has a tap of its own name at its end, and may have others, `part.other`, before.
     `classifier`: the name of the module that gives the logits.
     """
 
-    parts: tuple[str, ...]
     classifier = "linear"
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
+        self.parts = network.parts
 
     def part(self, name: str, x: Tensor) -> dict[str, Tensor]:
         """The feature maps at the taps of a part, the last of them at its end."""
         raise NotImplementedError
+
+    def randomise(self, draws: Draws, iteration: Callable[[], Tensor]) -> None:
+        """Where training needs random numbers, such as dropout's, make them a function of these and of nothing else.
+
+        `iteration` gives the number of the iteration that is being computed, (1,) int64 on the net's device.
+        """
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to logits (B, classes)."""

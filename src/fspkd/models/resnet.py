@@ -27,11 +27,10 @@ class ResNet(Net):
     """
 
     def __init__(
-        self, network: ResidualNetwork, channels_in: int, classes: int, generator: torch.Generator | None
+        self, network: ResidualNetwork, shape: tuple[int, int, int], classes: int, generator: torch.Generator | None
     ) -> None:
         super().__init__(network)
-        self.parts = ("stem", *network.sections, "pooled", "logits")
-        self.stem = self.new_stem(channels_in, network.width)
+        self.stem = self.new_stem(shape[0], network.width)
         width = network.width
         for number, (section, modules) in enumerate(zip(network.sections, network.modules, strict=True)):
             channels = network.channels(section)

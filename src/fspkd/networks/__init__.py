@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from fspkd.networks.maxout import MaxoutNetwork
 from fspkd.networks.residual import CifarNetwork, ImageNetNetwork
 
-AnyNetwork = Annotated[CifarNetwork | ImageNetNetwork, Field(discriminator="architecture")]
+AnyNetwork = Annotated[CifarNetwork | ImageNetNetwork | MaxoutNetwork, Field(discriminator="architecture")]

@@ -24,6 +24,11 @@ class Network(Settings):
     """the kind of network"""
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The taps at the ends of its parts, in order, from images to `logits`."""
+        raise NotImplementedError
+
+    @property
     def sections(self) -> tuple[str, ...]:
         """The taps at the ends of its sections, where it has such."""
         return ()
@@ -40,3 +45,7 @@ class Network(Settings):
     def size(self, tap: str, pixels: int) -> int:
         """The height, or width, of the feature map at a tap, of images of that height, or width."""
         raise NotImplementedError
+
+    def size_problem(self, size: tuple[int, int]) -> str | None:
+        """Why it cannot compute images of that height and width and what to do, or None where it can."""
+        return None

@@ -22,6 +22,10 @@ class ResidualNetwork(Network):
     """channels of the stem and of the first section"""
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        return ("stem", *self.sections, "pooled", "logits")
+
+    @property
     def sections(self) -> tuple[str, ...]:
         return tuple(f"section{number}" for number, _ in enumerate(self.modules, 1))
 

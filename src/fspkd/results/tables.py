@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 
 from fspkd.config.load import CONFIG
-from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.results.columns import COLUMNS, OF_NETS, OF_SINGLE_NETS, Nets
@@ -55,13 +54,6 @@ def make_table(plan: Plan, name: str, labels: Iterable[str] | None = None) -> pd
     if plan.preset.replicates > 1:
         frame["n"] = [len(_complete(plan, rows[label])) for label in ours]
     return frame.reset_index()
-
-
-def check_finished(plan: Plan, name: str) -> None:
-    """Raise UserError where nets of a table are not trained yet."""
-    for net in plan.shown(plan.preset.tables[name].rows):
-        if not net.folder.is_finished:
-            raise UserError(f"{net.folder}: is not trained yet. Snakemake trains it: snakemake {net.folder.manifest}")
 
 
 def row_values(plan: Plan, row: str) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """One run: a net through one stage, all that decides its outcome, and what it needs. Imports no torch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -127,8 +128,17 @@ class Run:
         return code_sha256(self.architectures, self.spec.method.method, self.spec.training.optimizer.algorithm)
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Raise UserError where the run's method cannot use images of that height and width, or crops of them."""
+        """Raise UserError where its net or its method cannot use images of that height and width, or crops of them."""
         crop = self.spec.augment.crop
         given = (crop, crop) if crop else size
-        if problem := self.spec.method.size_problem(self.spec.network, given):
-            raise UserError(f"run {self.id}: images of {given[1]}x{given[0]} pixels: {problem}")
+        network, method = self.spec.network, self.spec.method
+        if problem := network.size_problem(given) or method.size_problem(network, given):
+            name = self.data.settings.name
+            raise UserError(f"run {self.id}: images of {name!r}, {given[1]}x{given[0]} pixels: {problem}")
+
+
+def check_finished(runs: Iterable[Run]) -> None:
+    """Raise UserError for a run that is not trained yet."""
+    for run in runs:
+        if not run.folder.is_finished:
+            raise UserError(f"{run.folder}: is not trained yet. Snakemake trains it: snakemake {run.folder.manifest}")

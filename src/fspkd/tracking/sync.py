@@ -106,7 +106,7 @@ class Sync:
         if run.spec.stage == 2:
             from fspkd.train.nets import finished_net
 
-            net = finished_net(run, images.shape[0], len(images.classes))
+            net = finished_net(run, images.shape, len(images.classes))
             model = self.store.model(run.id, net, list(images.shape), list(images.classes), run.spec.iterations)
             last = final_measurements(folder, journal).tail(1)
             self.store.points(tracked, _points(last, "iteration", ("test_loss", "test_accuracy")), model)

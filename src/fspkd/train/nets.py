@@ -21,8 +21,8 @@ def initial_net(run: Run, images: Images) -> Net:
         ) from None
 
 
-def finished_net(run: Run, channels: int, classes: int) -> Net:
-    """The net that a finished run has trained, for images with that number of channels and classes."""
-    net = build(run.spec.network, channels, classes, None)
+def finished_net(run: Run, shape: tuple[int, int, int], classes: int) -> Net:
+    """The net that a finished run has trained, for images of that shape (C, H, W) and number of classes."""
+    net = build(run.spec.network, shape, classes, None)
     net.load_state_dict(load_weights(run.weights, run.id))
     return net

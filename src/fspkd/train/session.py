@@ -59,7 +59,7 @@ class Session:
         precision = usable_precision(asked, images.device)
         if (name := str(precision).removeprefix("torch.")) != asked:
             tell(f"the preset asks for {asked}, which this processor lacks: it computes in {name}")
-        teacher = finished_net(run.teacher, images.channels, images.classes) if run.teacher else None
+        teacher = finished_net(run.teacher, images.shape, images.classes) if run.teacher else None
         self.member = Member(run.spec, images, initial_net(run, images), teacher, precision, stream)
         self.seconds = 0.0  # of training, all attempts together
         self.attempts: list[Attempt] = []  # what has trained this run
@@ -159,7 +159,7 @@ class Session:
                 weights_sha256=sha256,
                 finished=datetime.now(UTC).isoformat(timespec="seconds"),
                 seconds=round(self.seconds, 3),
-                images=ImageFacts(shape=(images.channels, *images.size), classes=tuple(images.class_names)),
+                images=ImageFacts(shape=images.shape, classes=tuple(images.class_names)),
                 inputs_sha256=self.inputs_sha256,
                 outputs_sha256=self.folder.outputs_sha256(run.spec.stage),
                 attempts=tuple(self.attempts),

@@ -1,0 +1,27 @@
+"""What a net holds and computes, as the FitNets paper counts it [Romero et al., ICLR 2015, Table 5]."""
+
+from typing import NamedTuple
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from fspkd.models import build
+from fspkd.networks.network import Network
+
+
+class Counts(NamedTuple):
+    """Of one net."""
+
+    weights: int
+    """of convolutions and linear layers, without biases and batch norms"""
+    multiplications: int
+    """for one image, of convolutions and linear layers"""
+
+
+def counts(network: Network, shape: tuple[int, int, int], classes: int) -> Counts:
+    """The counts of a network for images of `shape` (C, H, W), of the net that it builds; no weight is drawn."""
+    with torch.device("meta"), FlopCounterMode(display=False) as flops:
+        net = build(network, shape, classes, None).eval()
+        net(torch.empty(1, *shape))
+    weights = sum(p.numel() for p in net.parameters() if p.dim() > 1)
+    return Counts(weights, flops.get_total_flops() // 2)  # a multiplication and an addition each

@@ -1,0 +1,144 @@
+"""Maxout networks [Goodfellow et al., ICML 2013], as FitNets [Romero et al., ICLR 2015] and their teachers are."""
+
+import math
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from fspkd.networks.network import Network
+from fspkd.settings import NotEmptyTuple, PositiveInt, PositiveReal, Real, Settings
+
+Probability = Annotated[Real, Field(gt=0, le=1)]
+
+
+class MaxoutLayer(Settings):
+    """A layer of maxout units, convolutional and then perhaps max-pooled, or fully connected."""
+
+    conv: PositiveInt | None = None
+    """the channels of a convolutional layer"""
+    full: PositiveInt | None = None
+    """the units of a fully connected layer"""
+    kernel: PositiveInt | None = None
+    """the height and width of a convolution's filters; `conv` needs it"""
+    pad: Annotated[int, Field(ge=0)] = 0
+    """zeros that a convolution adds on each side"""
+    pool: PositiveInt | None = None
+    """the height and width of the windows that are max-pooled; the last may hang over the edge"""
+    stride: PositiveInt | None = None
+    """the step from a window to the next, at most `pool`; by default that"""
+    pieces: PositiveInt = 2
+    """linear functions of which a unit is the maximum"""
+    limit: PositiveReal | None = None
+    """the L2 norm that each filter, or each piece's row of weights, is scaled down to after an update where it is longer"""
+    rate: PositiveReal = 1.0
+    """what the learning rate of its weights and biases is multiplied by"""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "MaxoutLayer":
+        if (self.conv is None) == (self.full is None):
+            raise ValueError(f"conv = {self.conv}, full = {self.full}: must be one of the two. Remove, or add, one")
+        keys = {"kernel": self.kernel, "pad": self.pad, "pool": self.pool, "stride": self.stride}
+        if self.full and (given := [f"{key} = {value}" for key, value in keys.items() if value]):
+            raise ValueError(f"{', '.join(given)}: full = {self.full} has no such. Remove it, or make the layer a conv")
+        if self.conv and not self.kernel:
+            raise ValueError(f"conv = {self.conv}: kernel is missing. Give the size of its filters")
+        if self.stride and self.stride > (self.pool or 0):
+            raise ValueError(
+                f"stride = {self.stride}, pool = {self.pool}: windows leave gaps. Give pool at least stride"
+            )
+        return self
+
+    def convolved(self, size: int) -> int:
+        """The size of the maps of its convolution, of inputs of that size; below 1 where the filters do not fit."""
+        return size + 2 * self.pad - self.kernel + 1
+
+    def pooled(self, size: int) -> int:
+        """The size of what is pooled of those maps: ceil((size - pool) / stride) + 1 where it pools."""
+        if not self.pool:
+            return size
+        return math.ceil((size - self.pool) / (self.stride or self.pool)) + 1
+
+
+class Keep(Settings):
+    """What dropout keeps of a layer's inputs, each on its own, while the net is trained; 1 is no dropout."""
+
+    image: Probability = 1.0
+    """the part of the image's values; they stay as they are"""
+    hidden: Probability = 1.0
+    """the part of all other layers' inputs, the linear layer's included; they are divided by it"""
+
+
+class MaxoutNetwork(Network):
+    """Convolutional maxout layers, fully connected ones, a linear layer.
+
+    Taps are `layer1`, `layer2`, ..., as the FitNets paper counts: after a layer's pooling, fully connected layers included.
+    """
+
+    architecture: Literal["maxout"]
+    """the kind of network"""
+    layers: Annotated[tuple[MaxoutLayer, ...], *NotEmptyTuple]
+    """its layers but for the last, the linear one, which follows from the classes"""
+    softmax_limit: PositiveReal | None = None
+    """the `limit` of the linear layer"""
+    init: Literal["unit"] | PositiveReal = 0.005
+    """how weights are drawn: uniformly between minus and plus this number, as in the paper; or `unit`, from normal
+    distributions, so that a layer's outputs are as large as its inputs"""
+    keep: Keep = Keep()
+    """dropout"""
+
+    @field_validator("layers")
+    @classmethod
+    def _full_ones_last(cls, layers: tuple[MaxoutLayer, ...]) -> tuple[MaxoutLayer, ...]:
+        for number, (before, layer) in enumerate(pairwise(layers), 2):
+            if before.full and layer.conv:
+                raise ValueError(
+                    f"layer {number}, conv = {layer.conv}, comes after full = {before.full}, which leaves no map. Put it "
+                    f"before"
+                )
+        return layers
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return (*(f"layer{number}" for number, _ in enumerate(self.layers, 1)), "logits")
+
+    @property
+    def name(self) -> str:
+        """It is named after its layers with weights."""
+        return f"maxout{len(self.layers) + 1}"
+
+    def channels(self, tap: str) -> int:
+        """The channels, or the units of a fully connected layer."""
+        layer = self._layers_to(tap)[-1]
+        return layer.conv or layer.full
+
+    def size(self, tap: str, pixels: int) -> int:
+        """1 after a fully connected layer."""
+        size = pixels
+        for layer in self._layers_to(tap):
+            size = layer.pooled(layer.convolved(size)) if layer.conv else 1
+        return size
+
+    def size_problem(self, size: tuple[int, int]) -> str | None:
+        maps = size
+        for tap, layer in zip(self.parts, self.layers, strict=False):
+            if layer.full:
+                break
+            convolved = tuple(map(layer.convolved, maps))
+            too_small = None
+            if min(convolved) < 1:
+                too_small = f"kernel = {layer.kernel}, pad = {layer.pad}", maps
+            elif layer.pool and min(convolved) < layer.pool:
+                too_small = f"pool = {layer.pool}", convolved
+            if too_small:
+                what, (height, width) = too_small
+                return (
+                    f"{self.name}, {tap}: {what} does not fit into maps of {width}x{height}. Give larger images, or another "
+                    f"network."
+                )
+            maps = tuple(map(layer.pooled, convolved))
+        return None
+
+    def _layers_to(self, tap: str) -> tuple[MaxoutLayer, ...]:
+        """The layers up to a tap other than `logits`."""
+        return self.layers[: self.parts[:-1].index(tap) + 1]
