@@ -7,13 +7,17 @@ from pathlib import Path
 from fspkd.errors import run_command
 from fspkd.plan import plan_for
 from fspkd.results.claims import write_claims
+from fspkd.runs.spec import check_finished
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, help="the CSV file")
     args = parser.parse_args()
-    write_claims(plan_for(args.output.parent), args.output)
+    plan = plan_for(args.output.parent)
+    for table in plan.preset.tables.values() if plan.claims else ():
+        check_finished(plan.shown(table.rows))
+    write_claims(plan, args.output)
     print(args.output.with_suffix(".md").read_text(), flush=True)
 
 

@@ -1,5 +1,6 @@
 """Results from exported nets: those of the nets themselves, and those that are committed."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -93,3 +94,12 @@ def test_committed_results_are_those_of_the_committed_nets(
     recompute(plan)
     again = {path.name: path.read_bytes() for kind in ("csv", "md") for path in place.glob(f"*.{kind}")}
     assert again == committed
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_pages_show_the_tables_that_are_committed(page: str) -> None:
+    text = (REPOSITORY / page).read_text()
+    quoted = re.findall(r"<!-- (reproduction/\S+) -->\n\n((?:\|.*\n)+)", text)
+    assert quoted
+    for path, table in quoted:
+        assert table.strip() == (REPOSITORY / path).read_text().split("\n\n", 1)[1].strip(), path

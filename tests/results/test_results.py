@@ -205,7 +205,7 @@ def test_flat_part_begins_where_the_loss_comes_near_its_level(project: Project) 
     plan = project.plan()
     for number, reached in ((1, 100), (2, 200)):
         folder = plan.net(f"teacher/{number}").folder
-        folder.path.mkdir(parents=True)
+        finish(plan.net(f"teacher/{number}"))
         loss = np.where(np.arange(1, 501) < reached, 2.0, 1.0)
         loss[400:] = 0.1  # at the second rate, which says nothing
         frame = pd.DataFrame({"iteration": range(1, 501), "loss": loss, "test_accuracy": np.nan})

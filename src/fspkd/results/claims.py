@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from fspkd.config.load import CONFIG
 from fspkd.config.results import Claim, FigureClaim, RowsClaim, TimingClaim
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
@@ -144,11 +145,13 @@ def independent_flat_parts(nets: list[Run], flat: pd.DataFrame) -> list[float]:
 
 
 def _timing(plan: Plan, claim: TimingClaim) -> tuple[str, float, Estimate]:
+    reference = pd.read_csv(CONFIG / plan.preset.timings[claim.timing].reference).set_index("what")
+    published = reference["value"][claim.what]
     path = Path(plan.preset.results) / f"{claim.timing}.csv"
     if not path.exists():
-        return "times", np.nan, NOTHING
+        return "times", published, NOTHING
     row = pd.read_csv(path).set_index("what").loc[claim.what]
-    return "times", row["published"], Estimate.of_interval(row["value"], row["low"], row["high"], int(row["rounds"]))
+    return "times", published, Estimate.of_interval(row["value"], row["low"], row["high"], int(row["rounds"]))
 
 
 def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:
@@ -164,7 +167,9 @@ def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:
             "claim": frame["claim"],
             "verdict": frame["verdict"],
             "ours": with_unit("ours"),
-            "95 % interval": [f"{shown(a)} to {shown(b)}" for a, b in zip(frame["low"], frame["high"], strict=True)],
+            "95 % interval": [
+                f"{shown(a)} to {shown(b)}" if a == a else "–" for a, b in zip(frame["low"], frame["high"], strict=True)
+            ],
             "has to be": [f"{word} {'± ' if word == 'within' else ''}{shown(number)}" for word, number in asked],
             "p (Holm)": [f"{p:.2g}" if p == p else "–" for p in frame["p_holm"]],
             "published": with_unit("published"),

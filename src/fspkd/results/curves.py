@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
@@ -98,8 +98,9 @@ def draw_figure(title: str, curves: Curves, flat: pd.DataFrame) -> plt.Figure:
         axes.set(xlabel="iteration", ylabel=measure)
         if measure == "training loss":
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")  # 0.1, not 10^-1
-            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             axes.set_ylabel(f"{measure} in %")
     axes.legend(loc="upper right" if measure == "training loss" else "lower right", frameon=False)
