@@ -353,3 +353,16 @@ def test_a_gpu_model_that_sbatch_would_misread_is_refused(tmp_path: Path) -> Non
     site.write_text("gpu_model: a100 80GB\n")
     with pytest.raises(UserError, match=r"site.yaml: gpu_model: must be letters, digits, _ and \. .* is 'a100 80GB'"):
         load_site(site)
+
+
+def test_mistake_is_told_of_the_file_that_has_it(project: Project) -> None:
+    """And not of one that extends it."""
+    Path("config/child.yaml").write_text(
+        "extends: tiny\nresults: results/child\nschedules: {own: [{until: 5, rate: 1}]}\n"
+    )
+    project.set("schedules.short", [{"until": 8, "rate": 0.1}, {"until": 4, "rate": 0.01}])
+    with pytest.raises(UserError, match=r"^config/tiny.yaml: schedules.short: goes backwards"):
+        load_preset(Path("config/child.yaml"))
+    project.set("schedules.short", [{"until": "soon", "rate": 0.1}])
+    with pytest.raises(UserError, match=r"^config/tiny.yaml: schedules.short.0.until = 'soon'"):
+        load_preset(Path("config/child.yaml"))

@@ -63,8 +63,8 @@ class DataSettings(Settings):
     """so many of the training images, drawn at random, take the place of the test images and are not trained on: for
     choosing settings without a look at test images"""
     validation: PositiveInt | None = None
-    """so many of the training images, drawn at random with the same part of every class, are for validation and are not
-    trained on"""
+    """so many of the training images, drawn at random with the same part of every class, are set aside for validation and
+    not trained on; nothing stops by them yet"""
     preprocess: Preprocess | None = None
     """how pixels are normalised; without it they are divided by 255"""
     augment: Augment = Augment()

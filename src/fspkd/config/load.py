@@ -71,10 +71,23 @@ def explain(
             case "value_error":
                 value, advice = "", str(item["ctx"]["error"])
         key = as_written(".".join(keys), made_from or {})
-        file = next((path for path, content in chain if key.partition(".")[0] in content), chain[0][0])
         where = f" {key}{value}:" if keys else ""
-        findings.append(f"{file}:{where} {advice}")
+        findings.append(f"{_file_with(key, chain)}:{where} {advice}")
     return ". ".join(findings) + "."
+
+
+def _file_with(key: str, chain: list[tuple[Path, dict]]) -> Path:
+    """The file that says most of a dotted key; of equals, the one that extends the others."""
+
+    def depth(content: object) -> int:
+        found = 0
+        for part in key.split("."):
+            if not isinstance(content, dict) or part not in content:
+                break
+            content, found = content[part], found + 1
+        return found
+
+    return max(chain, key=lambda item: depth(item[1]))[0]
 
 
 def preset_files(config: Path) -> dict[str, Path]:
@@ -150,8 +163,11 @@ def load_preset(path: Path) -> Preset:
             raise UserError(f"{path}: {error}.") from None
         preset = _validated(given, chain, made_from)
     if found := [as_written(problem, made_from) for problem in problems(preset)]:
-        others = [problem for problem in found if not problem.startswith("alternatives.")]
-        raise UserError(f"{path}: {'; '.join(others or found)}.")  # the alternatives of a row have its mistakes too
+        told = [
+            problem for problem in found if not problem.startswith("alternatives.")
+        ] or found  # which have a row's too
+        file = _file_with(told[0].partition(":")[0].partition(" ")[0], chain)
+        raise UserError(f"{file}: {'; '.join(told)}.")
     return preset
 
 

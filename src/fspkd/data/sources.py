@@ -74,50 +74,46 @@ def read_source(data: DataSet) -> PackedData:
 def _held_out(packed: PackedData, name: str, count: int) -> PackedData:
     """A data set whose test images are `count` of its training images, the others being left to train on.
 
-    They are drawn from all training images alike, so classes have about equal parts in them. The draw follows from the
-    content alone, in canonical order, and a larger one holds every smaller one. Raises UserError where none would be left.
+    They are drawn from all training images alike, so classes have about equal parts in them; a larger draw holds every
+    smaller one. Raises UserError where none would be left.
     """
-    images, labels = packed.images["train"], packed.labels["train"]
-    if count >= len(labels):
-        raise UserError(
-            f"data set {name!r}: hold_out = {count}: there are {len(labels)} training images, and some must be left to "
-            f"train on. Hold out fewer."
-        )
-    is_held = np.zeros(len(labels), bool)
-    is_held[Draws(0, packed.sha256).generator("hold out").permutation(len(labels))[:count]] = True
-    return PackedData(
-        {"train": images[~is_held], "test": images[is_held]},
-        {"train": labels[~is_held], "test": labels[is_held]},
-        packed.classes,
-        f"{packed.source}, its test images {count} held out of those for training",
-    )
+    _check_some_left(packed, name, "hold_out", count)
+    order = Draws(0, packed.sha256).generator("hold out").permutation(len(packed.labels["train"]))
+    return _parted(packed, order[:count], "test", f"its test images {count} held out of those for training")
 
 
 def _with_validation(packed: PackedData, name: str, count: int) -> PackedData:
     """A data set with `count` of its training images in a split for validation, the others being left to train on.
 
-    Every class has the same part of its images drawn, rounded by largest remainders. The draw follows from the content alone,
-    in canonical order. Raises UserError where none would be left to train on.
+    Every class has the same part of its images drawn, rounded by largest remainders. Raises UserError where none would be
+    left to train on.
     """
-    images, labels = packed.images["train"], packed.labels["train"]
-    if count >= len(labels):
-        raise UserError(
-            f"data set {name!r}: validation = {count}: there are {len(labels)} training images, and some must be left to "
-            f"train on. Take fewer for validation."
-        )
+    _check_some_left(packed, name, "validation", count)
+    labels = packed.labels["train"]
     share = np.bincount(labels, minlength=len(packed.classes)) * count / len(labels)
     counts = share.astype(int)
     counts[np.argsort(counts - share, kind="stable")[: count - counts.sum()]] += 1
     order = Draws(0, packed.sha256).generator("validation").permutation(len(labels))
-    chosen = [order[labels[order] == label][:part] for label, part in enumerate(counts)]
-    is_chosen = np.zeros(len(labels), bool)
-    is_chosen[np.concatenate(chosen)] = True
-    return PackedData(
-        {**packed.images, "train": images[~is_chosen], VALIDATION: images[is_chosen]},
-        {**packed.labels, "train": labels[~is_chosen], VALIDATION: labels[is_chosen]},
-        packed.classes,
-        f"{packed.source}, {count} images for training kept for validation",
+    chosen = np.concatenate([order[labels[order] == label][:part] for label, part in enumerate(counts)])
+    return _parted(packed, chosen, VALIDATION, f"{count} images for training kept for validation")
+
+
+def _check_some_left(packed: PackedData, name: str, key: str, count: int) -> None:
+    if count >= (there := len(packed.labels["train"])):
+        raise UserError(
+            f"data set {name!r}: {key} = {count}: there are {there} training images, and some must be left to train on. Give "
+            f"a smaller number."
+        )
+
+
+def _parted(packed: PackedData, chosen: np.ndarray, split: str, how: str) -> PackedData:
+    """The data set with those of its training images, by their numbers in canonical order, as a split of their own."""
+    is_chosen = np.zeros(len(packed.labels["train"]), bool)
+    is_chosen[chosen] = True
+    images, labels = (
+        {**of, "train": of["train"][~is_chosen], split: of["train"][is_chosen]} for of in (packed.images, packed.labels)
     )
+    return PackedData(images, labels, packed.classes, f"{packed.source}, {how}")
 
 
 # --- torchvision and scikit-learn -------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def choose(name: str | None, threads: int) -> torch.device:
 def _keep_freed_memory() -> None:
     """Have freed memory kept for the next feature maps, where the C library is glibc.
 
-    It gives large pieces back at once, and the kernel fills each new one with zeros: a tenth to a fifth of the time.
+    It gives large pieces back at once, and the kernel fills each new one with zeros: a tenth of the time or more.
     """
     with suppress(AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt

@@ -42,8 +42,8 @@ class Step:
         # Rate and momentum of each iteration, where they change within a block.
         self.scheduled = None if is_constant(self.spec.schedule) else torch.zeros(block, 2, device=self.device)
         self.measured = torch.zeros(block, len(members), 2, device=self.device)
-        self.table = Tabulated.of(first, self.batches)  # of what the teacher gives
-        self.draws = torch.zeros(block, size, 4, dtype=torch.int64, device=self.device)
+        self.table = Tabulated.of(first, self.batches)  # of what the teacher gives, found by how a batch was drawn
+        self.draws = torch.zeros(block, size, 4, dtype=torch.int64, device=self.device) if self.table else None
         self.position = torch.zeros(1, dtype=torch.int64, device=self.device)  # in the block
         self.block_first = torch.zeros(1, dtype=torch.int64, device=self.device)  # the iteration at position 0
         self._randomise()
@@ -61,7 +61,7 @@ class Step:
         with torch.cuda.stream(self.stream) if self.stream else nullcontext():
             count = self.loaded = len(self.drawn)
             drawn = self.drawn.to(self.device, non_blocking=True)
-            if self.table:
+            if self.draws is not None:
                 self.draws[:count].copy_(drawn)
             images, labels = self.batches.make(drawn)
             self.images[:count].copy_(images)
@@ -109,10 +109,11 @@ class Step:
         self.drawn = self.batches.draw(first, count)
         iterations = range(first, first + count)
         self.drawn_progress = torch.tensor([progress(self.spec.schedule, i) for i in iterations])
-        self.drawn_scheduled = torch.tensor([self._scheduled_at(i) for i in iterations])
         if self.stream:
             self.drawn, self.drawn_progress = self.drawn.pin_memory(), self.drawn_progress.pin_memory()
-            self.drawn_scheduled = self.drawn_scheduled.pin_memory()
+        if self.scheduled is not None:
+            drawn = torch.tensor([self._scheduled_at(i) for i in iterations])
+            self.drawn_scheduled = drawn.pin_memory() if self.stream else drawn
 
     def _iteration(self) -> None:
         x = self.to_input(self.images.index_select(0, self.position).squeeze(0))

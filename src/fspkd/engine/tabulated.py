@@ -45,7 +45,7 @@ class Tabulated:
     def __init__(self, member: Member, batches: Batches) -> None:
         self.member, self.batches, self.count = member, batches, member.images.count
         self.size = member.spec.training.batch_size
-        self.views = self.count * (2 if member.spec.augment.flip else 1)
+        self.views = _views(member)
         batch = self._batch(0)
         self.rows = _each(lambda t: Rows(self.views, t, member.precision), batch)
         for first in range(0, self.views, self.size):
@@ -62,10 +62,9 @@ class Tabulated:
         spec, images = member.spec, member.images
         if not (member.objective.teacher_taps and spec.method.targets_are_of_images) or any(images.margins):
             return None
-        views = images.count * (2 if spec.augment.flip else 1)
-        if views >= (spec.iterations - member.done) * spec.training.batch_size:
+        if _views(member) >= (spec.iterations - member.done) * spec.training.batch_size:
             return None
-        return cls(member, batches) if views * _bytes_of_a_row(member) <= BUDGET else None
+        return cls(member, batches) if _views(member) * _bytes_of_a_row(member) <= BUDGET else None
 
     def targets(self, drawn_B4: Tensor) -> Any:
         """The targets of a batch as it was drawn: image, top, left, flip."""
@@ -79,6 +78,10 @@ class Tabulated:
         drawn[0, :, 0], drawn[0, :, 3] = keys % self.count, keys // self.count
         images, _ = self.batches.make(drawn)
         return _targets(self.member, images[0])
+
+
+def _views(member: Member) -> int:
+    return member.images.count * (2 if member.spec.augment.flip else 1)
 
 
 def _targets(member: Member, images_BHWC: Tensor) -> Any:

@@ -37,18 +37,17 @@ class Estimate:
     def p_value(self, threshold: float) -> float:
         """Two-sided, of the hypothesis that the true value is the threshold; NaN for a single seed."""
         distance = np.log(self.value / threshold) if self.is_ratio else self.value - threshold
-        return self._beyond(abs(distance), abs(distance))
+        return self._beyond(abs(distance))
 
     def p_value_of_margin(self, margin: float) -> float:
         """Of the hypothesis that the true value is as far from 0 as the margin: two one-sided tests, each counted twice.
 
         Below CONFIDENCE's complement where the value is surely within the margin, or surely beyond it.
         """
-        inside = margin - abs(self.value)
-        return self._beyond(abs(inside), abs(inside))
+        return self._beyond(abs(margin - abs(self.value)))
 
-    def _beyond(self, below: float, above: float) -> float:
-        """The probability that the estimate falls short of the truth by more than `below`, or exceeds it by `above`.
+    def _beyond(self, distance: float) -> float:
+        """The probability that an estimate is farther from the truth than a distance.
 
         What seeds contribute has Student's distribution, what images contribute the normal one, and the sum of the two is
         integrated: a Student's distribution with Welch and Satterthwaite's degrees of freedom is too light far out.
@@ -56,11 +55,11 @@ class Estimate:
         if self.n < 2 or not np.isfinite(self.seeds):
             return np.nan
         if self.seeds + self.images == 0:
-            return float(above <= 0)
+            return float(distance == 0)
         nodes, weights = hermite_e.hermegauss(NODES)
         shift, scale = np.sqrt(self.images) * nodes, np.sqrt(max(self.seeds, 1e-12 * self.images))
-        tails = stats.t.sf((above - shift) / scale, self.df) + stats.t.cdf((-below - shift) / scale, self.df)
-        return float(tails @ weights / weights.sum())
+        tails = stats.t.sf((distance - shift) / scale, self.df)  # the other side is its mirror image, as the nodes are
+        return float(2 * tails @ weights / weights.sum())
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:

@@ -27,7 +27,7 @@ def export_run(run: Run, to: ExportedFolder) -> None:
     metrics = pd.read_csv(run.folder.metrics)[["iteration", "loss", "test_loss", "test_accuracy"]]
     text = metrics.to_csv(index=False, float_format=f"%.{DIGITS}g").encode()
     write_atomically(to.metrics, gzip.compress(text, mtime=0))
-    if run.folder.predictions.exists():
+    if run.spec.stage == 2:
         logits, labels = load_predictions(run.folder.predictions)
         write_atomically(to.predictions, _compressed(logits, labels))
     write_atomically(to.manifest, run.folder.manifest.read_bytes())

@@ -1,7 +1,7 @@
 """How weights follow their gradients; each in a module with the name of its `algorithm`."""
 
 import importlib
-from typing import Protocol
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -10,23 +10,54 @@ from fspkd.config.training import OptimizerSettings
 from fspkd.networks.network import UpdateRule
 
 
-class Optimizer(Protocol):
-    """What an iteration asks of an optimizer; all of it works in place, so that it can be captured."""
+class Optimizer:
+    """What an iteration asks of an optimizer; all of it works in place, so that it can be captured.
 
-    parameters: list[nn.Parameter]
-    rate: Tensor
-    """the learning rate, on the device"""
-    factor: Tensor | None
-    """the momentum, on the device, where it may change"""
+    `rate`: the learning rate, and `factor`: the momentum where it may change, on the device. `memory`: a tensor for each
+    parameter, zero at first. What derives from this gives `update`.
+    """
+
+    factor: Tensor | None = None
+
+    def __init__(self, groups: list[tuple[float, list[nn.Parameter]]], modules: nn.Module) -> None:
+        """`groups`: what the learning rate is multiplied by, and for which parameters of the modules."""
+        self.groups = groups
+        self.parameters = [parameter for _, parameters in groups for parameter in parameters]
+        self.memory = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.rate = torch.zeros((), device=self.parameters[0].device)
+        wanted = {id(parameter) for parameter in self.parameters}
+        self.limits = [
+            (module.weight, rule.limit)
+            for module, rule in _ruled(modules)
+            if rule.limit is not None and id(module.weight) in wanted
+        ]
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
+    @torch.no_grad()
     def step(self) -> None:
-        """Update every parameter from its gradient."""
+        """Update every parameter from its gradient; then scale down the filters that are longer than their limit."""
+        self.update()
+        for weight, limit in self.limits:
+            weight.renorm_(2, 0, limit)
+
+    def update(self) -> None:
+        """Change the parameters, and their memory, by their gradients."""
+        raise NotImplementedError
 
     def state(self) -> list[Tensor]:
         """What a step changes besides the parameters, in an order that a checkpoint can rely on."""
+        return self.memory
+
+    def changes_at_rate(self, changes: list[Tensor]) -> list[Tensor]:
+        """A change of each parameter times its learning rate, in place."""
+        of_parameter = iter(changes)
+        for scale, parameters in self.groups:
+            torch._foreach_mul_([next(of_parameter) for _ in parameters], self.rate * scale)
+        return changes
 
 
 def build(settings: OptimizerSettings, modules: nn.Module, trained: list[nn.Parameter]) -> Optimizer:
@@ -35,32 +66,14 @@ def build(settings: OptimizerSettings, modules: nn.Module, trained: list[nn.Para
     return module.build(settings, modules, trained)
 
 
-def by_rate(modules: nn.Module, trained: list[nn.Parameter]) -> dict[float, list[nn.Parameter]]:
+def by_rate(modules: nn.Module, trained: list[nn.Parameter]) -> list[tuple[float, list[nn.Parameter]]]:
     """The trained parameters by what the learning rate is multiplied by for them."""
     rules = {id(p): rule for module, rule in _ruled(modules) for p in module.parameters(recurse=False)}
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter in trained:
         groups.setdefault(rules.get(id(parameter), UpdateRule()).rate, []).append(parameter)
-    return groups
+    return list(groups.items())
 
 
-class NormLimits:
-    """The weights among the trained parameters whose filters may not be longer than a limit."""
-
-    def __init__(self, modules: nn.Module, trained: list[nn.Parameter]) -> None:
-        wanted = {id(parameter) for parameter in trained}
-        self.limits = [
-            (module.weight, rule.limit)
-            for module, rule in _ruled(modules)
-            if rule.limit is not None and id(module.weight) in wanted
-        ]
-
-    @torch.no_grad()
-    def keep(self) -> None:
-        """Scale down the filters that are too long."""
-        for weight, limit in self.limits:
-            weight.renorm_(2, 0, limit)
-
-
-def _ruled(modules: nn.Module) -> list[tuple[nn.Module, UpdateRule]]:
-    return [(module, module.update_rule) for module in modules.modules() if hasattr(module, "update_rule")]
+def _ruled(modules: nn.Module) -> Iterator[tuple[nn.Module, UpdateRule]]:
+    return ((module, module.update_rule) for module in modules.modules() if hasattr(module, "update_rule"))

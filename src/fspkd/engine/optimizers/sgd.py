@@ -1,14 +1,13 @@
 """Stochastic gradient descent with momentum."""
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.sgd import sgd
 
 from fspkd.config.training import Sgd as SgdSettings
-from fspkd.engine.optimizers import NormLimits, by_rate
+from fspkd.engine.optimizers import Optimizer, by_rate
 
 
-class Sgd:
+class Sgd(Optimizer):
     """PyTorch's own SGD update, with what a captured iteration needs.
 
     The learning rate is a tensor on the device, and the momentum is there from the start (zero, which makes the first
@@ -16,32 +15,24 @@ class Sgd:
     1.5 seconds of each job.
     """
 
-    factor = None
-
     def __init__(
-        self, groups: list[tuple[list[nn.Parameter], float, float]], momentum: float, limits: NormLimits
+        self,
+        groups: list[tuple[float, list[nn.Parameter]]],
+        modules: nn.Module,
+        weight_decays: list[float],
+        momentum: float,
     ) -> None:
-        """`groups`: parameters, the weight decay that reaches them, and what the learning rate is multiplied by."""
-        self.groups, self.momentum, self.limits = groups, momentum, limits
-        self.parameters = [parameter for parameters, _, _ in groups for parameter in parameters]
-        self.rate = torch.zeros((), device=self.parameters[0].device)
-        self.steps = [torch.zeros_like(parameter) for parameter in self.parameters]
+        """`weight_decays`: those that reach the groups."""
+        super().__init__(groups, modules)
+        self.weight_decays, self.momentum = weight_decays, momentum
 
-    def zero_grad(self) -> None:
-        for parameter in self.parameters:
-            parameter.grad = None
-
-    def state(self) -> list[Tensor]:
-        return self.steps
-
-    @torch.no_grad()
-    def step(self) -> None:
-        steps = iter(self.steps)
-        for parameters, weight_decay, scale in self.groups:
+    def update(self) -> None:
+        memory = iter(self.memory)
+        for (scale, parameters), weight_decay in zip(self.groups, self.weight_decays, strict=True):
             sgd(
                 list(parameters),
                 [parameter.grad for parameter in parameters],
-                [next(steps) for _ in parameters],
+                [next(memory) for _ in parameters],
                 fused=True,
                 weight_decay=weight_decay,
                 momentum=self.momentum,
@@ -50,7 +41,6 @@ class Sgd:
                 nesterov=False,
                 maximize=False,
             )
-        self.limits.keep()
 
 
 def build(settings: SgdSettings, modules: nn.Module, trained: list[nn.Parameter]) -> Sgd:
@@ -58,11 +48,7 @@ def build(settings: SgdSettings, modules: nn.Module, trained: list[nn.Parameter]
     norms: set[int] = set()
     if not settings.decay_batchnorm:
         norms = {id(p) for m in modules.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
-    decayed = [p for p in trained if id(p) not in norms]
-    rest = [p for p in trained if id(p) in norms]
-    groups = [
-        (parameters, decay, scale)
-        for parameters_of, decay in ((decayed, settings.weight_decay), (rest, 0.0))
-        for scale, parameters in by_rate(modules, parameters_of).items()
-    ]
-    return Sgd(groups, settings.momentum, NormLimits(modules, trained))
+    decayed = by_rate(modules, [p for p in trained if id(p) not in norms])
+    rest = by_rate(modules, [p for p in trained if id(p) in norms])
+    weight_decays = [settings.weight_decay] * len(decayed) + [0.0] * len(rest)
+    return Sgd([*decayed, *rest], modules, weight_decays, settings.momentum)
