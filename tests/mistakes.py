@@ -97,8 +97,8 @@ MISTAKES = [
     ),
     Mistake(
         "divide_schedules",
-        {"images": 3},
-        r"rows.teacher.stage2.schedule: \[12, 20\] do not divide by divide_schedules.images = 3",
+        {"images": 30},
+        r"rows.teacher.stage2.schedule: of its \[12, 20\] iterations divide_schedules.images = 30 leaves \[0, 1\]. Divide",
         told_by_schema=False,
     ),
     Mistake(

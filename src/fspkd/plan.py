@@ -15,6 +15,7 @@ from fspkd.config.claims import load_claims
 from fspkd.config.load import CONFIG, chain_of, load_preset, preset_files
 from fspkd.config.preset import Method, Preset, Row
 from fspkd.config.results import Claim
+from fspkd.config.training import divided
 from fspkd.data.sets import LOCATION_VARIABLE, WEIGHTS_VARIABLE, DataSet, PretrainedWeights
 from fspkd.errors import UserError
 from fspkd.runs.folder import RUNS, RunFolder
@@ -175,9 +176,7 @@ class Plan:
             start=start.id if start else None,
             method=method,
             teacher=teacher.id if teacher else None,
-            schedule=tuple(
-                phase.model_copy(update={"until": phase.until // divide}) for phase in preset.schedules[method.schedule]
-            ),
+            schedule=divided(preset.schedules[method.schedule], divide),
             training=preset.training.model_copy(update=own),
         )
         self._check_fit(spec, data, start, teacher)

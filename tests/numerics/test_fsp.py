@@ -80,7 +80,7 @@ def test_loss_is_the_mean_over_images_of_weighted_squares(reduction: str) -> Non
 
 @pytest.mark.parametrize("layers", ["section", "module"])
 def test_student_equal_to_teacher_has_zero_loss(layers: str) -> None:
-    objective = Objective(settings(layers=layers), Draws(1, "student"), NETWORK, NETWORK)
+    objective = Objective(settings(layers=layers), Draws(1, "student"), net(0), net(0))
     x = torch.rand(2, 3, 16, 16)
     assert loss_of(objective, net(1).eval(), net(1).eval(), x) == 0
     assert loss_of(objective, net(2).eval(), net(1).eval(), x) > 0
@@ -88,14 +88,14 @@ def test_student_equal_to_teacher_has_zero_loss(layers: str) -> None:
 
 def test_student_gets_a_gradient_everywhere_but_in_the_linear_layer() -> None:
     student, teacher = net(2), net(1).eval()
-    objective = Objective(settings(), Draws(1, "student"), NETWORK, NETWORK)
+    objective = Objective(settings(), Draws(1, "student"), net(0), net(0))
     loss_of(objective, student, teacher, torch.rand(2, 3, 16, 16)).backward()
     assert {name for name, p in student.named_parameters() if p.grad is None} == {"linear.weight", "linear.bias"}
 
 
 def test_channel_shuffle_gives_the_matrices_of_a_teacher_with_renamed_channels() -> None:
     """Renaming the channels of each tapped layer before the matrices are formed is the same as `channel`."""
-    objective = Objective(settings(shuffle="channel"), Draws(1, "student-1-stage1"), NETWORK, NETWORK)
+    objective = Objective(settings(shuffle="channel"), Draws(1, "student-1-stage1"), net(0), net(0))
     names = ("stem", "section1", "section2", "section3")
     (stem, first), (first_again, second), (second_again, third) = settings(shuffle="channel").permutations(
         Draws(1, "student-1-stage1"), NETWORK

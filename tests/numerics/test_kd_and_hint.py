@@ -14,6 +14,7 @@ from fspkd.models.cifar_resnet import CifarResNet
 from fspkd.networks.residual import CifarNetwork
 
 NETWORK = CifarNetwork(depth=8, width=4)
+NET = CifarResNet(NETWORK, (3, 16, 16), 10, torch.Generator().manual_seed(1)).eval()
 
 
 def kd_by_hand(student: list, teacher: list, label: int, temperature: float, weight: float) -> float:
@@ -36,7 +37,7 @@ def test_kd_loss_equals_its_closed_form() -> None:
 @pytest.mark.parametrize(("progress", "weight"), [(0.0, 4.0), (0.5, 2.5), (1.0, 1.0)])
 def test_kd_weight_falls_linearly(progress: float, weight: float) -> None:
     settings = KnowledgeDistillation(method="kd", schedule="third", teacher="teacher/1")
-    objective = Objective(settings, Draws(1, "s"), NETWORK, NETWORK)
+    objective = Objective(settings, Draws(1, "s"), NET, NET)
     student, teacher, labels = torch.randn(5, 10), torch.randn(5, 10), torch.arange(5)
     targets = settings.targets({"logits": teacher})
     loss = objective({"logits": student}, targets, labels, torch.tensor(progress))
@@ -53,11 +54,10 @@ def test_hint_loss_is_half_the_squared_distance_averaged_over_images() -> None:
 def test_regressor_reads_the_guided_layer_and_answers_for_the_hint() -> None:
     """With the identity as regressor a student equal to its teacher has no loss, since the hints are rectified."""
     settings = Hint(method="hint", schedule="hint", teacher="teacher/1", sections=(1, 2))
-    objective = Objective(settings, Draws(1, "s"), NETWORK, NETWORK)
+    objective = Objective(settings, Draws(1, "s"), NET, NET)
     for conv, _ in objective.own.values():
         torch.nn.init.dirac_(conv.weight)
-    net = CifarResNet(NETWORK, (3, 32, 32), 10, torch.Generator().manual_seed(1)).eval()
     x = torch.rand(2, 3, 16, 16)
-    targets = objective.targets(net, x, nullcontext())
-    assert objective(objective.embedded(net, x, nullcontext()), targets, torch.zeros(2), torch.zeros(())) < 1e-9
+    targets = objective.targets(NET, x, nullcontext())
+    assert objective(objective.embedded(NET, x, nullcontext()), targets, torch.zeros(2), torch.zeros(())) < 1e-9
     assert objective.own["section2"][0].weight.shape == (8, 8, 1, 1)

@@ -16,7 +16,7 @@ from fspkd.networks import AnyNetwork
 from fspkd.networks.maxout import MaxoutNetwork
 from fspkd.networks.network import UpdateRule
 
-FILE = Path(__file__).parent / "fitnets_networks.yaml"
+FILE = Path("config/fitnets/paper.yaml")
 NETWORKS: dict[str, MaxoutNetwork] = {
     name: TypeAdapter(AnyNetwork).validate_python(settings)
     for name, settings in yaml.safe_load(FILE.read_text())["networks"].items()

@@ -47,7 +47,7 @@ def test_distances_and_angles_of_points_in_a_plane() -> None:
 @pytest.mark.parametrize("method", ["attention_transfer", "relational_kd"])
 def test_a_student_equal_to_its_teacher_has_the_cross_entropy_alone(method: str) -> None:
     kind = {"attention_transfer": AttentionTransfer, "relational_kd": RelationalKd}[method]
-    objective = Objective(kind(method=method, schedule="s", teacher="teacher/1"), Draws(1, "s"), NETWORK, NETWORK)
+    objective = Objective(kind(method=method, schedule="s", teacher="teacher/1"), Draws(1, "s"), net(0), net(0))
     x, y = torch.rand(4, 3, 16, 16), torch.arange(4)
     student, teacher = net(1), net(1)
     targets = objective.targets(teacher, x, nullcontext())
@@ -78,7 +78,7 @@ def test_methods_are_given_float32_where_nets_are_not(settings: type, monkeypatc
     own = {"sections": (1, 2)} if settings is Hint else {}
     name = settings.model_fields["method"].annotation.__args__[0]
     method = settings(method=name, schedule="s", teacher="teacher/1", **own)
-    objective = Objective(method, Draws(1, "s"), NETWORK, NETWORK)
+    objective = Objective(method, Draws(1, "s"), net(0), net(0))
     x, low = torch.rand(4, 3, 16, 16), torch.autocast("cpu", torch.bfloat16)
     targets = objective.targets(net(1), x, low)
     assert (

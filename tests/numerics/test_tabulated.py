@@ -80,8 +80,8 @@ def test_maps_of_lower_precision_are_kept_in_it(project: Project) -> None:
     _, tables = trained(project)
     (table,) = [table for table in tables if table]
     precision = usable_precision("bfloat16", torch.device("cpu"))
-    assert {rows.values.dtype for rows in table.rows.values()} == {precision}
-    assert {rows.dtype for rows in table.rows.values()} == {torch.float32}
+    assert {rows.values.dtype for rows in table.rows} == {precision}
+    assert {rows.dtype for rows in table.rows} == {torch.float32}
 
 
 @pytest.mark.parametrize("case", ["relations", "crops", "short", "plain"])

@@ -57,10 +57,11 @@ def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
     if case in ("hint", "fsp", "shuffled fsp"):
         run = run.start
     images = images_of(run)
-    net = plain_net(initial_net(run, images)).train()
+    own = initial_net(run, images)
+    net = plain_net(own).train()
     teacher = plain_net(finished_net(run.teacher, images.shape, images.classes)).eval() if run.teacher else None
     spec = run.spec
-    objective = Objective(spec.method, spec.draws, spec.network, spec.network)
+    objective = Objective(spec.method, spec.draws, own, own)
     regressors = objective.own.double()
     if case == "shuffled fsp":  # a teacher whose FSP matrices are looked up by what the objective drew
         shuffled = [(matrix.rows, matrix.columns) for matrix in objective.own.values()]

@@ -1,9 +1,11 @@
 """Whether the entries of a preset refer to what there is; each function gives the problems that it finds, as texts."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from fspkd.config.preset import Preset, Row
 from fspkd.config.results import Curves, Table
+from fspkd.config.training import divided
 from fspkd.settings import suggest
 
 
@@ -80,11 +82,14 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
     if method is None:
         return
     yield from _known(preset, "schedules", method.schedule, f"{where}.schedule")
-    untils = [phase.until for phase in preset.schedules.get(method.schedule, ())]
-    by = preset.divide_schedules.get(row.data, 1)
-    if any(until % by for until in untils):
-        yield f"{where}.schedule: {untils} do not divide by divide_schedules.{row.data} = {by}"
     phases = preset.schedules.get(method.schedule, ())
+    by = preset.divide_schedules.get(row.data, 1)
+    shortened = [0, *(phase.until for phase in divided(phases, by))]
+    if any(begin >= end for begin, end in pairwise(shortened)):
+        yield (
+            f"{where}.schedule: of its {[phase.until for phase in phases]} iterations divide_schedules.{row.data} = {by} leaves "
+            f"{shortened[1:]}. Divide by less"
+        )
     algorithm = (row.optimizer or preset.training.optimizer).algorithm
     if algorithm != "heavy_ball" and any(p.momentum is not None or p.momentum_to is not None for p in phases):
         yield (

@@ -32,6 +32,11 @@ class RateUntil(Settings):
 Schedule = Annotated[tuple[RateUntil, ...], *NotEmptyTuple]
 
 
+def divided(schedule: Schedule, by: int) -> Schedule:
+    """A schedule of a `by`-th of the iterations, rounded to whole ones."""
+    return tuple(phase.model_copy(update={"until": (2 * phase.until + by) // (2 * by)}) for phase in schedule)
+
+
 class Sgd(Settings):
     """Stochastic gradient descent with momentum, as torch.optim.SGD does it."""
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fspkd.draws import Draws
+    from fspkd.models.net import Net
     from fspkd.networks.residual import ResidualNetwork
 
 
@@ -77,7 +78,7 @@ class Fsp(TaughtMethod):
             return "layers = 'module' needs sections of two modules or more, and one has a single one. Use layers: section."
         return None
 
-    def size_problem(self, student: ResidualNetwork, size: tuple[int, int]) -> str | None:
+    def size_problem(self, student: ResidualNetwork, teacher: ResidualNetwork, size: tuple[int, int]) -> str | None:
         for pixels in size:
             for large, small in self.pairs(student.size(tap, pixels) for tap in self.student_taps(student)):
                 if large % small:
@@ -120,10 +121,10 @@ class Fsp(TaughtMethod):
         pairs = enumerate(self.pairs(self.student_taps(network)))
         return [tuple(permutation(tap, m, side) for side, tap in enumerate(pair)) for m, pair in pairs]
 
-    def modules(self, draws: Draws, student: ResidualNetwork, teacher: ResidualNetwork) -> dict[str, nn.Module]:
+    def modules(self, draws: Draws, student: Net, teacher: Net) -> dict[str, nn.Module]:
         """For each matrix, the permutations `rows` and `columns` of the teacher."""
         matrices = {}
-        for number, (rows, columns) in enumerate(self.permutations(draws, teacher)):
+        for number, (rows, columns) in enumerate(self.permutations(draws, teacher.network)):
             matrices[f"matrix{number}"] = permuted = torch.nn.Module()
             permuted.register_buffer("rows", rows)
             permuted.register_buffer("columns", columns)

@@ -4,72 +4,120 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pydantic import model_validator
+
 from fspkd.distill.method import TaughtMethod
 from fspkd.lazy import torch
-from fspkd.settings import Sections
+from fspkd.networks.network import UpdateRule
+from fspkd.settings import PositiveReal, Sections, suggest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fspkd.draws import Draws
+    from fspkd.models.net import Net
     from fspkd.networks.network import Network
 
 
 def hint_loss(hint: Tensor, guided: Tensor, reduction: str) -> Tensor:
     """Half the squared distance of two feature maps (B, C, H, W), as a mean over images.
 
-    `reduction`: an image's squares are summed, as the equation is written, or averaged over its entries.
+    `reduction`: an image's squares are summed, as the equation is written; or averaged over its entries; or `rows`, summed
+    over the rows of its maps and averaged over channels and columns.
     """
-    squares = torch.nn.functional.mse_loss(guided, hint, reduction=reduction)
-    return 0.5 * (squares / len(hint) if reduction == "sum" else squares)
+    squares = torch.nn.functional.mse_loss(guided, hint, reduction="sum" if reduction == "sum" else "mean")
+    match reduction:
+        case "sum":
+            squares = squares / len(hint)
+        case "rows":
+            squares = squares * hint.shape[2]
+    return 0.5 * squares
 
 
 class Hint(TaughtMethod):
-    """The student's guided layers, through regressors, towards the hint layers of a frozen teacher: the ends of sections.
+    """The student's guided layers, through regressors, towards the hint layers of a frozen teacher.
 
-    Student and teacher have the same spatial sizes at their sections' ends, so a regressor is a 1x1 convolution
-    followed by the teacher's non-linearity.
+    These are the ends of sections, or any feature map of the teacher and one of the student that is not smaller. A regressor
+    is a convolution that makes the sizes meet, followed by the teacher's non-linearity.
     """
 
     trains_classifier: ClassVar[bool] = False
     method: Literal["hint"]
     """how the stage trains"""
-    sections: Sections
+    sections: Sections | None = None
     """the sections, counted from 1, whose ends are hint and guided layers"""
-    reduction: Literal["mean", "sum"] = "sum"
-    """how the squares of an image are put together: summed, as eq. 3 is written, or averaged over its entries"""
+    guided: str | None = None
+    """the student's tap that is guided, such as layer6, in the place of `sections`"""
+    hint: str | None = None
+    """the teacher's tap that is its hint, such as layer2"""
+    reduction: Literal["mean", "rows", "sum"] = "sum"
+    """how the squares of an image are put together: summed, as eq. 3 is written; averaged over its entries; or, as in the
+    authors' code, summed over the rows of its maps and averaged over channels and columns"""
+    regressor_init: PositiveReal | None = None
+    """a regressor's weights are drawn uniformly between minus and plus this number; without it from normal distributions,
+    so that its outputs are as large as its inputs"""
+    regressor_limit: PositiveReal | None = None
+    """the L2 norm that each filter of a regressor is scaled down to after an update where it is longer"""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Hint:
+        if (self.guided is None) != (self.hint is None) or (self.sections is None) == (self.guided is None):
+            raise ValueError("needs either sections, or guided and hint. Give one of the two")
+        return self
 
     def problem(self, student: Network, teacher: Network) -> str | None:
-        return self.sections_problem(self.sections, student, teacher)
+        if self.sections:
+            return self.sections_problem(self.sections, student, teacher)
+        for key, tap, network in (("guided", self.guided, student), ("hint", self.hint, teacher)):
+            if tap not in network.maps:
+                return f"{key} = {tap!r}: no feature map of {network.name}{suggest(tap, network.maps)}"
+        return None
+
+    def size_problem(self, student: Network, teacher: Network, size: tuple[int, int]) -> str | None:
+        for guided, hint in zip(self.student_taps(student), self.teacher_taps(teacher), strict=True):
+            sizes = [[network.size(tap, pixels) for pixels in size] for network, tap in ((student, guided), (teacher, hint))]
+            if any(own < wanted for own, wanted in zip(*sizes, strict=True)):
+                own, wanted = (f"{width}x{height}" for height, width in sizes)
+                return (
+                    f"the guided layer {guided} has maps of {own} and the hint {hint} of {wanted}, and a regressor makes "
+                    f"maps no larger. Guide an earlier layer, or take a later hint."
+                )
+        return None
 
     def student_taps(self, student: Network) -> tuple[str, ...]:
-        return tuple(f"section{number}" for number in self.sections)
+        return tuple(f"section{number}" for number in self.sections) if self.sections else (self.guided,)
 
-    def modules(self, draws: Draws, student: Network, teacher: Network) -> dict[str, nn.Module]:
-        """The regressors, by tap."""
+    def teacher_taps(self, teacher: Network) -> tuple[str, ...]:
+        return self.student_taps(teacher) if self.sections else (self.hint,)
+
+    def modules(self, draws: Draws, student: Net, teacher: Net) -> dict[str, nn.Module]:
+        """The regressors, by the student's tap."""
         regressors = {}
-        for tap in self.student_taps(student):
-            conv = torch.nn.Conv2d(student.channels(tap), teacher.channels(tap), 1)
-            weights = draws.torch_generator(f"regressor {tap}")
-            torch.nn.init.kaiming_normal_(conv.weight, nonlinearity="relu", generator=weights)
-            torch.nn.init.zeros_(conv.bias)
-            regressors[tap] = torch.nn.Sequential(conv, torch.nn.ReLU())
+        taps = zip(self.student_taps(student.network), self.teacher_taps(teacher.network), strict=True)
+        for guided, hint in taps:
+            sizes = zip(student.map_size(guided), teacher.map_size(hint), strict=True)
+            kernel = tuple(own - wanted + 1 for own, wanted in sizes)
+            weights = draws.torch_generator(f"regressor {guided}")
+            channels = student.network.channels(guided)
+            regressors[guided] = teacher.regressor(hint, channels, kernel, self.regressor_init, weights)
+            regressors[guided][0].update_rule = UpdateRule(limit=self.regressor_limit)
         return regressors
 
     def embed(self, taps: dict[str, Tensor], modules: dict[str, nn.Module]) -> dict[str, Tensor]:
         """What the regressors make of the guided layers, in the shapes of the hints."""
         return {tap: modules[tap](guided) for tap, guided in taps.items()}
 
-    def targets(self, taps: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The teacher's hint layers (B, C, H, W) by tap."""
-        return taps
+    def targets(self, taps: dict[str, Tensor]) -> list[Tensor]:
+        """The teacher's hint layers (B, C, H, W), in order of depth."""
+        return list(taps.values())
 
     def loss(
         self,
         taps: dict[str, Tensor],
         modules: dict[str, nn.Module],
-        targets: dict[str, Tensor],
+        targets: list[Tensor],
         labels_B: Tensor,
         progress: Tensor,
     ) -> Tensor:
-        return sum(hint_loss(targets[tap], guided, self.reduction) for tap, guided in taps.items())
+        pairs = zip(targets, taps.values(), strict=True)
+        return sum(hint_loss(hint, guided, self.reduction) for hint, guided in pairs)

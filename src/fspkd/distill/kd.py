@@ -15,12 +15,21 @@ if TYPE_CHECKING:
 
 
 def kd_loss(
-    student_BK: Tensor, teacher_BK: Tensor, labels_B: Tensor, temperature: float, weight: float | Tensor
+    student_BK: Tensor,
+    teacher_BK: Tensor,
+    labels_B: Tensor,
+    temperature: float,
+    weight: float | Tensor,
+    soften_student: bool = True,
 ) -> Tensor:
-    """H(y, P_S) + weight * H(P_T^tau, P_S^tau): cross-entropies of logits, without a factor tau^2; mean over images."""
+    """H(y, P_S) + weight * H(P_T^tau, P_S^tau): cross-entropies of logits, without a factor tau^2; mean over images.
+
+    `soften_student`: without it the second term is H(P_T^tau, P_S), as the authors' code computes.
+    """
     soft_targets = (teacher_BK / temperature).softmax(1)
+    softened_BK = student_BK / temperature if soften_student else student_BK
     cross_entropy = torch.nn.functional.cross_entropy
-    return cross_entropy(student_BK, labels_B) + weight * cross_entropy(student_BK / temperature, soft_targets)
+    return cross_entropy(student_BK, labels_B) + weight * cross_entropy(softened_BK, soft_targets)
 
 
 class KnowledgeDistillation(TaughtMethod):
@@ -34,6 +43,8 @@ class KnowledgeDistillation(TaughtMethod):
     """lambda at the first iteration"""
     weight_end: Annotated[Real, Field(ge=0)] = 1.0
     """lambda at the last iteration"""
+    soften_student: Literal[False] | None = None
+    """false: only the teacher's logits are divided by tau, as in the authors' code"""
 
     def targets(self, taps: dict[str, Tensor]) -> Tensor:
         """The teacher's logits (B, K)."""
@@ -43,4 +54,4 @@ class KnowledgeDistillation(TaughtMethod):
         self, taps: dict[str, Tensor], modules: dict, targets: Tensor, labels_B: Tensor, progress: Tensor
     ) -> Tensor:
         weight = self.weight_start + (self.weight_end - self.weight_start) * progress
-        return kd_loss(taps["logits"], targets, labels_B, self.temperature, weight)
+        return kd_loss(taps["logits"], targets, labels_B, self.temperature, weight, self.soften_student is None)

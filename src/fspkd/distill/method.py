@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fspkd.draws import Draws
+    from fspkd.models.net import Net
     from fspkd.networks.network import Network
 
 
@@ -33,7 +34,7 @@ class Method(Settings):
         """Why these networks cannot be trained this way and what to do, or None where they can."""
         return None
 
-    def size_problem(self, student: Network, size: tuple[int, int]) -> str | None:
+    def size_problem(self, student: Network, teacher: Network | None, size: tuple[int, int]) -> str | None:
         """Why images of that height and width cannot be learnt this way and what to do, or None where they can."""
         return None
 
@@ -45,7 +46,7 @@ class Method(Settings):
         """What the targets are made of."""
         return ()
 
-    def modules(self, draws: Draws, student: Network, teacher: Network | None) -> dict[str, nn.Module]:
+    def modules(self, draws: Draws, student: Net, teacher: Net | None) -> dict[str, nn.Module]:
         """What the method brings itself, drawn from the run's random numbers: trained along, and dropped after the stage."""
         return {}
 

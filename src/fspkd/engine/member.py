@@ -38,7 +38,7 @@ class Member:
         on_device = {"device": images.device, "memory_format": torch.channels_last}
         self.net = net.to(**on_device).train()
         self.teacher = teacher.frozen(precision).to(**on_device) if teacher else None
-        objective = Objective(spec.method, spec.draws, net.network, teacher.network if teacher else None)
+        objective = Objective(spec.method, spec.draws, net, teacher)
         self.objective = objective.to(images.device)
         self.lowered = None
         if precision != torch.float32:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from fspkd.distill.method import Method
 from fspkd.draws import Draws
 from fspkd.models.net import Net
-from fspkd.networks.network import Network
 
 
 def in_float32(taps: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -23,11 +22,11 @@ class Objective(nn.Module):
     Nets and the method's own modules are computed in a given precision, losses and targets in float32.
     """
 
-    def __init__(self, method: Method, draws: Draws, student: Network, teacher: Network | None) -> None:
+    def __init__(self, method: Method, draws: Draws, student: Net, teacher: Net | None) -> None:
         super().__init__()
         self.method = method
-        self.student_taps = method.student_taps(student)
-        self.teacher_taps = method.teacher_taps(teacher) if teacher else ()
+        self.student_taps = method.student_taps(student.network)
+        self.teacher_taps = method.teacher_taps(teacher.network) if teacher else ()
         self.own = nn.ModuleDict(method.modules(draws, student, teacher))
 
     @torch.no_grad()

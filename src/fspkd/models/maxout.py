@@ -76,7 +76,7 @@ class MaxoutNet(Net):
     def __init__(
         self, network: MaxoutNetwork, shape: tuple[int, int, int], classes: int, generator: torch.Generator | None
     ) -> None:
-        super().__init__(network)
+        super().__init__(network, shape)
         inputs = shape
         for tap, layer in zip(network.parts, network.layers, strict=False):
             weighted = _weighted(layer, inputs)
@@ -100,6 +100,14 @@ class MaxoutNet(Net):
         if self.training and name in self.dropouts:
             x = self.dropouts[name](x)
         return {name: self.linear(x.flatten(1)) if name == "logits" else getattr(self, name)(x)}
+
+    def regressor(
+        self, tap: str, channels: int, kernel: tuple[int, int], init: float | None, generator: torch.Generator
+    ) -> nn.Sequential:
+        pieces = self.network.layer(tap).pieces
+        conv = nn.Conv2d(channels, self.network.channels(tap) * pieces, kernel)
+        _initialise(conv, "unit" if init is None else init, pieces, generator)
+        return nn.Sequential(conv, Maxout(pieces))
 
     def randomise(self, draws: Draws, iteration: Callable[[], Tensor]) -> None:
         for part, dropout in self.dropouts.items():

@@ -13,20 +13,34 @@ from fspkd.networks.network import Network
 class Net(nn.Module):
     """A net of named parts, each computed from what the one before it gives, from images to `logits`, (B, classes).
 
-    A part has a tap of its own name at its end, and may have others, `part.other`, before.
+    A part has a tap of its own name at its end, and may have others, `part.other`, before. `shape`: (C, H, W) of its images.
     `classifier`: the name of the module that gives the logits.
     """
 
     classifier = "linear"
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, shape: tuple[int, int, int]) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.shape = network, shape
         self.parts = network.parts
 
     def part(self, name: str, x: Tensor) -> dict[str, Tensor]:
         """The feature maps at the taps of a part, the last of them at its end."""
         raise NotImplementedError
+
+    def regressor(
+        self, tap: str, channels: int, kernel: tuple[int, int], init: float | None, generator: torch.Generator
+    ) -> nn.Sequential:
+        """A convolution with this net's non-linearity, from maps of so many channels to those at a tap.
+
+        Its weights are uniform between minus and plus `init`, or normal, with a variance that keeps the maps' mean square;
+        biases are 0.
+        """
+        raise NotImplementedError
+
+    def map_size(self, tap: str) -> tuple[int, int]:
+        """The height and width of the feature map at a tap."""
+        return tuple(self.network.size(tap, pixels) for pixels in self.shape[1:])
 
     def randomise(self, draws: Draws, iteration: Callable[[], Tensor]) -> None:
         """Where training needs random numbers, such as dropout's, make them a function of these and of nothing else.

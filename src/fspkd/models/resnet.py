@@ -29,7 +29,7 @@ class ResNet(Net):
     def __init__(
         self, network: ResidualNetwork, shape: tuple[int, int, int], classes: int, generator: torch.Generator | None
     ) -> None:
-        super().__init__(network)
+        super().__init__(network, shape)
         self.stem = self.new_stem(shape[0], network.width)
         width = network.width
         for number, (section, modules) in enumerate(zip(network.sections, network.modules, strict=True)):
@@ -44,6 +44,17 @@ class ResNet(Net):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
+
+    def regressor(
+        self, tap: str, channels: int, kernel: tuple[int, int], init: float | None, generator: torch.Generator
+    ) -> nn.Sequential:
+        conv = nn.Conv2d(channels, self.network.channels(tap), kernel)
+        if init is None:
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu", generator=generator)
+        else:
+            nn.init.uniform_(conv.weight, -init, init, generator=generator)
+        nn.init.zeros_(conv.bias)
+        return nn.Sequential(conv, nn.ReLU())
 
     @staticmethod
     def new_stem(channels_in: int, width: int) -> nn.Sequential:

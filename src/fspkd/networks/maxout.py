@@ -107,10 +107,18 @@ class MaxoutNetwork(Network):
         """It is named after its layers with weights."""
         return f"maxout{len(self.layers) + 1}"
 
+    def layer(self, tap: str) -> MaxoutLayer:
+        """The layer that ends at a tap other than `logits`."""
+        return self._layers_to(tap)[-1]
+
     def channels(self, tap: str) -> int:
         """The channels, or the units of a fully connected layer."""
-        layer = self._layers_to(tap)[-1]
+        layer = self.layer(tap)
         return layer.conv or layer.full
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        return tuple(tap for tap, layer in zip(self.parts, self.layers, strict=False) if layer.conv)
 
     def size(self, tap: str, pixels: int) -> int:
         """1 after a fully connected layer."""

@@ -34,6 +34,11 @@ class Network(Settings):
         return ()
 
     @property
+    def maps(self) -> tuple[str, ...]:
+        """The taps with feature maps, in order."""
+        raise NotImplementedError
+
+    @property
     def name(self) -> str:
         """What the field calls it, such as resnet26."""
         raise NotImplementedError

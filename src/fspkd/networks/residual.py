@@ -30,6 +30,10 @@ class ResidualNetwork(Network):
         return tuple(f"section{number}" for number, _ in enumerate(self.modules, 1))
 
     @property
+    def maps(self) -> tuple[str, ...]:
+        return ("stem", *(tap for section in self.sections for tap in (f"{section}.first", section)))
+
+    @property
     def name(self) -> str:
         """ResNet-26 is named after its convolutions on the main path and its linear layer."""
         return f"resnet{2 * sum(self.modules) + 2}"

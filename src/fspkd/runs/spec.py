@@ -131,8 +131,8 @@ class Run:
         """Raise UserError where its net or its method cannot use images of that height and width, or crops of them."""
         crop = self.spec.augment.crop
         given = (crop, crop) if crop else size
-        network, method = self.spec.network, self.spec.method
-        if problem := network.size_problem(given) or method.size_problem(network, given):
+        network, teacher = self.spec.network, self.teacher.spec.network if self.teacher else None
+        if problem := network.size_problem(given) or self.spec.method.size_problem(network, teacher, given):
             name = self.data.settings.name
             raise UserError(f"run {self.id}: images of {name!r}, {given[1]}x{given[0]} pixels: {problem}")
 
