@@ -87,8 +87,8 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
     shortened = [0, *(phase.until for phase in divided(phases, by))]
     if any(begin >= end for begin, end in pairwise(shortened)):
         yield (
-            f"{where}.schedule: of its {[phase.until for phase in phases]} iterations divide_schedules.{row.data} = {by} leaves "
-            f"{shortened[1:]}. Divide by less"
+            f"{where}.schedule: of its {[phase.until for phase in phases]} iterations divide_schedules.{row.data} = {by} "
+            f"leaves {shortened[1:]}. Divide by less"
         )
     algorithm = (row.optimizer or preset.training.optimizer).algorithm
     if algorithm != "heavy_ball" and any(p.momentum is not None or p.momentum_to is not None for p in phases):
