@@ -14,7 +14,7 @@ from pathlib import Path
 from fspkd.config.claims import load_claims
 from fspkd.config.load import CONFIG, chain_of, load_preset, preset_files
 from fspkd.config.preset import Method, Preset, Row
-from fspkd.config.results import Claim
+from fspkd.config.results import Claim, Curves, Depth
 from fspkd.config.training import divided
 from fspkd.data.sets import LOCATION_VARIABLE, WEIGHTS_VARIABLE, DataSet, PretrainedWeights
 from fspkd.errors import UserError
@@ -97,6 +97,20 @@ class Plan:
         if settings.stage == 1:
             return {label: list(dict.fromkeys(net.stage1 for net in of_row)) for label, of_row in nets.items()}
         return nets
+
+    def drawn(self, figure: str) -> list[list[Run]]:
+        """The runs that a figure draws: a list for each row, or net of one, that it names."""
+        settings = self.preset.figures[figure]
+        if isinstance(settings, Curves):
+            return list(self.curves(figure).values())
+        return [self.nets(reference) for reference in settings.nets]
+
+    @property
+    def compared(self) -> list[Run]:
+        """The nets whose accuracies tables and figures show and claims compare, each once."""
+        shown = [row for table in self.preset.tables.values() for row in table.rows.values()]
+        shown += [row for figure in self.preset.figures.values() if isinstance(figure, Depth) for row in figure.nets]
+        return list(dict.fromkeys(run for reference in shown for run in self.nets(reference)))
 
     def jobs(self, members: int, without: Collection[str] = ()) -> list[tuple[Run, ...]]:
         """All runs, but for those that another plan trains, in groups of up to `members` that one process trains together.

@@ -1,10 +1,11 @@
 """Whether the entries of a preset refer to what there is; each function gives the problems that it finds, as texts."""
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
 from fspkd.config.preset import Preset, Row
-from fspkd.config.results import Curves, Table
+from fspkd.config.results import Curves, Depth, Table
 from fspkd.config.training import divided
 from fspkd.settings import suggest
 
@@ -28,8 +29,7 @@ def problems(preset: Preset) -> Iterator[str]:
         if table.intervals:
             yield from _intervals(preset, f"tables.{name}", table)
     for name, figure in preset.figures.items():
-        for label, nets in figure.curves.items():
-            yield from _curve(preset, figure, nets, f"figures.{name}.curves.{label}")
+        yield from _curves(preset, name, figure) if isinstance(figure, Curves) else _panels(preset, name, figure)
     yield from _files(preset)
     for name in preset.timings:
         yield from _timing(preset, name)
@@ -87,8 +87,8 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
     shortened = [0, *(phase.until for phase in divided(phases, by))]
     if any(begin >= end for begin, end in pairwise(shortened)):
         yield (
-            f"{where}.schedule: of its {[phase.until for phase in phases]} iterations divide_schedules.{row.data} = {by} leaves "
-            f"{shortened[1:]}. Divide by less"
+            f"{where}.schedule: of its {[phase.until for phase in phases]} iterations divide_schedules.{row.data} = {by} "
+            f"leaves {shortened[1:]}. Divide by less"
         )
     algorithm = (row.optimizer or preset.training.optimizer).algorithm
     if algorithm != "heavy_ball" and any(p.momentum is not None or p.momentum_to is not None for p in phases):
@@ -128,17 +128,44 @@ def _intervals(preset: Preset, where: str, table: Table) -> Iterator[str]:
         yield f"{where}: intervals over nets come from the spread within rows, and no row has two nets. Give one nets: 2"
 
 
-def _curve(preset: Preset, figure: Curves, nets: str, where: str) -> Iterator[str]:
-    yield from _nets(preset, nets, where)
-    row = preset.rows.get(nets.partition("/")[0])
-    if figure.stage == 1 and row and not (row.stage1 or row.stage1_of):
-        yield f"{where} = {nets!r}: that row has no stage 1, and the figure is of first stages"
+def _curves(preset: Preset, name: str, figure: Curves) -> Iterator[str]:
+    for label, nets in figure.curves.items():
+        where = f"figures.{name}.curves.{label}"
+        yield from _nets(preset, nets, where)
+        row = preset.rows.get(nets.partition("/")[0])
+        if figure.stage == 1 and row and not (row.stage1 or row.stage1_of):
+            yield f"{where} = {nets!r}: that row has no stage 1, and the figure is of first stages"
+
+
+def _panels(preset: Preset, name: str, figure: Depth) -> Iterator[str]:
+    where = f"figures.{name}.panels"
+    if twice := [nets for nets, times in Counter(figure.nets).items() if times > 1]:
+        yield f"{where}: names {', '.join(twice)} more than once. Give each point a row of its own"
+    rows = [preset.rows.get(nets.partition("/")[0]) for nets in figure.nets]
+    if len(data := dict.fromkeys(row.data for row in rows if row)) > 1:
+        yield f"{where}: has rows on {', '.join(data)}, and only those on one data set can be compared. Name such rows"
+    for panel, methods in figure.panels.items():
+        for method, line in methods.items():
+            yield from _line(preset, line, f"{where}.{panel}.{method}")
+
+
+def _line(preset: Preset, line: tuple[str, ...], where: str) -> Iterator[str]:
+    by_layers: dict[int, str] = {}
+    for nets in line:
+        yield from _nets(preset, nets, where)
+        row = preset.rows.get(nets.partition("/")[0])
+        if row and row.network in preset.networks:
+            layers = preset.networks[row.network].layer_count
+            if (other := by_layers.setdefault(layers, nets)) != nets:
+                yield f"{where}: {other} and {nets} both have {layers} layers. Name one row for each number of layers"
 
 
 def _files(preset: Preset) -> Iterator[str]:
     """Whether two results would be one file."""
     files = [(f"tables.{name}", name) for name in preset.tables]
-    files += [(f"figures.{name}", stem) for name in preset.figures for stem in (name, f"{name}_flat")]
+    for name, figure in preset.figures.items():
+        files += [(f"figures.{name}", name)]
+        files += [(f"figures.{name}", f"{name}_flat")] if isinstance(figure, Curves) else []
     files += [(f"timings.{name}", name) for name in preset.timings]
     taken = {"claims": "the claims'", "summary": "the summary's"}
     for where, stem in files:
