@@ -67,7 +67,7 @@ def _set_scale(panels: Sequence[plt.Axes], points: pd.DataFrame) -> float:
     shown = pd.concat([points["accuracy"][points["learned"]], points["published"]]).dropna()
     low, high = (shown.min(), shown.max()) if len(shown) else (0.0, 100.0)
     margin = 0.06 * max(high - low, 1.0)
-    low, high, crosses = low - margin, high + margin, low - 3 * margin
+    low, high, crosses = low - margin, high + margin, low - 4 * margin
     panels[0].set_ylim(low, high)
     if points["learned"].all():
         return crosses
