@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from fspkd.config.load import CONFIG
-from fspkd.config.results import Table, TrainingTime
+from fspkd.config.results import Table, Timing
 from fspkd.errors import run_command
 from fspkd.files import file_sha256, write_atomically
 from fspkd.plan import plan_for
@@ -28,7 +28,7 @@ def decided_by(run: Run) -> dict:
     return {**settings_of(run.spec), "code_sha256": run.code_sha256}
 
 
-def with_reference(shown: Table | TrainingTime) -> dict:
+def with_reference(shown: Table | Timing) -> dict:
     """Settings, with the checksum of the file of published numbers that they name."""
     reference = {"reference_sha256": file_sha256(CONFIG / shown.reference)} if shown.reference else {}
     return {**settings_of(shown), **reference}

@@ -14,6 +14,7 @@ from pathlib import Path
 from fspkd.config.claims import load_claims
 from fspkd.config.load import CONFIG, chain_of, load_preset, preset_files
 from fspkd.config.preset import Method, Preset, Row
+from fspkd.config.published import check_published
 from fspkd.config.results import Claim
 from fspkd.config.training import divided
 from fspkd.data.sets import LOCATION_VARIABLE, WEIGHTS_VARIABLE, DataSet, PretrainedWeights
@@ -29,7 +30,7 @@ class Plan:
     """The runs of a preset. `replicates` holds, for each replicate, the last run of each net of each row.
 
     Their folders lie in `runs`, and are of the class `folder`. Raises UserError where rows depend on each other in a circle,
-    or where teacher and student do not fit.
+    where teacher and student do not fit, and where claims or published numbers lack what the preset needs of them.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Plan:
         environment = os.environ if environment is None else environment
         self.preset = preset
         self._place, self._folder = runs, folder
+        check_published(preset)
         self.claims: tuple[Claim, ...] = load_claims(preset)
         self.runs: dict[str, Run] = {}
         self.data = {

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from fspkd.config.load import CONFIG, explain, read_yaml
 from fspkd.config.preset import Preset
-from fspkd.config.results import Claim, Claims, FigureClaim, RowsClaim, TimingClaim
+from fspkd.config.results import Claim, Claims, FigureClaim, InferenceTimeClaim, RowsClaim, TimingClaim
 from fspkd.errors import UserError
 from fspkd.settings import suggest
 
@@ -35,6 +35,8 @@ def _is_about(preset: Preset, claim: Claim, where: str) -> bool:
             section, entry, labels = "figures", claim.figure, ("later", "earlier")
         case TimingClaim():
             section, entry, labels = "timings", claim.timing, ()
+        case InferenceTimeClaim():
+            section, entry, labels = "timings", claim.timing, ("row", "than")
     entries = getattr(preset, section)
     if entry not in entries:
         if f"{section}.{entry}" in preset.left_out:
@@ -43,9 +45,11 @@ def _is_about(preset: Preset, claim: Claim, where: str) -> bool:
             f"{where}: {section[:-1]} = {entry!r}: preset {preset.name!r} has no such entry{suggest(entry, entries)}. Correct "
             f"it or, if the preset should not have it, leave it out there: {section}: {{{entry}: null}}."
         )
+    if section == "timings":
+        _check_kind(preset, claim, where)
     for key in labels:
-        known = entries[entry].rows if section == "tables" else entries[entry].curves
-        if (label := getattr(claim, key)) not in known:
+        known = entries[entry].curves if section == "figures" else entries[entry].rows
+        if (label := getattr(claim, key)) is not None and label not in known:
             raise UserError(
                 f"{where}: {key} = {label!r}: preset {preset.name!r} has no such entry{suggest(label, known)}. Correct it, or "
                 f"set claims: null in the preset."
@@ -56,8 +60,28 @@ def _is_about(preset: Preset, claim: Claim, where: str) -> bool:
             f"not tested. Name the training loss."
         )
     if isinstance(claim, RowsClaim):
+        _check_measure(preset, claim, where)
         _check_data(preset, claim, where)
     return True
+
+
+def _check_kind(preset: Preset, claim: TimingClaim | InferenceTimeClaim, where: str) -> None:
+    kind, wanted = preset.timings[claim.timing].kind, {"timing": "training_time"}.get(claim.compare, claim.compare)
+    if kind != wanted:
+        raise UserError(
+            f"{where}: timing = {claim.timing!r}: is of kind {kind} in preset {preset.name!r}, and compare: {claim.compare} is "
+            f"about kind {wanted}. Name one of that kind."
+        )
+
+
+def _check_measure(preset: Preset, claim: RowsClaim, where: str) -> None:
+    measured = preset.tables[claim.table].measured
+    if (claim.value == "error") != (measured == "error"):
+        known = "error" if measured == "error" else "accuracy, average, ensemble or gain"
+        raise UserError(
+            f"{where}: value = {claim.value!r}: what table {claim.table!r} of preset {preset.name!r} shows is {measured}. "
+            f"Name {known}."
+        )
 
 
 def _check_data(preset: Preset, claim: RowsClaim, where: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from fspkd.config.preset import Preset, Row
-from fspkd.config.results import Curves, Table
+from fspkd.config.results import Curves, InferenceTime, Table, TrainingTime
 from fspkd.config.training import divided
 from fspkd.settings import suggest
 
@@ -27,12 +27,14 @@ def problems(preset: Preset) -> Iterator[str]:
             yield from _nets(preset, nets, f"tables.{name}.rows.{label}")
         if table.intervals:
             yield from _intervals(preset, f"tables.{name}", table)
+        yield from _quoted(f"tables.{name}.quoted", table)
     for name, figure in preset.figures.items():
         for label, nets in figure.curves.items():
             yield from _curve(preset, figure, nets, f"figures.{name}.curves.{label}")
     yield from _files(preset)
-    for name in preset.timings:
-        yield from _timing(preset, name)
+    for name, timing in preset.timings.items():
+        check = _inference_time if isinstance(timing, InferenceTime) else _training_time
+        yield from check(preset, f"timings.{name}", timing)
 
 
 def _known(preset: Preset, section: str, name: str, where: str) -> Iterator[str]:
@@ -87,8 +89,8 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
     shortened = [0, *(phase.until for phase in divided(phases, by))]
     if any(begin >= end for begin, end in pairwise(shortened)):
         yield (
-            f"{where}.schedule: of its {[phase.until for phase in phases]} iterations divide_schedules.{row.data} = {by} leaves "
-            f"{shortened[1:]}. Divide by less"
+            f"{where}.schedule: of its {[phase.until for phase in phases]} iterations divide_schedules.{row.data} = {by} "
+            f"leaves {shortened[1:]}. Divide by less"
         )
     algorithm = (row.optimizer or preset.training.optimizer).algorithm
     if algorithm != "heavy_ball" and any(p.momentum is not None or p.momentum_to is not None for p in phases):
@@ -128,6 +130,16 @@ def _intervals(preset: Preset, where: str, table: Table) -> Iterator[str]:
         yield f"{where}: intervals over nets come from the spread within rows, and no row has two nets. Give one nets: 2"
 
 
+def _quoted(where: str, table: Table) -> Iterator[str]:
+    if not table.quoted:
+        return
+    if not table.reference:
+        yield f"{where}: these rows are in the file of published numbers. Name it as reference, or remove quoted"
+    for number, label in enumerate(table.quoted):
+        if label in table.rows or label in table.quoted[:number]:
+            yield f"{where}: {label!r}: the table has that row already. Remove it from quoted"
+
+
 def _curve(preset: Preset, figure: Curves, nets: str, where: str) -> Iterator[str]:
     yield from _nets(preset, nets, where)
     row = preset.rows.get(nets.partition("/")[0])
@@ -147,10 +159,20 @@ def _files(preset: Preset) -> Iterator[str]:
         taken[stem] = f"that of {where}"
 
 
-def _timing(preset: Preset, name: str) -> Iterator[str]:
-    timing = preset.timings[name]
-    for role, row_name in zip(("teachers", "students", "shuffled_students"), timing.rows, strict=True):
-        where = f"timings.{name}.{role}"
+def _inference_time(preset: Preset, where: str, timing: InferenceTime) -> Iterator[str]:
+    if timing.teacher not in timing.nets:
+        yield f"{where}.teacher = {timing.teacher!r}: is none of its rows. Name one of {', '.join(timing.nets)}"
+    teacher = preset.rows.get(timing.teacher.partition("/")[0])
+    for label, net in timing.rows.items():
+        yield from _nets(preset, net, f"{where}.rows.{label}")
+        row = preset.rows.get(net.partition("/")[0])
+        if row and teacher and row.data != teacher.data:
+            yield f"{where}.rows.{label} = {net!r}: must be on the data of the teacher, {teacher.data!r}"
+
+
+def _training_time(preset: Preset, name: str, timing: TrainingTime) -> Iterator[str]:
+    for role, row_name in zip(("teachers", "students", "shuffled_students"), timing.nets, strict=True):
+        where = f"{name}.{role}"
         yield from _known(preset, "rows", row_name, where)
         if row_name not in preset.rows:
             continue

@@ -12,10 +12,12 @@ from fspkd.networks.network import Network
 class Counts(NamedTuple):
     """Of one net."""
 
+    layers: int
+    """convolutions and linear layers"""
     weights: int
-    """of convolutions and linear layers, without biases and batch norms"""
+    """of these, without biases and batch norms"""
     multiplications: int
-    """for one image, of convolutions and linear layers"""
+    """for one image, of these"""
 
 
 def counts(network: Network, shape: tuple[int, int, int], classes: int) -> Counts:
@@ -23,5 +25,5 @@ def counts(network: Network, shape: tuple[int, int, int], classes: int) -> Count
     with torch.device("meta"), FlopCounterMode(display=False) as flops:
         net = build(network, shape, classes, None).eval()
         net(torch.empty(1, *shape))
-    weights = sum(p.numel() for p in net.parameters() if p.dim() > 1)
-    return Counts(weights, flops.get_total_flops() // 2)  # a multiplication and an addition each
+    weights = [p.numel() for p in net.parameters() if p.dim() > 1]
+    return Counts(len(weights), sum(weights), flops.get_total_flops() // 2)  # a multiplication and an addition each

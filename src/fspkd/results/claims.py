@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 
 from fspkd.config.load import CONFIG
-from fspkd.config.results import Claim, FigureClaim, RowsClaim, TimingClaim
+from fspkd.config.results import Claim, FigureClaim, InferenceTimeClaim, RowsClaim, TimingClaim
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.results.pages import shown, table_page
 from fspkd.results.predictions import correct_by_image
-from fspkd.results.stats import CONFIDENCE, Estimate, holm, over_seeds_and_images, ratio
-from fspkd.results.tables import read_reference
+from fspkd.results.stats import CONFIDENCE, Estimate, holm, over_seeds_and_images, paired_ratio, ratio
+from fspkd.results.tables import read_published, read_reference
 from fspkd.runs.spec import Run
 
 NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
@@ -41,7 +41,8 @@ def verdict(holds: bool, n: int, p_value: float) -> str:
 
 
 def _measured(plan: Plan, claim: Claim) -> dict[str, object]:
-    unit, published, estimate = {RowsClaim: _rows, FigureClaim: _figure, TimingClaim: _timing}[type(claim)](plan, claim)
+    measured = {RowsClaim: _rows, FigureClaim: _figure, TimingClaim: _timing, InferenceTimeClaim: _inference_time}
+    unit, published, estimate = measured[type(claim)](plan, claim)
     within = getattr(claim, "within", None)
     if within is not None:
         has_to_be, threshold = "within", within
@@ -70,11 +71,13 @@ def _rows(plan: Plan, claim: RowsClaim) -> tuple[str, float, Estimate]:
     table = plan.preset.tables[claim.table]
     published = np.nan
     if table.reference:
-        numbers = read_reference(plan, claim.table).reindex(columns=["accuracy", "average", "ensemble"])
+        numbers = read_reference(plan, claim.table).reindex(columns=["accuracy", "average", "ensemble", "error"])
         numbers["gain"] = numbers["ensemble"] - numbers["average"]
         values = numbers[claim.value].reindex([claim.more, claim.less])  # NaN where nothing is published
         published = values[claim.more] - values[claim.less]
-    terms = _terms(plan, claim.value, table.rows[claim.more], table.rows[claim.less])
+    more, less = table.rows[claim.more], table.rows[claim.less]
+    # Who is wrong more often is right less often.
+    terms = _terms(plan, "accuracy", less, more) if claim.value == "error" else _terms(plan, claim.value, more, less)
     estimate = over_seeds_and_images([100 * term for term in terms]) if terms else NOTHING
     return "percentage points", published, estimate
 
@@ -152,6 +155,24 @@ def _timing(plan: Plan, claim: TimingClaim) -> tuple[str, float, Estimate]:
         return "times", published, NOTHING
     row = pd.read_csv(path).set_index("what").loc[claim.what]
     return "times", published, Estimate.of_interval(row["value"], row["low"], row["high"], int(row["rounds"]))
+
+
+def _inference_time(plan: Plan, claim: InferenceTimeClaim) -> tuple[str, float, Estimate]:
+    """Of speed-ups each round of the measurement is a seed; weights are counted, so a compression has no error."""
+    settings = plan.preset.timings[claim.timing]
+    numerator, denominator = claim.than or settings.teacher_label, claim.row
+    numbers = read_published(settings.reference).reindex(index=[numerator, denominator], columns=[claim.value])[
+        claim.value
+    ]
+    asked = numbers[denominator] / numbers[numerator]  # each is the teacher's by its own
+    path = Path(plan.preset.results) / f"{claim.timing}.csv"
+    if not path.exists():
+        return "times", asked, NOTHING
+    measured = pd.read_csv(path).set_index("row")
+    if claim.value == "compression":
+        return "times", asked, Estimate.exact(measured["weights"][numerator] / measured["weights"][denominator])
+    rounds = measured.filter(regex=r"^round\d+$")
+    return "times", asked, paired_ratio(rounds.loc[numerator], rounds.loc[denominator])
 
 
 def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:
