@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from fspkd.config.load import CONFIG
-from fspkd.config.results import Curves, Depth, Table, TrainingTime
+from fspkd.config.results import Figure, Table, Timing
 from fspkd.errors import run_command
 from fspkd.files import file_sha256, write_atomically
 from fspkd.plan import plan_for
@@ -28,7 +28,7 @@ def decided_by(run: Run) -> dict:
     return {**settings_of(run.spec), "code_sha256": run.code_sha256}
 
 
-def with_reference(shown: Table | Curves | Depth | TrainingTime) -> dict:
+def with_reference(shown: Table | Figure | Timing) -> dict:
     """Settings, with the checksum of the file of published numbers that they may name."""
     file = getattr(shown, "reference", None)
     return {**settings_of(shown), **({"reference_sha256": file_sha256(CONFIG / file)} if file else {})}

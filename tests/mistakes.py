@@ -262,6 +262,32 @@ MISTAKES = [
         r"tables.table2: intervals over nets come from the spread within rows, and no row has two nets",
         told_by_schema=False,
     ),
+    Mistake("tables.table1.measure", "loss", r"tables.table1.measure = 'loss': input should be 'error'"),
+    Mistake(
+        "tables.table1.measure",
+        "error",
+        r"config/fsp/reference/table1_cifar10.csv: has no column 'error'. Give it one",
+        told_by_schema=False,
+    ),
+    Mistake("tables.table1.quoted", [], r"tables.table1.quoted: must not be empty"),
+    Mistake(
+        "tables.table1.quoted",
+        ["Teacher*", "Studend*†"],
+        r"config/fsp/reference/table1_cifar10.csv: has no row 'Studend\*†', which tables.table1.quoted .*'Student\*†'",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "tables.table1.quoted",
+        ["Teacher‡", "Student*"],
+        r"tables.table1.quoted: 'Student\*': the table has that row already",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "tables.table2",
+        {"title": "T", "rows": {"A": "teacher"}, "quoted": ["B"]},
+        r"tables.table2.quoted: these rows are in the file of published numbers. Name it as reference",
+        told_by_schema=False,
+    ),
     Mistake(
         "figures.figure3.stage",
         1,

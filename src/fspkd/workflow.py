@@ -9,7 +9,7 @@ from pathlib import Path
 from snakemake.io import ancient
 
 from fspkd.config.load import CONFIG
-from fspkd.config.results import Curves, Depth
+from fspkd.config.results import Curves, Depth, InferenceTime
 from fspkd.plan import Plan
 from fspkd.provenance import PACKAGE
 from fspkd.runs.spec import Run
@@ -137,7 +137,7 @@ class Result:
             case "figure":
                 return list(dict.fromkeys(chain.from_iterable(self.plan.drawn(self.name))))
             case "timing":
-                return [net for row in self.settings.rows for net in self.plan.rows[row]]
+                return [net for nets in self.settings.nets for net in self.plan.nets(nets, 1)]
         return self.plan.compared
 
     @property
@@ -189,13 +189,15 @@ class Result:
         }
 
     def _timing(self) -> Files:
-        teachers = {str(net.stage1.teacher.weights) for net in self.nets if net.stage1}
-        return {
+        reference = self.settings.reference
+        shared = {
             "code": code(f"results/{self.settings.kind}.py"),  # and not PAGES, which are not worth another measurement
             "data": [ancient(str(self.nets[0].data.path))],
-            "teachers": sorted(teachers),
-            "reference": [str(CONFIG / self.settings.reference)],
+            "reference": [str(CONFIG / reference)] if reference else [],
         }
+        if isinstance(self.settings, InferenceTime):
+            return {**shared, "nets": [file for net in self.nets for file in run_outputs(net)]}
+        return {**shared, "teachers": sorted({str(net.stage1.teacher.weights) for net in self.nets if net.stage1})}
 
     def _claims(self) -> Files:
         preset = self.plan.preset

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from fspkd.config.preset import Preset, Row
-from fspkd.config.results import Curves, Depth, Table
+from fspkd.config.results import Curves, Depth, InferenceTime, Table, TrainingTime
 from fspkd.config.training import divided
 from fspkd.settings import suggest
 
@@ -28,11 +28,13 @@ def problems(preset: Preset) -> Iterator[str]:
             yield from _nets(preset, nets, f"tables.{name}.rows.{label}")
         if table.intervals:
             yield from _intervals(preset, f"tables.{name}", table)
+        yield from _quoted(f"tables.{name}.quoted", table)
     for name, figure in preset.figures.items():
         yield from _curves(preset, name, figure) if isinstance(figure, Curves) else _panels(preset, name, figure)
     yield from _files(preset)
-    for name in preset.timings:
-        yield from _timing(preset, name)
+    for name, timing in preset.timings.items():
+        check = _inference_time if isinstance(timing, InferenceTime) else _training_time
+        yield from check(preset, f"timings.{name}", timing)
 
 
 def _known(preset: Preset, section: str, name: str, where: str) -> Iterator[str]:
@@ -160,6 +162,16 @@ def _line(preset: Preset, line: tuple[str, ...], where: str) -> Iterator[str]:
                 yield f"{where}: {other} and {nets} both have {layers} layers. Name one row for each number of layers"
 
 
+def _quoted(where: str, table: Table) -> Iterator[str]:
+    if not table.quoted:
+        return
+    if not table.reference:
+        yield f"{where}: these rows are in the file of published numbers. Name it as reference, or remove quoted"
+    for number, label in enumerate(table.quoted):
+        if label in table.rows or label in table.quoted[:number]:
+            yield f"{where}: {label!r}: the table has that row already. Remove it from quoted"
+
+
 def _files(preset: Preset) -> Iterator[str]:
     """Whether two results would be one file."""
     files = [(f"tables.{name}", name) for name in preset.tables]
@@ -174,10 +186,20 @@ def _files(preset: Preset) -> Iterator[str]:
         taken[stem] = f"that of {where}"
 
 
-def _timing(preset: Preset, name: str) -> Iterator[str]:
-    timing = preset.timings[name]
-    for role, row_name in zip(("teachers", "students", "shuffled_students"), timing.rows, strict=True):
-        where = f"timings.{name}.{role}"
+def _inference_time(preset: Preset, where: str, timing: InferenceTime) -> Iterator[str]:
+    if timing.teacher not in timing.nets:
+        yield f"{where}.teacher = {timing.teacher!r}: is none of its rows. Name one of {', '.join(timing.nets)}"
+    teacher = preset.rows.get(timing.teacher.partition("/")[0])
+    for label, net in timing.rows.items():
+        yield from _nets(preset, net, f"{where}.rows.{label}")
+        row = preset.rows.get(net.partition("/")[0])
+        if row and teacher and row.data != teacher.data:
+            yield f"{where}.rows.{label} = {net!r}: must be on the data of the teacher, {teacher.data!r}"
+
+
+def _training_time(preset: Preset, name: str, timing: TrainingTime) -> Iterator[str]:
+    for role, row_name in zip(("teachers", "students", "shuffled_students"), timing.nets, strict=True):
+        where = f"{name}.{role}"
         yield from _known(preset, "rows", row_name, where)
         if row_name not in preset.rows:
             continue

@@ -9,6 +9,7 @@ from fspkd.settings import (
     NetReference,
     NotEmptyMapping,
     NotEmptyTuple,
+    OneNet,
     PositiveReal,
     Real,
     Settings,
@@ -30,8 +31,17 @@ class Table(Settings):
     """the published numbers, a file in config/, if there are"""
     rows: NetsByLabel
     """what is shown of which row, or of which net as row/number"""
+    measure: Literal["error"] | None = None
+    """`error`: the percentage of test images that nets are wrong about, in the place of their accuracy"""
+    quoted: Annotated[tuple[str, ...], *NotEmptyTuple] | None = None
+    """rows of `reference`, by label, that are published only and stand below the others"""
     intervals: Literal["nets"] | None = None
     """`nets`: the average has a 95 % interval for other nets of its row, from the spread within all rows of the table"""
+
+    @property
+    def measured(self) -> Literal["accuracy", "error"]:
+        """What its percentages are of."""
+        return self.measure or "accuracy"
 
 
 class Curves(Settings):
@@ -97,8 +107,47 @@ class TrainingTime(Settings):
     """the row whose nets have a stage 1 each"""
 
     @property
-    def rows(self) -> tuple[str, str, str]:
+    def title(self) -> str:
+        """What stands above it."""
+        return "Time"
+
+    @property
+    def note(self) -> None:
+        """What stands below it: nothing."""
+
+    @property
+    def nets(self) -> tuple[str, ...]:
+        """The rows, or single nets as row/number, that it measures."""
         return self.teachers, self.students, self.shuffled_students
+
+
+class InferenceTime(Settings):
+    """What nets are worth and cost beside their teacher, as in the FitNets paper's Table 5."""
+
+    kind: Literal["inference_time"]
+    """what is compared"""
+    title: str
+    """what stands above it"""
+    note: str | None = None
+    """what stands below it"""
+    reference: File | None = None
+    """the published numbers, a file in config/, if there are"""
+    teacher: OneNet
+    """the net of `rows` that the others are compared with"""
+    rows: Annotated[dict[str, OneNet], *NotEmptyMapping]
+    """the nets, by the label that the paper prints, all on the same data"""
+
+    @property
+    def nets(self) -> tuple[str, ...]:
+        """The rows, or single nets as row/number, that it measures."""
+        return tuple(self.rows.values())
+
+    @property
+    def teacher_label(self) -> str:
+        return next(label for label, net in self.rows.items() if net == self.teacher)
+
+
+Timing = Annotated[TrainingTime | InferenceTime, Field(discriminator="kind")]
 
 
 # --- claims -----------------------------------------------------------------------------------------------
@@ -139,9 +188,10 @@ class RowsClaim(Comparison):
     compare: Literal["rows"]
     """what is compared"""
     table: Identifier
-    """an entry of `tables`"""
-    value: Literal["accuracy", "average", "ensemble", "gain"]
-    """gain: of the ensemble over the average"""
+    """an entry of `tables`, or one of `timings` of kind inference_time, which shows the accuracy of nets too"""
+    value: Literal["accuracy", "average", "ensemble", "gain", "error"]
+    """gain: of the ensemble over the average; error: of a net, or on average, in a table with `measure: error` and nowhere
+    else"""
 
 
 class PointsClaim(Comparison):
@@ -191,7 +241,7 @@ class FigureClaim(BaseClaim):
 
 
 class TimingClaim(BaseClaim):
-    """A speed-up of a time comparison."""
+    """A speed-up of a time comparison of trainings."""
 
     compare: Literal["timing"]
     """what is compared"""
@@ -203,7 +253,27 @@ class TimingClaim(BaseClaim):
     """the part of the published speed-up that ours may fall short by"""
 
 
-Claim = Annotated[RowsClaim | PointsClaim | LearningClaim | FigureClaim | TimingClaim, Field(discriminator="compare")]
+class InferenceTimeClaim(BaseClaim):
+    """A net infers so many times faster than another, or has so many times fewer weights."""
+
+    compare: Literal["inference_time"]
+    """what is compared"""
+    timing: Identifier
+    """an entry of `timings`, of kind inference_time"""
+    value: Literal["speed_up", "compression"]
+    """which ratio"""
+    row: str
+    """the label of the faster or smaller net"""
+    than: str | None = None
+    """the label of the other, by default the teacher's"""
+    more_than: PositiveReal = 1.0
+    """what the ratio has to be above"""
+
+
+Claim = Annotated[
+    RowsClaim | PointsClaim | LearningClaim | FigureClaim | TimingClaim | InferenceTimeClaim,
+    Field(discriminator="compare"),
+]
 
 
 class Claims(Settings):

@@ -8,15 +8,23 @@ import numpy as np
 import pandas as pd
 
 from fspkd.config.load import CONFIG
-from fspkd.config.results import Claim, FigureClaim, LearningClaim, PointsClaim, RowsClaim, TimingClaim
+from fspkd.config.results import (
+    Claim,
+    FigureClaim,
+    InferenceTimeClaim,
+    LearningClaim,
+    PointsClaim,
+    RowsClaim,
+    TimingClaim,
+)
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.results.pages import shown, table_page
 from fspkd.results.points import points, published_points
 from fspkd.results.predictions import correct_by_image, needed_to_learn
-from fspkd.results.stats import CONFIDENCE, Estimate, holm, median, over_seeds_and_images, ratio
-from fspkd.results.tables import read_reference
+from fspkd.results.stats import CONFIDENCE, Estimate, holm, median, over_seeds_and_images, paired_ratio, ratio
+from fspkd.results.tables import read_published, read_reference
 from fspkd.runs.spec import Run
 
 UNITS = {"times": " times", "percent": " %"}  # as people read them
@@ -71,6 +79,7 @@ def _measured(plan: Plan, claim: Claim) -> dict[str, object]:
         LearningClaim: _learning,
         FigureClaim: _figure,
         TimingClaim: _timing,
+        InferenceTimeClaim: _inference_time,
     }[type(claim)]
     found = measure(plan, claim)
     return {
@@ -90,14 +99,19 @@ def _measured(plan: Plan, claim: Claim) -> dict[str, object]:
 
 
 def _rows(plan: Plan, claim: RowsClaim) -> Measured:
-    table = plan.preset.tables[claim.table]
+    tables = plan.preset.tables
+    table = tables.get(claim.table) or plan.preset.timings[claim.table]
     published = np.nan
     if table.reference:
-        numbers = read_reference(plan, claim.table).reindex(columns=["accuracy", "average", "ensemble"])
+        numbers = read_reference(plan, claim.table) if claim.table in tables else read_published(table.reference)
+        numbers = numbers.reindex(columns=["accuracy", "average", "ensemble", "error"])
         numbers["gain"] = numbers["ensemble"] - numbers["average"]
         values = numbers[claim.value].reindex([claim.more, claim.less])  # NaN where nothing is published
         published = values[claim.more] - values[claim.less]
-    return _difference(claim, published, _terms(plan, claim.value, table.rows[claim.more], table.rows[claim.less]))
+    more, less = table.rows[claim.more], table.rows[claim.less]
+    # Who is wrong more often is right less often.
+    terms = _terms(plan, "accuracy", less, more) if claim.value == "error" else _terms(plan, claim.value, more, less)
+    return _difference(claim, published, terms)
 
 
 def _points(plan: Plan, claim: PointsClaim) -> Measured:
@@ -234,6 +248,26 @@ def _speed_up(plan: Plan, claim: TimingClaim) -> Estimate:
         return NOTHING
     row = pd.read_csv(path).set_index("what").loc[claim.what]
     return Estimate.of_interval(row["value"], row["low"], row["high"], int(row["rounds"]))
+
+
+def _inference_time(plan: Plan, claim: InferenceTimeClaim) -> Measured:
+    settings = plan.preset.timings[claim.timing]
+    than = claim.than or settings.teacher_label
+    numbers = read_published(settings.reference).reindex(index=[claim.row, than], columns=[claim.value])[claim.value]
+    published = numbers[claim.row] / numbers[than]  # each is the teacher's by its own
+    return Measured.above("times", published, _ratio(plan, claim, than), claim.more_than)
+
+
+def _ratio(plan: Plan, claim: InferenceTimeClaim, than: str) -> Estimate:
+    """Of speed-ups each round of the measurement is a seed; weights are counted, so a compression has no error."""
+    path = Path(plan.preset.results) / f"{claim.timing}.csv"
+    if not path.exists():
+        return NOTHING
+    measured = pd.read_csv(path).set_index("row")
+    if claim.value == "compression":
+        return Estimate.exact(measured["weights"][than] / measured["weights"][claim.row])
+    rounds = measured.filter(regex=r"^round\d+$")
+    return paired_ratio(rounds.loc[than], rounds.loc[claim.row])
 
 
 def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:

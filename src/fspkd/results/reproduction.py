@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from fspkd.config.load import CONFIG, load_preset, preset_files
+from fspkd.config.results import InferenceTime
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
@@ -99,4 +100,5 @@ def _shown(plan: Plan) -> list[Run]:
     preset = plan.preset
     shown = [row for table in preset.tables.values() for row in table.rows.values()]
     shown += [row for figure in preset.figures.values() for row in figure.nets]
+    shown += [net for timing in preset.timings.values() if isinstance(timing, InferenceTime) for net in timing.nets]
     return list(dict.fromkeys(run for row in shown for run in plan.row_runs(row)))

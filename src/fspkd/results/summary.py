@@ -1,6 +1,7 @@
 """One page with all results of a preset, and how each number was made."""
 
 import base64
+import importlib
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,6 @@ from fspkd.results.claims import independent_flat_parts, shown_claims
 from fspkd.results.pages import render, shown
 from fspkd.results.stats import ratio
 from fspkd.results.tables import PUBLISHED, different_code, make_table, shown_table
-from fspkd.results.training_time import shown_timing
 from fspkd.runs.spec import Run
 
 FLAT = (
@@ -39,7 +39,7 @@ def summary(plan: Plan) -> bytes:
         claims=_claims(pd.read_csv(results / "claims.csv")) if plan.claims else None,
         tables=[_table(plan, name) for name in preset.tables],
         figures=[_figure(plan, name) for name in preset.figures],
-        timings=[_timing(pd.read_csv(results / f"{name}.csv")) for name in preset.timings],
+        timings=[_timing(plan, name) for name in preset.timings],
     )
 
 
@@ -88,6 +88,7 @@ def _table(plan: Plan, name: str) -> dict[str, object]:
     ]
     return {
         "title": table.title,
+        "measured": "Errors are those" if table.measured == "error" else "Accuracies are those",
         "has_published": any(column.endswith(PUBLISHED) for column in frame),
         "frame": shown_table(frame),
         "warning": different_code(plan, name),
@@ -153,5 +154,13 @@ def _point(nets: pd.DataFrame) -> str:
     return " ".join(parts) + (f" ({shown(published)})" if published == published else "")
 
 
-def _timing(frame: pd.DataFrame) -> dict[str, object]:
-    return {"device": frame["device"].iloc[0], "frame": shown_timing(frame)}
+def _timing(plan: Plan, name: str) -> dict[str, object]:
+    settings = plan.preset.timings[name]
+    frame = pd.read_csv(Path(plan.preset.results, f"{name}.csv"))
+    kind = importlib.import_module(f"fspkd.results.{settings.kind}")
+    return {
+        "title": settings.title,
+        "how": kind.how(frame),
+        "frame": kind.shown_timing(frame),
+        "note": settings.note,
+    }

@@ -174,6 +174,10 @@ class Sync:
     def _tables(self, row: str) -> list[str]:
         return [name for name, table in self.preset.tables.items() if row in table.rows.values()]
 
+    def _measured(self, row: str) -> str:
+        """Accuracy or error, whichever the first table shows that shows the whole row."""
+        return next((self.preset.tables[table].measured for table in self._tables(row)), "accuracy")
+
     def _title(self, row: str) -> str:
         """The label, with the table where several tables have such a row."""
         label, tables = self._label(row), self.preset.tables.values()
@@ -196,9 +200,9 @@ class Sync:
         tags = {"kind": "row", **self._row_tags(row), "stage1": settings.stage1.method if settings.stage1 else "none"}
         if settings.stage1_of:
             tags["stage1"] = self.preset.rows[settings.stage1_of].stage1.method
-        nets = len(self.plan.nets(row))
+        nets, measured = len(self.plan.nets(row)), self._measured(row)
         tags["mlflow.note.content"] = (
-            f"The mean of {nets} nets, their average and ensemble accuracy in percent, and the paper's (`..._published`)."
+            f"The mean of {nets} nets, their average and ensemble {measured} in percent, and the paper's (`..._published`)."
         )
         start = min(
             (journal.started for run in self.plan.row_runs(row) if (journal := read_journal(run.folder))), default=None
@@ -251,7 +255,7 @@ class Sync:
         if not self.complete.issuperset(rows):
             return
         shown = {figure: set(_rows_of(f.nets)) for figure, f in self.preset.figures.items()}
-        shown |= {timing: set(t.rows) for timing, t in self.preset.timings.items()}
+        shown |= {timing: set(_rows_of(t.nets)) for timing, t in self.preset.timings.items()}
         others = [o for o, needed in shown.items() if needed & set(rows) and self.complete.issuperset(needed)]
         self._result(name, "table", self.preset.tables[name].title, rows, [name, *others])
 
