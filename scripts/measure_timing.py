@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure the paper's time comparison as CSV and HTML: python scripts/measure_timing.py results/quickstart/timing.csv"""
+"""Measure a time comparison as CSV and HTML: python scripts/measure_timing.py results/quickstart/timing.csv"""
 
 import argparse
 import importlib

@@ -8,6 +8,11 @@ def alternatives(changes: dict[str, object], row: str = "teacher", **beside: str
     return {"title": "T", "row": row, "changes": changes, "beside": beside}
 
 
+def depth(panels: dict[str, object]) -> dict[str, object]:
+    """A figure of accuracy over depth, as a preset gives it."""
+    return {"kind": "depth", "title": "T", "panels": panels}
+
+
 def maxout(*layers: dict[str, object], **others: object) -> dict[str, object]:
     """A maxout network, as a preset gives it."""
     return {"architecture": "maxout", "layers": list(layers), **others}
@@ -218,7 +223,30 @@ MISTAKES = [
     ),
     Mistake("rows.fitnet.stage1.sections", [0], r"rows.fitnet.stage1.sections.0 = 0: input should be greater than 0"),
     Mistake("tables.table1.reference", "/tmp/table1.csv", r"tables.table1.reference: must be a file in config/"),
-    Mistake("figures.figure3.kind", "bars", r"figures.figure3.kind = 'bars': input should be 'curves'"),
+    Mistake("figures.figure3.kind", "bars", r"figures.figure3.kind = 'bars': must be one of 'curves', 'depth'"),
+    Mistake(
+        "figures.figure3.curves.Teacher", "Teacher", r"figures.figure3.curves.Teacher: must be a row, or one net of it"
+    ),
+    Mistake(
+        "figures.figure2",
+        depth({"wide": {"BP": ["teacher", "student"]}}),
+        r"figures.figure2.panels.wide.BP: teacher and student both have 8 layers. Name one row for each number",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "figures.figure2",
+        depth({"wide": {"BP": ["teacher"]}, "thin": {"BP": ["teacher"]}}),
+        r"figures.figure2.panels: names teacher more than once. Give each point a row of its own",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "figures.figure2",
+        depth({"wide": {"BP": ["techer"]}}),
+        r"figures.figure2.panels.wide.BP = 'techer': no such entry in rows; did you mean 'teacher'",
+        told_by_schema=False,
+    ),
+    Mistake("figures.figure2", depth({"wide": {"BP": []}}), r"figures.figure2.panels.wide.BP: must not be empty"),
+    Mistake("figures.figure2", depth({"wide": {}}), r"figures.figure2.panels.wide: must not be empty"),
     Mistake("timings.timing.students", ..., r"timings.timing.students: missing"),
     Mistake("tables", ..., r"tables: missing"),
     Mistake("tables.table1.intervals", "seeds", r"tables.table1.intervals = 'seeds': input should be 'nets'"),
@@ -232,6 +260,32 @@ MISTAKES = [
         "tables.table2",
         {"title": "T", "rows": {"A": "teacher/1", "B": "fitnet"}, "intervals": "nets"},
         r"tables.table2: intervals over nets come from the spread within rows, and no row has two nets",
+        told_by_schema=False,
+    ),
+    Mistake("tables.table1.measure", "loss", r"tables.table1.measure = 'loss': input should be 'error'"),
+    Mistake(
+        "tables.table1.measure",
+        "error",
+        r"config/fsp/reference/table1_cifar10.csv: has no column 'error'. Give it one",
+        told_by_schema=False,
+    ),
+    Mistake("tables.table1.quoted", [], r"tables.table1.quoted: must not be empty"),
+    Mistake(
+        "tables.table1.quoted",
+        ["Teacher*", "Studend*†"],
+        r"config/fsp/reference/table1_cifar10.csv: has no row 'Studend\*†', which tables.table1.quoted .*'Student\*†'",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "tables.table1.quoted",
+        ["Teacher‡", "Student*"],
+        r"tables.table1.quoted: 'Student\*': the table has that row already",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "tables.table2",
+        {"title": "T", "rows": {"A": "teacher"}, "quoted": ["B"]},
+        r"tables.table2.quoted: these rows are in the file of published numbers. Name it as reference",
         told_by_schema=False,
     ),
     Mistake(

@@ -14,7 +14,8 @@ from pathlib import Path
 from fspkd.config.claims import load_claims
 from fspkd.config.load import CONFIG, chain_of, load_preset, preset_files
 from fspkd.config.preset import Method, Preset, Row
-from fspkd.config.results import Claim
+from fspkd.config.published import check_published
+from fspkd.config.results import Claim, Curves, Depth, InferenceTime
 from fspkd.config.training import divided
 from fspkd.data.sets import LOCATION_VARIABLE, WEIGHTS_VARIABLE, DataSet, PretrainedWeights
 from fspkd.errors import UserError
@@ -29,7 +30,7 @@ class Plan:
     """The runs of a preset. `replicates` holds, for each replicate, the last run of each net of each row.
 
     Their folders lie in `runs`, and are of the class `folder`. Raises UserError where rows depend on each other in a circle,
-    or where teacher and student do not fit.
+    where teacher and student do not fit, and where claims or published numbers lack what the preset needs of them.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Plan:
         environment = os.environ if environment is None else environment
         self.preset = preset
         self._place, self._folder = runs, folder
+        check_published(preset)
         self.claims: tuple[Claim, ...] = load_claims(preset)
         self.runs: dict[str, Run] = {}
         self.data = {
@@ -97,6 +99,21 @@ class Plan:
         if settings.stage == 1:
             return {label: list(dict.fromkeys(net.stage1 for net in of_row)) for label, of_row in nets.items()}
         return nets
+
+    def drawn(self, figure: str) -> list[list[Run]]:
+        """The runs that a figure draws: a list for each row, or net of one, that it names."""
+        settings = self.preset.figures[figure]
+        if isinstance(settings, Curves):
+            return list(self.curves(figure).values())
+        return [self.nets(reference) for reference in settings.nets]
+
+    @property
+    def compared(self) -> list[Run]:
+        """The nets of which tables, figures and time comparisons show accuracies, and claims compare them, each once."""
+        shown = [row for table in self.preset.tables.values() for row in table.rows.values()]
+        others = (*self.preset.figures.values(), *self.preset.timings.values())
+        shown += [nets for other in others if isinstance(other, Depth | InferenceTime) for nets in other.nets]
+        return list(dict.fromkeys(run for reference in shown for run in self.nets(reference)))
 
     def jobs(self, members: int, without: Collection[str] = ()) -> list[tuple[Run, ...]]:
         """All runs, but for those that another plan trains, in groups of up to `members` that one process trains together.

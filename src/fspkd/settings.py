@@ -65,6 +65,7 @@ NetReference = Annotated[
 ]
 NotEmptyTuple = (Field(strict=False, json_schema_extra={"minItems": 1}), AfterValidator(not_empty))
 NotEmptyMapping = (AfterValidator(not_empty), Field(json_schema_extra={"minProperties": 1}))
+OneNet = Annotated[str, *matching(r"[a-z0-9_]+/[1-9][0-9]*", "one net of a row, such as teacher/1")]
 Sections = Annotated[tuple[PositiveInt, ...], *NotEmptyTuple, AfterValidator(rising)]
 
 

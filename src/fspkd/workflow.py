@@ -9,6 +9,7 @@ from pathlib import Path
 from snakemake.io import ancient
 
 from fspkd.config.load import CONFIG
+from fspkd.config.results import Curves, Depth, InferenceTime
 from fspkd.plan import Plan
 from fspkd.provenance import PACKAGE
 from fspkd.runs.spec import Run
@@ -30,6 +31,8 @@ NUMBERS = (
     "results/columns.py",
     "results/tables.py",
 )
+POINTS = ("runs/predictions.py", "results/predictions.py", "results/points.py")
+FIGURES = {"curves": (".csv", "_flat.csv"), "depth": (".csv",)}  # what a figure has beside its drawings, by kind
 
 
 def one_of(texts: Iterable[str]) -> str:
@@ -132,11 +135,10 @@ class Result:
             case "table":
                 return self.plan.shown(self.settings.rows)
             case "figure":
-                return list(dict.fromkeys(chain.from_iterable(self.plan.curves(self.name).values())))
+                return list(dict.fromkeys(chain.from_iterable(self.plan.drawn(self.name))))
             case "timing":
-                return [net for row in self.settings.rows for net in self.plan.rows[row]]
-        tables = self.plan.preset.tables.values()
-        return list(dict.fromkeys(chain.from_iterable(self.plan.shown(table.rows) for table in tables)))
+                return [net for nets in self.settings.nets for net in self.plan.nets(nets, 1)]
+        return self.plan.compared
 
     @property
     def runs(self) -> list[Run]:
@@ -150,6 +152,10 @@ class Result:
         else:
             settings = self.plan.preset.model_dump_json(include=SHOWN, exclude_none=True)
         return [settings, *(run.id for run in self.runs)]
+
+    def numbers(self) -> list[str]:
+        """The files with a figure's numbers."""
+        return [f"{self.plan.preset.results}/{self.name}{end}" for end in FIGURES[self.settings.kind]]
 
     def inputs(self) -> Files:
         """The files that it is made of."""
@@ -171,27 +177,36 @@ class Result:
         }
 
     def _figure(self) -> Files:
+        own = code("results/figures.py", f"results/{self.settings.kind}.py")
+        manifests = [str(run.folder.manifest) for run in self.runs]
+        if isinstance(self.settings, Curves):
+            return {"code": own, "metrics": [str(net.folder.metrics) for net in self.nets], "manifests": manifests}
         return {
-            "code": code(f"results/{self.settings.kind}.py"),
-            "metrics": [str(net.folder.metrics) for net in self.nets],
-            "manifests": [str(run.folder.manifest) for run in self.runs],
+            "code": [*own, *code(*POINTS, "models/counts.py")],
+            "predictions": [str(net.folder.predictions) for net in self.nets],
+            "manifests": manifests,
+            "reference": [str(CONFIG / self.settings.reference)] if self.settings.reference else [],
         }
 
     def _timing(self) -> Files:
-        teachers = {str(net.stage1.teacher.weights) for net in self.nets if net.stage1}
-        return {
+        reference = self.settings.reference
+        shared = {
             "code": code(f"results/{self.settings.kind}.py"),  # and not PAGES, which are not worth another measurement
             "data": [ancient(str(self.nets[0].data.path))],
-            "teachers": sorted(teachers),
-            "reference": [str(CONFIG / self.settings.reference)],
+            "reference": [str(CONFIG / reference)] if reference else [],
         }
+        if isinstance(self.settings, InferenceTime):
+            return {**shared, "nets": [file for net in self.nets for file in run_outputs(net)]}
+        return {**shared, "teachers": sorted({str(net.stage1.teacher.weights) for net in self.nets if net.stage1})}
 
     def _claims(self) -> Files:
         preset = self.plan.preset
-        measured = [f"{name}_flat.csv" for name in preset.figures] + [f"{name}.csv" for name in preset.timings]
-        references = {str(CONFIG / table.reference) for table in preset.tables.values() if table.reference}
+        curves = [name for name, figure in preset.figures.items() if isinstance(figure, Curves)]
+        points = [figure for figure in preset.figures.values() if isinstance(figure, Depth)]
+        measured = [f"{name}_flat.csv" for name in curves] + [f"{name}.csv" for name in preset.timings]
+        references = {str(CONFIG / shown.reference) for shown in (*preset.tables.values(), *points) if shown.reference}
         return {
-            "code": code(*PAGES, *NUMBERS, "results/claims.py"),
+            "code": code(*PAGES, *NUMBERS, *(POINTS if points else ()), "results/claims.py"),
             "claims": [str(CONFIG / preset.claims)],
             "references": sorted(references),
             "predictions": [str(net.folder.predictions) for net in self.nets],

@@ -56,23 +56,23 @@ def with_pieces(network: MaxoutNetwork, pieces: int) -> MaxoutNetwork:
     return network.model_copy(update={"layers": layers})
 
 
-# Weights without biases and multiplications of a net whose every layer has two pieces, which are those of the FitNets
+# Layers, weights without biases and multiplications of a net whose every layer has two pieces, which are those of the FitNets
 # paper, Tables 4, 5 and 6, as far as these are exact.
 PUBLISHED = {
-    "teacher_cifar": (9_044_360, 725_090_696),
-    "teacher_svhn": (4_928_800, 297_936_800),
-    "teacher_mnist": (360_816, 28_673_136),
-    "fitnet_mnist": (29_944, 5_310_648),
-    "fitnet1": (249_576, 30_150_024),
-    "fitnet2": (861_928, 107_775_880),
-    "fitnet3": (1_569_544, 391_776_136),
-    "fitnet4": (2_544_712, 381_749_128),
-    "depth5_30m": (219_912, 27_200_904),
-    "depth7_30m": (208_104, 29_265_288),
-    "depth9_30m": (217_320, 29_855_112),
-    "depth5_107m": (729_736, 101_582_728),
-    "depth7_107m": (563_272, 104_531_848),
-    "depth9_107m": (756_808, 106_301_320),
+    "teacher_cifar": (5, 9_044_360, 725_090_696),
+    "teacher_svhn": (5, 4_928_800, 297_936_800),
+    "teacher_mnist": (4, 360_816, 28_673_136),
+    "fitnet_mnist": (7, 29_944, 5_310_648),
+    "fitnet1": (11, 249_576, 30_150_024),
+    "fitnet2": (11, 861_928, 107_775_880),
+    "fitnet3": (13, 1_569_544, 391_776_136),
+    "fitnet4": (19, 2_544_712, 381_749_128),
+    "depth5_30m": (5, 219_912, 27_200_904),
+    "depth7_30m": (7, 208_104, 29_265_288),
+    "depth9_30m": (9, 217_320, 29_855_112),
+    "depth5_107m": (5, 729_736, 101_582_728),
+    "depth7_107m": (7, 563_272, 104_531_848),
+    "depth9_107m": (9, 756_808, 106_301_320),
 }
 
 

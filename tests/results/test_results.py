@@ -1,5 +1,6 @@
 """Averages, ensembles, tables and figures from known predictions."""
 
+import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -8,10 +9,12 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import CLAIMS, Project
+from conftest import CLAIMS, REPOSITORY, Project
 from scipy import stats
 
+from fspkd.config.load import load_preset
 from fspkd.errors import UserError
+from fspkd.plan import Plan
 from fspkd.results import curves, predictions, tables
 from fspkd.results.claims import judge
 from fspkd.runs.folder import Attempt, ImageFacts, Manifest
@@ -297,6 +300,100 @@ def test_table_without_a_reference_and_of_single_nets(project: Project) -> None:
     tables.write_table(table, plan, "table1", csv)
     assert table.set_index("row").to_dict("list") == {"accuracy": [75, 75], "iterations": [20, 18]}
     assert "75.00 |" in csv.with_suffix(".md").read_text()
+
+
+ERRORS = """\
+row,parameters,error
+Teacher,361000,0.55
+Student,30000,1.9
+Maxout,,0.45
+"Deep, supervised",,0.39
+"""
+
+
+def errors(project: Project, **rows: str) -> Plan:
+    """The tiny preset with its table as one of errors, and with rows that are only quoted."""
+    Path("config/tiny/errors.csv").write_text(ERRORS)
+    table = {"title": "T", "reference": "tiny/errors.csv", "measure": "error", "quoted": ["Maxout", "Deep, supervised"]}
+    project.set("tables.table1", {**table, "rows": rows})
+    return project.plan()
+
+
+def test_errors_and_quoted_rows(project: Project) -> None:
+    """A paper's one number a row stands beside our average."""
+    project.set("claims", ...)
+    plan, csv = errors(project, Student="student", Teacher="teacher/1"), project.folder / "table1.csv"
+    pretend(project)
+    predict(plan.net("student/2"), torch.zeros(4, 3), LABELS)  # wrong about three of four
+    tables.write_table(tables.make_table(plan, "table1"), plan, "table1", csv)
+    table = pd.read_csv(csv).set_index("row")
+    assert list(table) == ["net1", "net2", "average", "average_published", "ensemble", "iterations", "quoted"]
+    assert table.loc["Student"].tolist()[:4] == [25, 75, 50, 1.9]
+    assert table.loc["Teacher", ["net1", "average", "average_published"]].tolist() == [25, 25, 0.55]
+    assert list(table.index[2:]) == ["Maxout", "Deep, supervised"]
+    assert table["quoted"].tolist() == [False, False, True, True]
+    assert table.loc["Maxout"].dropna().to_dict() == {"average_published": 0.45, "quoted": True}
+    assert "Student,25.00,75.00,50.00,1.90,25.00,26,False\n" in csv.read_text()
+    assert json.loads(csv.with_suffix(".json").read_text()).keys() == {"Student", "Teacher"}
+    for end, cell in ((".md", "– (0.45) |"), (".tex", "& -- (0.45) &"), (".html", "<td>– (0.45)</td>")):
+        text = csv.with_suffix(end).read_text()
+        assert "Maxout (quoted)" in text
+        assert cell in text
+
+
+def test_single_nets_have_a_column_of_errors(project: Project) -> None:
+    project.set("claims", ...)
+    project.set("replicates", 2)
+    plan, csv = errors(project, Student="student/1", Teacher="teacher/1"), project.folder / "table1.csv"
+    pretend(project)
+    predict(plan.net("student/1", 2), torch.zeros(4, 3), LABELS)
+    table = tables.make_table(plan, "table1")
+    tables.write_table(table, plan, "table1", csv)
+    assert list(table) == ["row", "error", "error_published", "error_ci95", "iterations", "n", "quoted"]
+    half = stats.t.ppf(0.975, 1) * np.std([25, 75], ddof=1) / np.sqrt(2)
+    assert table.iloc[0, 1:6].tolist() == [50, 1.9, pytest.approx(half), 18, 2]
+    assert f"50.00 ± {half:.2f} (1.90)" in csv.with_suffix(".md").read_text()
+    assert " – (0.39) |" in csv.with_suffix(".md").read_text()
+    assert csv.read_text().splitlines()[-1] == '"Deep, supervised",,0.39,,,,True'
+
+
+def test_more_of_an_error_is_worse(project: Project) -> None:
+    claim = {**CLAIMS[0], "value": "error", "more": "Student", "less": "Teacher"}
+    project.claims_path.write_text(yaml.safe_dump({"claims": [{"claim": "a", "where": "here", **claim}]}))
+    plan = errors(project, Student="student", Teacher="teacher/1")
+    pretend(project)
+    for number in (1, 2):
+        predict(plan.net(f"student/{number}"), torch.zeros(4, 3), LABELS)
+    judged = judge(plan).iloc[0]
+    assert (judged["ours"], judged["published"]) == (75 - 25, pytest.approx(1.9 - 0.55))
+    for value, table, named in (("average", "error", "error"), ("error", "accuracy", "accuracy, average")):
+        claim = {**claim, "value": value}
+        project.claims_path.write_text(yaml.safe_dump({"claims": [{"claim": "a", "where": "here", **claim}]}))
+        project.set("tables.table1.measure", "error" if table == "error" else None)
+        with pytest.raises(
+            UserError, match=rf"value = '{value}': what table 'table1' .* shows is {table}. Name {named}"
+        ):
+            project.plan()
+
+
+def test_published_numbers_have_one_line_a_label(project: Project) -> None:
+    Path("config/tiny/twice.csv").write_text("row,mark,average\nTeacher,,1\nStudent,*,2\nStudent*,,3\n")
+    project.set("tables.table1.reference", "tiny/twice.csv")
+    with pytest.raises(
+        UserError, match=r"config/tiny/twice.csv: row = 'Student\*': is there twice. Tell the two apart"
+    ):
+        project.plan()
+
+
+@pytest.mark.parametrize("paper", ["fsp", "fitnets"])
+def test_papers_presets_show_all_that_is_published(paper: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    plan = Plan(load_preset(Path(f"config/{paper}/paper.yaml")))
+    for name in ("table1", "table2", "table3", "table4", "table5"):
+        settings = plan.preset.tables.get(name) or plan.preset.timings[name]
+        published = tables.read_published(settings.reference)
+        assert [*settings.rows, *(getattr(settings, "quoted", None) or ())] == list(published.index)
+        assert {"accuracy", "error", "average"} & set(published)
 
 
 def judged(project: Project) -> pd.DataFrame:

@@ -58,5 +58,4 @@ def names(section):
 wildcard_constraints:
     results=one_of(PLANS),
     table=names("tables"),
-    figure=names("figures"),
     timing=names("timings"),

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Union
 from pydantic import Field
 
 from fspkd.config.data import Data, Pretrained
-from fspkd.config.results import Curves, File, Table, TrainingTime
+from fspkd.config.results import Figure, File, Table, Timing
 from fspkd.config.training import OptimizerSettings, Schedule, Training
 from fspkd.distill import METHODS
 from fspkd.networks import AnyNetwork
@@ -111,9 +111,9 @@ class Preset(Settings):
     """nets trained alike"""
     tables: dict[Identifier, Table]
     """what `snakemake <results>/<name>.csv` makes"""
-    figures: dict[Identifier, Curves] = Field(default_factory=dict)
+    figures: dict[Identifier, Figure] = Field(default_factory=dict)
     """what `snakemake <results>/<name>.png` makes"""
-    timings: dict[Identifier, TrainingTime] = Field(default_factory=dict)
+    timings: dict[Identifier, Timing] = Field(default_factory=dict)
     """time comparisons, measured on the machine at hand"""
     alternatives: dict[Identifier, Alternatives] = Field(default_factory=dict)
     """comparisons of settings, each a table of that name"""

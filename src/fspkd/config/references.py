@@ -1,10 +1,11 @@
 """Whether the entries of a preset refer to what there is; each function gives the problems that it finds, as texts."""
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
 from fspkd.config.preset import Preset, Row
-from fspkd.config.results import Curves, Table
+from fspkd.config.results import Curves, Depth, InferenceTime, Table, TrainingTime
 from fspkd.config.training import divided
 from fspkd.settings import suggest
 
@@ -27,12 +28,13 @@ def problems(preset: Preset) -> Iterator[str]:
             yield from _nets(preset, nets, f"tables.{name}.rows.{label}")
         if table.intervals:
             yield from _intervals(preset, f"tables.{name}", table)
+        yield from _quoted(f"tables.{name}.quoted", table)
     for name, figure in preset.figures.items():
-        for label, nets in figure.curves.items():
-            yield from _curve(preset, figure, nets, f"figures.{name}.curves.{label}")
+        yield from _curves(preset, name, figure) if isinstance(figure, Curves) else _panels(preset, name, figure)
     yield from _files(preset)
-    for name in preset.timings:
-        yield from _timing(preset, name)
+    for name, timing in preset.timings.items():
+        check = _inference_time if isinstance(timing, InferenceTime) else _training_time
+        yield from check(preset, f"timings.{name}", timing)
 
 
 def _known(preset: Preset, section: str, name: str, where: str) -> Iterator[str]:
@@ -128,17 +130,54 @@ def _intervals(preset: Preset, where: str, table: Table) -> Iterator[str]:
         yield f"{where}: intervals over nets come from the spread within rows, and no row has two nets. Give one nets: 2"
 
 
-def _curve(preset: Preset, figure: Curves, nets: str, where: str) -> Iterator[str]:
-    yield from _nets(preset, nets, where)
-    row = preset.rows.get(nets.partition("/")[0])
-    if figure.stage == 1 and row and not (row.stage1 or row.stage1_of):
-        yield f"{where} = {nets!r}: that row has no stage 1, and the figure is of first stages"
+def _curves(preset: Preset, name: str, figure: Curves) -> Iterator[str]:
+    for label, nets in figure.curves.items():
+        where = f"figures.{name}.curves.{label}"
+        yield from _nets(preset, nets, where)
+        row = preset.rows.get(nets.partition("/")[0])
+        if figure.stage == 1 and row and not (row.stage1 or row.stage1_of):
+            yield f"{where} = {nets!r}: that row has no stage 1, and the figure is of first stages"
+
+
+def _panels(preset: Preset, name: str, figure: Depth) -> Iterator[str]:
+    where = f"figures.{name}.panels"
+    if twice := [nets for nets, times in Counter(figure.nets).items() if times > 1]:
+        yield f"{where}: names {', '.join(twice)} more than once. Give each point a row of its own"
+    rows = [preset.rows.get(nets.partition("/")[0]) for nets in figure.nets]
+    if len(data := dict.fromkeys(row.data for row in rows if row)) > 1:
+        yield f"{where}: has rows on {', '.join(data)}, and only those on one data set can be compared. Name such rows"
+    for panel, methods in figure.panels.items():
+        for method, line in methods.items():
+            yield from _line(preset, line, f"{where}.{panel}.{method}")
+
+
+def _line(preset: Preset, line: tuple[str, ...], where: str) -> Iterator[str]:
+    by_layers: dict[int, str] = {}
+    for nets in line:
+        yield from _nets(preset, nets, where)
+        row = preset.rows.get(nets.partition("/")[0])
+        if row and row.network in preset.networks:
+            layers = preset.networks[row.network].layer_count
+            if (other := by_layers.setdefault(layers, nets)) != nets:
+                yield f"{where}: {other} and {nets} both have {layers} layers. Name one row for each number of layers"
+
+
+def _quoted(where: str, table: Table) -> Iterator[str]:
+    if not table.quoted:
+        return
+    if not table.reference:
+        yield f"{where}: these rows are in the file of published numbers. Name it as reference, or remove quoted"
+    for number, label in enumerate(table.quoted):
+        if label in table.rows or label in table.quoted[:number]:
+            yield f"{where}: {label!r}: the table has that row already. Remove it from quoted"
 
 
 def _files(preset: Preset) -> Iterator[str]:
     """Whether two results would be one file."""
     files = [(f"tables.{name}", name) for name in preset.tables]
-    files += [(f"figures.{name}", stem) for name in preset.figures for stem in (name, f"{name}_flat")]
+    for name, figure in preset.figures.items():
+        files += [(f"figures.{name}", name)]
+        files += [(f"figures.{name}", f"{name}_flat")] if isinstance(figure, Curves) else []
     files += [(f"timings.{name}", name) for name in preset.timings]
     taken = {"claims": "the claims'", "summary": "the summary's"}
     for where, stem in files:
@@ -147,10 +186,20 @@ def _files(preset: Preset) -> Iterator[str]:
         taken[stem] = f"that of {where}"
 
 
-def _timing(preset: Preset, name: str) -> Iterator[str]:
-    timing = preset.timings[name]
-    for role, row_name in zip(("teachers", "students", "shuffled_students"), timing.rows, strict=True):
-        where = f"timings.{name}.{role}"
+def _inference_time(preset: Preset, where: str, timing: InferenceTime) -> Iterator[str]:
+    if timing.teacher not in timing.nets:
+        yield f"{where}.teacher = {timing.teacher!r}: is none of its rows. Name one of {', '.join(timing.nets)}"
+    teacher = preset.rows.get(timing.teacher.partition("/")[0])
+    for label, net in timing.rows.items():
+        yield from _nets(preset, net, f"{where}.rows.{label}")
+        row = preset.rows.get(net.partition("/")[0])
+        if row and teacher and row.data != teacher.data:
+            yield f"{where}.rows.{label} = {net!r}: must be on the data of the teacher, {teacher.data!r}"
+
+
+def _training_time(preset: Preset, name: str, timing: TrainingTime) -> Iterator[str]:
+    for role, row_name in zip(("teachers", "students", "shuffled_students"), timing.nets, strict=True):
+        where = f"{name}.{role}"
         yield from _known(preset, "rows", row_name, where)
         if row_name not in preset.rows:
             continue

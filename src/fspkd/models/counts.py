@@ -12,10 +12,12 @@ from fspkd.networks.network import Network
 class Counts(NamedTuple):
     """Of one net."""
 
+    layers: int
+    """with weights, on the longest way through it"""
     weights: int
     """of convolutions and linear layers, without biases and batch norms"""
     multiplications: int
-    """for one image, of convolutions and linear layers"""
+    """for one image, of these"""
 
 
 def counts(network: Network, shape: tuple[int, int, int], classes: int) -> Counts:
@@ -24,4 +26,4 @@ def counts(network: Network, shape: tuple[int, int, int], classes: int) -> Count
         net = build(network, shape, classes, None).eval()
         net(torch.empty(1, *shape))
     weights = sum(p.numel() for p in net.parameters() if p.dim() > 1)
-    return Counts(weights, flops.get_total_flops() // 2)  # a multiplication and an addition each
+    return Counts(network.layer_count, weights, flops.get_total_flops() // 2)  # a multiplication and an addition each

@@ -12,10 +12,11 @@ from fspkd.runs.spec import Run
 
 @dataclass(frozen=True)
 class Nets:
-    """The nets of a row in one replicate, and all runs that are counted to them."""
+    """The nets of a row in one replicate, and all runs that are counted to them; `measured` is accuracy or error."""
 
     nets: list[Run]
     runs: list[Run]
+    measured: str = "accuracy"
 
     @property
     def finished(self) -> dict[int, Run]:
@@ -27,9 +28,10 @@ class Nets:
         return all(run.folder.is_finished for run in self.runs)
 
     @cached_property
-    def correct(self) -> tuple[np.ndarray, np.ndarray]:
-        """See correct_by_image; of the finished nets."""
-        return correct_by_image(list(self.finished.values()))
+    def counted(self) -> tuple[np.ndarray, np.ndarray]:
+        """See correct_by_image; of the finished nets. For errors, 1 is a wrong answer, and 0 a right one."""
+        single, together = correct_by_image(list(self.finished.values()))
+        return (1 - single, 1 - together) if self.measured == "error" else (single, together)
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,21 @@ class Column:
 
 
 def _each(row: Nets) -> dict[str, float]:
-    return {f"net{number}": 100 * net.mean() for number, net in zip(row.finished, row.correct[0], strict=True)}
+    return {f"net{number}": 100 * net.mean() for number, net in zip(row.finished, row.counted[0], strict=True)}
 
 
 COLUMNS = {
     "nets": Column(_each, whole=False),
-    "average": Column(lambda row: {"average": 100 * row.correct[0].mean()}, has_interval=True),
-    "ensemble": Column(lambda row: {"ensemble": 100 * row.correct[1].mean()}, has_interval=True),
-    "accuracy": Column(lambda row: {"accuracy": 100 * row.correct[0].mean()}, has_interval=True),
+    "average": Column(lambda row: {"average": 100 * row.counted[0].mean()}, has_interval=True),
+    "ensemble": Column(lambda row: {"ensemble": 100 * row.counted[1].mean()}, has_interval=True),
+    "accuracy": Column(lambda row: {"accuracy": 100 * row.counted[0].mean()}, has_interval=True),
+    "error": Column(lambda row: {"error": 100 * row.counted[0].mean()}, has_interval=True),
     "iterations": Column(
         lambda row: {"iterations": sum(run.folder.read_manifest().iterations for run in row.runs)}, form="{:,.0f}"
     ),
 }
 OF_NETS = ("nets", "average", "ensemble", "iterations")
-OF_SINGLE_NETS = ("accuracy", "iterations")  # of which average and ensemble would be the same
+OF_SINGLE_NETS = {  # of which average and ensemble would be the same
+    "accuracy": ("accuracy", "iterations"),
+    "error": ("error", "iterations"),
+}

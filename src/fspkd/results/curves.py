@@ -1,13 +1,8 @@
-"""Figures: training loss and test accuracy over the iterations, and where the curves become flat."""
+"""Figures of training loss and test accuracy over the iterations, and where the curves become flat."""
 
-import io
 import math
 from collections.abc import Collection
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -16,6 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
+from fspkd.results.figures import save
 from fspkd.runs.spec import Run
 
 POINTS = 100  # of a smoothed loss curve
@@ -116,7 +112,12 @@ def _thinned(curve: pd.DataFrame, column: str) -> pd.DataFrame:
     return curve[["iteration", column]].dropna()
 
 
-def curves_csv(curves: Curves) -> bytes:
+def numbers(plan: Plan, name: str) -> bytes:
+    """The content of a figure's CSV file."""
+    return _csv(read_curves(plan, name))
+
+
+def _csv(curves: Curves) -> bytes:
     """The numbers behind a figure as CSV: an iteration a row; means over a curve's nets.
 
     They are those where the nets were tested or, of first stages, which are not tested, the losses that are drawn.
@@ -138,12 +139,6 @@ def write(plan: Plan, name: str, png: Path) -> None:
     curves = read_curves(plan, name)
     figure = plan.preset.figures[name]
     flat = flat_parts(curves, figure.measures)
-    drawing = draw_figure(f"{figure.title} (preset {plan.preset.name})", curves, flat)
-    plt.rcParams["svg.hashsalt"] = "fspkd"
-    for path, options in ((png, {"dpi": 200}), (png.with_suffix(".svg"), {"metadata": {"Date": None}})):
-        buffer = io.BytesIO()
-        drawing.savefig(buffer, format=path.suffix[1:], **options)
-        write_atomically(path, buffer.getvalue())
-    plt.close(drawing)
-    write_atomically(png.with_suffix(".csv"), curves_csv(curves))
+    save(draw_figure(f"{figure.title} (preset {plan.preset.name})", curves, flat), png)
+    write_atomically(png.with_suffix(".csv"), _csv(curves))
     write_atomically(png.with_name(f"{png.stem}_flat.csv"), flat.to_csv(index=False).encode())

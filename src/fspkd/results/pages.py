@@ -20,9 +20,12 @@ def render(template: str, **values: object) -> bytes:
     return _ENVIRONMENT.get_template(template).render(values).encode()
 
 
-def table_page(title: str, frame: pd.DataFrame, about: str = "", kind: str = "") -> bytes:
-    """A page of one table of texts, whose first column names the rows; `kind` is a class of the page's style sheet."""
-    return render("table.html.j2", title=title, frame=frame, about=about, kind=kind)
+def table_page(title: str, frame: pd.DataFrame, about: str = "", kind: str = "", note: str | None = None) -> bytes:
+    """A page of one table of texts, whose first column names the rows, with `about` above it and `note` below.
+
+    `kind` is a class of the page's style sheet.
+    """
+    return render("table.html.j2", title=title, frame=frame, about=about, kind=kind, note=note)
 
 
 def shown(value: float, form: str = ".2f") -> str:

@@ -34,6 +34,11 @@ class Estimate:
         seeds = ((high - low) / 2 / stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) ** 2 if n > 1 else np.nan
         return cls(value, low, high, n, seeds, n - 1)
 
+    @classmethod
+    def exact(cls, value: float) -> "Estimate":
+        """A value without error, such as a count."""
+        return cls(value, value, value, 1, seeds=0.0)
+
     def p_value(self, threshold: float) -> float:
         """Two-sided, of the hypothesis that the true value is the threshold; NaN for a single seed."""
         distance = np.log(self.value / threshold) if self.is_ratio else self.value - threshold
@@ -52,10 +57,10 @@ class Estimate:
         What seeds contribute has Student's distribution, what images contribute the normal one, and the sum of the two is
         integrated: a Student's distribution with Welch and Satterthwaite's degrees of freedom is too light far out.
         """
-        if self.n < 2 or not np.isfinite(self.seeds):
-            return np.nan
         if self.seeds + self.images == 0:
             return float(distance == 0)
+        if self.n < 2 or not np.isfinite(self.seeds):
+            return np.nan
         nodes, weights = hermite_e.hermegauss(NODES)
         shift, scale = np.sqrt(self.images) * nodes, np.sqrt(max(self.seeds, 1e-12 * self.images))
         tails = stats.t.sf((distance - shift) / scale, self.df)  # the other side is its mirror image, as the nodes are
@@ -70,6 +75,20 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     seeds, df = np.var(values, ddof=1) / len(values), len(values) - 1
     half = stats.t.ppf((1 + CONFIDENCE) / 2, df) * np.sqrt(seeds)
     return Estimate(values.mean(), values.mean() - half, values.mean() + half, len(values), seeds, df)
+
+
+def median(values: Sequence[float], threshold: float) -> tuple[Estimate, float]:
+    """The median of independent values, and the p-value of a sign test, two-sided, of the hypothesis that it is a threshold.
+
+    Neither asks how the values spread. The interval is between two of the values; where there are too few of them for an
+    interval or a p-value below CONFIDENCE's complement, fewer than six, both are NaN.
+    """
+    if 2 * 0.5 ** len(values) >= 1 - CONFIDENCE:
+        return Estimate(float(np.median(values)), np.nan, np.nan, len(values)), np.nan
+    test = stats.quantile_test(values, q=threshold, p=0.5)
+    interval = test.confidence_interval(CONFIDENCE)
+    estimate = Estimate(float(np.median(values)), float(interval.low), float(interval.high), len(values))
+    return estimate, float(test.pvalue)
 
 
 def within_groups(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
@@ -150,6 +169,13 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
     interval = test.confidence_interval(CONFIDENCE)
     seeds = sum(np.var(values, ddof=1) / len(values) for values in logs)
     return Estimate(value, *np.exp([interval.low, interval.high]), n, seeds, test.df, is_ratio=True)
+
+
+def paired_ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
+    """The geometric mean of the ratios of pairs, with Student's interval of its logarithm."""
+    logs = over_seeds(np.log(np.asarray(over, float)) - np.log(np.asarray(under, float)))
+    value, low, high = np.exp([logs.value, logs.low, logs.high])
+    return Estimate(value, low, high, logs.n, logs.seeds, logs.df, is_ratio=True)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

@@ -6,13 +6,14 @@ from pathlib import Path
 import pandas as pd
 
 from fspkd.config.load import CONFIG
+from fspkd.config.published import labels as published_labels
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.results.columns import COLUMNS, OF_NETS, OF_SINGLE_NETS, Nets
 from fspkd.results.pages import table_page
 from fspkd.results.stats import mean_half_width, over_seeds, within_groups
 
-PUBLISHED, INTERVAL = "_published", "_ci95"
+PUBLISHED, INTERVAL, QUOTED = "_published", "_ci95", "quoted"
 LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {
@@ -34,25 +35,32 @@ def make_table(plan: Plan, name: str, labels: Iterable[str] | None = None) -> pd
     Where the preset has replicates the values are means over those that are finished, and their number n, and half the
     width of 95 % intervals of averages and ensembles (`..._ci95`), are columns too. Iterations are those of one replicate.
     With `intervals: nets` averages have such a column in a whole table, since their intervals are from the spread within all
-    of its rows. Cells of which nets are missing are empty.
+    of its rows. Cells of which nets are missing are empty. A whole table with `quoted` rows has a column of that name, which
+    is True for these; they come last, and what is ours of them is empty.
     """
-    rows = plan.preset.tables[name].rows
-    kinds = OF_NETS if any(len(plan.nets(row, 1)) > 1 for row in rows.values()) else OF_SINGLE_NETS
-    ours = {label: _values(plan, rows[label], kinds) for label in labels or rows}
+    table, is_whole = plan.preset.tables[name], labels is None
+    rows, quoted = table.rows, table.quoted if is_whole else None
     most = max(len(plan.nets(row, 1)) for row in rows.values())
+    kinds = OF_NETS if most > 1 else OF_SINGLE_NETS[table.measured]
+    ours = {label: _values(plan, name, rows[label], kinds) for label in labels or rows}
+    ours |= {label: {} for label in quoted or ()}
     columns = [c for kind in kinds for c in ([f"net{n + 1}" for n in range(most)] if kind == "nets" else [kind])]
     published = read_reference(plan, name).reindex(index=list(ours))
     frame = pd.DataFrame(index=pd.Index(ours, name="row"))
     for column in columns:
-        frame[column] = [values.get(column) for values in ours.values()]
+        kind = "Int64" if column == "iterations" else "float64"
+        frame[column] = pd.Series([values.get(column) for values in ours.values()], frame.index, kind)
         if column in published:
-            frame[column + PUBLISHED] = published[column]
+            frame[column + PUBLISHED] = published[column].astype(kind)
         if COLUMNS[_kind(column)].has_interval and plan.preset.replicates > 1:
             frame[column + INTERVAL] = [values.get(column + INTERVAL) for values in ours.values()]
-        if column == "average" and plan.preset.tables[name].intervals and labels is None:
+        if column == "average" and table.intervals and is_whole:
             frame[column + INTERVAL] = _over_nets(ours, rows)
     if plan.preset.replicates > 1:
-        frame["n"] = [len(_complete(plan, rows[label])) for label in ours]
+        n = [len(_complete(plan, name, rows[label])) if label in rows else None for label in ours]
+        frame["n"] = pd.Series(n, frame.index, "Int64")
+    if quoted:
+        frame[QUOTED] = [label not in rows for label in ours]
     return frame.reset_index()
 
 
@@ -62,11 +70,11 @@ def row_values(plan: Plan, row: str) -> dict[str, float]:
     return {key: value for kind in OF_NETS for key, value in COLUMNS[kind].values(nets).items()}
 
 
-def _values(plan: Plan, row: str, kinds: tuple[str, ...]) -> dict[str, float]:
-    """The cells of a row, and half the widths of their intervals."""
+def _values(plan: Plan, name: str, row: str, kinds: tuple[str, ...]) -> dict[str, float]:
+    """The cells of a table's row, and half the widths of their intervals."""
     cells: dict[str, float] = {}
-    complete = _complete(plan, row)
-    partial = [] if complete else [nets for nets in _replicates(plan, row)[:1] if nets.finished]
+    complete = _complete(plan, name, row)
+    partial = [] if complete else [nets for nets in _replicates(plan, name, row)[:1] if nets.finished]
     for kind in kinds:
         used = complete or ([] if COLUMNS[kind].whole else partial)
         measured = pd.DataFrame([COLUMNS[kind].values(replicate) for replicate in used])
@@ -79,13 +87,14 @@ def _values(plan: Plan, row: str, kinds: tuple[str, ...]) -> dict[str, float]:
     return cells
 
 
-def _replicates(plan: Plan, row: str) -> list[Nets]:
-    return [Nets(plan.nets(row, r + 1), plan.row_runs(row, r + 1)) for r in range(plan.preset.replicates)]
+def _replicates(plan: Plan, name: str, row: str) -> list[Nets]:
+    measured, replicates = plan.preset.tables[name].measured, range(1, plan.preset.replicates + 1)
+    return [Nets(plan.nets(row, number), plan.row_runs(row, number), measured) for number in replicates]
 
 
-def _complete(plan: Plan, row: str) -> list[Nets]:
-    """The replicates of a row of which all runs are finished."""
-    return [replicate for replicate in _replicates(plan, row) if replicate.complete]
+def _complete(plan: Plan, name: str, row: str) -> list[Nets]:
+    """The replicates of a table's row of which all runs are finished."""
+    return [replicate for replicate in _replicates(plan, name, row) if replicate.complete]
 
 
 def _over_nets(ours: dict[str, dict[str, float]], rows: dict[str, str]) -> list[float]:
@@ -94,7 +103,9 @@ def _over_nets(ours: dict[str, dict[str, float]], rows: dict[str, str]) -> list[
     They are from the spread of nets within rows, pooled over the table; references.py sees to it that there is one.
     """
     nets = {label: [c for column, c in cells.items() if _kind(column) == "nets"] for label, cells in ours.items()}
-    variance, freedom = within_groups({rows[label]: values for label, values in nets.items()}.values())  # each row once
+    variance, freedom = within_groups(
+        {rows.get(label): values for label, values in nets.items()}.values()
+    )  # each row once
     return [mean_half_width(variance, freedom, len(values)) for values in nets.values()]
 
 
@@ -104,13 +115,22 @@ def _kind(column: str) -> str:
 
 
 def read_reference(plan: Plan, name: str) -> pd.DataFrame:
-    """The published numbers of a table by label, which is the row's name with its mark (*, ‡, †); empty without such."""
-    reference = plan.preset.tables[name].reference
+    """The published numbers of a table by label; empty without such.
+
+    Where the paper gives one number a row, its accuracy or error, that stands beside our average too.
+    """
+    table = plan.preset.tables[name]
+    frame = read_published(table.reference).rename(columns={"total_iterations": "iterations"})
+    if "average" not in frame and table.measured in frame:
+        frame["average"] = frame[table.measured]
+    return frame
+
+
+def read_published(reference: str | None) -> pd.DataFrame:
+    """The numbers in a file of config/, by label; empty without such."""
     if reference is None:
         return pd.DataFrame()
-    frame = pd.read_csv(CONFIG / reference).rename(columns={"total_iterations": "iterations"})
-    marks = frame["mark"].fillna("") if "mark" in frame else ""
-    return frame.set_index(frame["row"] + marks)
+    return pd.read_csv(CONFIG / reference).set_index(pd.Index(published_labels(CONFIG / reference)))
 
 
 def different_code(plan: Plan, name: str) -> str | None:
@@ -139,22 +159,24 @@ def table_csv(frame: pd.DataFrame) -> bytes:
 
 
 def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table as people read it: a text a cell, 'ours ± half the interval (published)'."""
-    shown = pd.DataFrame({"": frame["row"]})
+    """A table as people read it: a text a cell, 'ours ± half the interval (published)'; quoted rows are marked."""
+    quoted = frame.get(QUOTED, pd.Series(False, frame.index))
+    shown = pd.DataFrame({"": frame["row"].where(~quoted, frame["row"] + " (quoted)")})
     for column in frame.columns[1:]:
-        if column.endswith((PUBLISHED, INTERVAL)):
+        if column.endswith((PUBLISHED, INTERVAL, QUOTED)):
             continue
         number = "{:,.0f}" if column == "n" else COLUMNS[_kind(column)].form
-        texts = _texts(frame[column], number)
+        texts = as_texts(frame[column], number)
         for suffix, form in ((INTERVAL, " ± {}"), (PUBLISHED, " ({})")):
             if column + suffix in frame:
-                texts = texts + _texts(frame[column + suffix], number).map(form.format)
+                added = as_texts(frame[column + suffix], number).map(form.format)
+                texts = texts + (added.mask(quoted, "") if suffix == INTERVAL else added)
         heading = column.replace("net", "net ") if column.startswith("net") else column
         shown[heading] = texts
     return shown
 
 
-def _texts(numbers: pd.Series, form: str) -> pd.Series:
+def as_texts(numbers: pd.Series, form: str) -> pd.Series:
     """Numbers as people read them; a dash for NaN."""
     return pd.Series([form.format(number) if pd.notna(number) else "–" for number in numbers], numbers.index, object)
 
@@ -162,8 +184,9 @@ def _texts(numbers: pd.Series, form: str) -> pd.Series:
 def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     """Write a table as CSV, and beside it as Markdown, HTML and LaTeX for people, and ours alone as JSON."""
     write_atomically(csv, table_csv(frame))
-    columns = [column for column in frame.columns[1:] if not column.endswith(PUBLISHED)]
-    numbers = frame.set_index("row")[columns].round(2).to_json(orient="index", force_ascii=False, indent=1)
+    columns = [column for column in frame.columns[1:] if not column.endswith((PUBLISHED, QUOTED))]
+    ours = frame[frame["row"].isin(plan.preset.tables[name].rows)].set_index("row")
+    numbers = ours[columns].round(2).to_json(orient="index", force_ascii=False, indent=1)
     write_atomically(csv.with_suffix(".json"), f"{numbers}\n".encode())
     shown = shown_table(frame)
     published = "; in brackets the published value" if plan.preset.tables[name].reference else ""

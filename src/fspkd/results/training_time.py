@@ -36,7 +36,7 @@ def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
     "shared" one in which the nets of a row have them computed once for all.
     """
     settings = plan.preset.timings[name]
-    teachers, students, shuffled = (plan.rows[row] for row in settings.rows)
+    teachers, students, shuffled = (plan.rows[row] for row in settings.nets)
     images = Images(load_packed(teachers[0].data.path), teachers[0].spec.augment, device)
     stage1, all_stage1 = students[0].stage1, list(dict.fromkeys(run.stage1 for run in shuffled))
     with tempfile.TemporaryDirectory() as temporary:
@@ -73,6 +73,11 @@ def shown_timing(frame: pd.DataFrame) -> pd.DataFrame:
     shown["published"] = frame["published"].map("{:g}".format, na_action="ignore").fillna("–")
     shown["unit"] = frame["unit"]
     return shown
+
+
+def how(frame: pd.DataFrame) -> str:
+    """What the times are of, and on what they were measured."""
+    return f"Measured on {frame['device'].iloc[0]}; test passes and start-up are not in it."
 
 
 def write(frame: pd.DataFrame, plan: Plan, csv: Path) -> None:

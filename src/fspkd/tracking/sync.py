@@ -45,6 +45,7 @@ class Sync:
         parts = [(name, self._run, run) for name, run in runs.items()]
         parts += [(row, self._row, row) for row in self.plan.rows]
         parts += [(table, self._table, table) for table in self.preset.tables]
+        parts += [(figure, self._figure, figure) for figure in self._figures_alone()]
         problems = []
         for name, send, part in parts:
             if name not in self.complete:
@@ -55,9 +56,11 @@ class Sync:
         return problems
 
     def _shown(self) -> set[str]:
-        """The runs in the tables that have been made, and what these start from and learn from."""
-        made = [t for name, t in self.preset.tables.items() if (Path(self.preset.results) / f"{name}.csv").exists()]
-        left = [run for table in made for row in table.rows.values() for run in self.plan.row_runs(row)]
+        """The runs in the tables and figures that have been made, and what these start from and learn from."""
+        shown = {name: table.rows.values() for name, table in self.preset.tables.items()}
+        shown |= {name: figure.nets for name, figure in self.preset.figures.items()}
+        made = [rows for name, rows in shown.items() if (Path(self.preset.results) / f"{name}.csv").exists()]
+        left = [run for rows in made for row in rows for run in self.plan.row_runs(row)]
         found: set[str] = set()
         while left:
             run = left.pop()
@@ -171,6 +174,10 @@ class Sync:
     def _tables(self, row: str) -> list[str]:
         return [name for name, table in self.preset.tables.items() if row in table.rows.values()]
 
+    def _measured(self, row: str) -> str:
+        """Accuracy or error, whichever the first table shows that shows the whole row."""
+        return next((self.preset.tables[table].measured for table in self._tables(row)), "accuracy")
+
     def _title(self, row: str) -> str:
         """The label, with the table where several tables have such a row."""
         label, tables = self._label(row), self.preset.tables.values()
@@ -193,9 +200,9 @@ class Sync:
         tags = {"kind": "row", **self._row_tags(row), "stage1": settings.stage1.method if settings.stage1 else "none"}
         if settings.stage1_of:
             tags["stage1"] = self.preset.rows[settings.stage1_of].stage1.method
-        nets = len(self.plan.nets(row))
+        nets, measured = len(self.plan.nets(row)), self._measured(row)
         tags["mlflow.note.content"] = (
-            f"The mean of {nets} nets, their average and ensemble accuracy in percent, and the paper's (`..._published`)."
+            f"The mean of {nets} nets, their average and ensemble {measured} in percent, and the paper's (`..._published`)."
         )
         start = min(
             (journal.started for run in self.plan.row_runs(row) if (journal := read_journal(run.folder))), default=None
@@ -247,14 +254,29 @@ class Sync:
         rows = _rows_of(self.preset.tables[name].rows.values())
         if not self.complete.issuperset(rows):
             return
-        shown = {figure: set(_rows_of(f.curves.values())) for figure, f in self.preset.figures.items()}
-        shown |= {timing: set(t.rows) for timing, t in self.preset.timings.items()}
+        shown = {figure: set(_rows_of(f.nets)) for figure, f in self.preset.figures.items()}
+        shown |= {timing: set(_rows_of(t.nets)) for timing, t in self.preset.timings.items()}
         others = [o for o, needed in shown.items() if needed & set(rows) and self.complete.issuperset(needed)]
-        files = [file for result in (name, *others) for file in self._current_files(result)]
+        self._result(name, "table", self.preset.tables[name].title, rows, [name, *others])
+
+    def _figures_alone(self) -> list[str]:
+        """The figures of rows that are in no table."""
+        in_tables = {row for table in self.preset.tables.values() for row in _rows_of(table.rows.values())}
+        return [name for name, figure in self.preset.figures.items() if in_tables.isdisjoint(_rows_of(figure.nets))]
+
+    def _figure(self, name: str) -> None:
+        """A figure as a run of its own, with the figure as its artifacts."""
+        rows = _rows_of(self.preset.figures[name].nets)
+        if self.complete.issuperset(rows):
+            self._result(name, "figure", self.preset.figures[name].title, rows, [name])
+
+    def _result(self, name: str, kind: str, title: str, rows: list[str], results: list[str]) -> None:
+        """A run whose artifacts are the files of results."""
+        files = [file for result in results for file in self._current_files(result)]
         if not files:
             return
-        tags = {"kind": "table", "table": name, "preset": self.preset.name, "seed": self.preset.seed}
-        tags["mlflow.note.content"] = self.preset.tables[name].title
+        tags = {"kind": kind, kind: name, "preset": self.preset.name, "seed": self.preset.seed}
+        tags["mlflow.note.content"] = title
         identity = f"{name}-{digest([run.id for row in rows for run in self.plan.row_runs(row)])}"
         self.store.open(identity, name, tags, None, None)
         self.store.artifacts(identity, files)
@@ -268,9 +290,9 @@ class Sync:
         if name in self.preset.tables:
             current = csv.read_bytes() == table_csv(make_table(self.plan, name))
         elif name in self.preset.figures:
-            from fspkd.results.curves import curves_csv, read_curves
+            from fspkd.results.figures import drawn_by
 
-            current = csv.read_bytes() == curves_csv(read_curves(self.plan, name))
+            current = csv.read_bytes() == drawn_by(self.plan, name).numbers(self.plan, name)
         else:
             current = True  # measured, so not to be made again
         return [file for end in RESULT_FILES if current and (file := csv.with_suffix(end)).exists()]

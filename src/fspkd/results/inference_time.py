@@ -1,0 +1,164 @@
+"""What nets are worth and cost beside their teacher, as in the FitNets paper's Table 5; times on the machine at hand."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from fspkd.data.packed import load_packed
+from fspkd.engine.batches import Images
+from fspkd.engine.capture import Captured
+from fspkd.engine.device import new_stream
+from fspkd.files import write_atomically
+from fspkd.models.counts import counts
+from fspkd.models.net import Net
+from fspkd.plan import Plan
+from fspkd.results.pages import table_page
+from fspkd.results.predictions import correct_by_image
+from fspkd.results.stats import paired_ratio
+from fspkd.results.tables import PUBLISHED, as_texts, read_published
+from fspkd.runs.spec import Run, check_finished
+from fspkd.train.machine import description
+from fspkd.train.nets import finished_net
+
+BATCH = 128
+ROUNDS, TURNS = 5, 3  # of a round, in which each net has so many turns
+SECONDS, LEAST = 10.0, 2  # of the slowest net's turn about, but at least so many batches
+FORMS = {  # for people
+    "layers": "{:.0f}",
+    "weights": "{:,.0f}",
+    "multiplications": "{:,.0f}",
+    "accuracy": "{:.2f}",
+    "speed_up": "{:.2f}",
+    "compression": "{:.2f}",
+}
+
+
+def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
+    """A line for each net, in the first replicate, with the published values beside ours.
+
+    Columns: row; layers, weights and multiplications, see Counts; accuracy in percent; speed_up over the teacher, low and
+    high, a 95 % interval of it over rounds; compression, the teacher's weights over the net's; seconds for all test images,
+    the geometric mean over rounds, and those of each round: round1, round2, ...; device, processor, threads. Beside those
+    that are published `..._published`. Raises UserError where a net is not finished.
+    """
+    settings = plan.preset.timings[name]
+    runs = {label: plan.net(net) for label, net in settings.rows.items()}
+    check_finished(runs.values())
+    one = plan.net(settings.teacher)
+    images = Images(load_packed(one.data.path), one.spec.augment, device)
+    frame = pd.DataFrame([_worth(run, images) for run in runs.values()], pd.Index(runs, name="row"))
+    rounds = seconds_per_round(list(runs.values()), images)
+    teacher = list(runs).index(settings.teacher_label)
+    speed_ups = [paired_ratio(rounds[teacher], of_net) for of_net in rounds]
+    for column, of_estimate in (("speed_up", "value"), ("low", "low"), ("high", "high")):
+        frame[column] = [getattr(estimate, of_estimate) for estimate in speed_ups]
+    frame["compression"] = frame["weights"].iloc[teacher] / frame["weights"]
+    frame["seconds"] = np.exp(np.log(rounds).mean(1))
+    frame[[f"round{number}" for number in range(1, ROUNDS + 1)]] = rounds
+    machine = description(device)
+    frame = frame.assign(**{key: machine[key] for key in ("device", "processor", "threads")})
+    return _with_published(frame, settings.reference).reset_index()
+
+
+def _worth(run: Run, images: Images) -> dict[str, float]:
+    accuracy = 100 * correct_by_image([run])[0].mean()
+    return {**counts(run.spec.network, images.shape, images.classes)._asdict(), "accuracy": accuracy}
+
+
+def _with_published(frame: pd.DataFrame, reference: str | None) -> pd.DataFrame:
+    """Published values, of those columns that are published, each behind ours; counts stay whole numbers."""
+    published = read_published(reference).reindex(index=frame.index).convert_dtypes()
+    for column in FORMS:
+        if column in published:
+            frame.insert(frame.columns.get_loc(column) + 1, column + PUBLISHED, published[column])
+    return frame
+
+
+def shown_timing(frame: pd.DataFrame) -> pd.DataFrame:
+    """A comparison as people read it: a text a cell, 'ours (published)'."""
+    shown = {"": frame["row"]}
+    for column, form in FORMS.items():
+        shown[column.replace("_", "-")] = as_texts(frame[column], form)
+        if column + PUBLISHED in frame:
+            shown[column.replace("_", "-")] += as_texts(frame[column + PUBLISHED], form).map(" ({})".format)
+        if column == "speed_up":
+            ends = zip(frame["low"], frame["high"], strict=True)
+            shown["95 % interval"] = [f"{low:.2f} to {high:.2f}" if low < high else "" for low, high in ends]
+    return pd.DataFrame(shown)
+
+
+def how(frame: pd.DataFrame) -> str:
+    """What the times are of, and on what they were measured."""
+    first = frame.iloc[0]
+    on = first["device"] if first["device"] != "cpu" else f"{first['processor']}, threads: {first['threads']}"
+    return (
+        f"Speed-ups are those of computing all test images in batches of {BATCH}, in float32, on {on}; their intervals are "
+        f"over {ROUNDS} rounds. Weights, and multiplications for one image, are those of convolutions and linear layers, "
+        f"without biases."
+    )
+
+
+def write(frame: pd.DataFrame, plan: Plan, csv: Path) -> None:
+    """Write a comparison as CSV, and beside it as HTML."""
+    write_atomically(csv, frame.to_csv(index=False, float_format="%.6g").encode())
+    settings = plan.preset.timings[csv.stem]
+    published = "; in brackets the published value" if settings.reference else ""
+    title = f"{settings.title} (preset {plan.preset.name}{published})"
+    write_atomically(csv.with_suffix(".html"), table_page(title, shown_timing(frame), how(frame), note=settings.note))
+
+
+def seconds_per_round(runs: list[Run], images: Images) -> np.ndarray:
+    """The seconds in which each net computes all test images, in each round: (nets, ROUNDS).
+
+    Nets compute whole batches in float32, in evaluation mode; what is left after the last whole batch counts as the other
+    images do. Within a round they take turns, and the median of a net's turns counts, so that what else the machine does
+    at times does not. Where a device is slow a turn is a part of the images, the same for all nets.
+    """
+    batches = whole_batches(images)
+    nets = [_frozen(run, images) for run in runs]
+    for net in nets:
+        compute(net, batches[:1])  # what follows finds memory and the kernels' code in place
+    slowest = max(_seconds(partial(compute, net, batches[:1]), images.device) for net in nets)
+    batches = batches[: max(LEAST, round(SECONDS / slowest))]
+    stream = new_stream(images.device)
+    turns = [Captured(partial(compute, net, batches), list, stream) for net in nets]
+    for turn in turns:
+        turn()  # warms up
+    taken = [[_seconds(turn, images.device) for turn in turns] for _ in range(ROUNDS * TURNS)]
+    of_all = len(images.test) / sum(map(len, batches))
+    return of_all * np.median(np.reshape(taken, (ROUNDS, TURNS, len(nets))), axis=1).T
+
+
+@torch.no_grad()
+def compute(net: Net, batches: list[Tensor]) -> None:
+    """Compute the logits of batches."""
+    for batch in batches:
+        net(batch)
+
+
+def whole_batches(images: Images) -> list[Tensor]:
+    """The test images as nets read them, in whole batches: (BATCH, C, H, W) each, or all images where they are fewer."""
+    size = min(BATCH, len(images.test))
+    return [images.to_input(batch) for batch in images.test.split(size) if len(batch) == size]
+
+
+def _frozen(run: Run, images: Images) -> Net:
+    net = finished_net(run, images.shape, images.classes).frozen(torch.float32)
+    return net.to(device=images.device, memory_format=torch.channels_last)
+
+
+def _seconds(function: Callable[[], None], device: torch.device) -> float:
+    """How long a call takes, on a GPU until it has computed."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
