@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from fspkd.config.preset import Preset, Row
 from fspkd.config.results import Curves, Table
-from fspkd.config.training import divided
+from fspkd.config.training import ByValidation, divided, divided_stop
 from fspkd.settings import suggest
 
 
@@ -22,6 +22,7 @@ def problems(preset: Preset) -> Iterator[str]:
         yield from _start(preset, name, row)
         for stage in ("stage1", "stage2"):
             yield from _stage(preset, f"rows.{name}.{stage}", row, stage)
+    yield from _stops(preset)
     for name, table in preset.tables.items():
         for label, nets in table.rows.items():
             yield from _nets(preset, nets, f"tables.{name}.rows.{label}")
@@ -87,8 +88,8 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
     shortened = [0, *(phase.until for phase in divided(phases, by))]
     if any(begin >= end for begin, end in pairwise(shortened)):
         yield (
-            f"{where}.schedule: of its {[phase.until for phase in phases]} iterations divide_schedules.{row.data} = {by} leaves "
-            f"{shortened[1:]}. Divide by less"
+            f"{where}.schedule: of its {[phase.until for phase in phases]} iterations divide_schedules.{row.data} = {by} "
+            f"leaves {shortened[1:]}. Divide by less"
         )
     algorithm = (row.optimizer or preset.training.optimizer).algorithm
     if algorithm != "heavy_ball" and any(p.momentum is not None or p.momentum_to is not None for p in phases):
@@ -100,6 +101,31 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
         yield from _teacher(preset, teacher, f"{where}.teacher", row, stage)
     if stage == "stage2" and not method.trains_classifier:
         yield f"{where}.method = {method.method!r}: does not train the classifier"
+
+
+def _stops(preset: Preset) -> Iterator[str]:
+    """Stops by validation of rows without images for that, or with a patience that ends between two measurements."""
+    without: dict[tuple[str, str], list[str]] = {}
+    impatient: dict[str, str] = {}
+    for name, row in preset.rows.items():
+        stop, where = row.stop or preset.training.stop, f"rows.{name}.stop" if row.stop else "training.stop"
+        if not isinstance(stop, ByValidation) or row.data not in preset.data:
+            continue
+        if preset.data[row.data].validation is None:
+            without.setdefault((where, row.data), []).append(name)
+        by = preset.divide_schedules.get(row.data, 1)
+        shortened = divided_stop(stop, by, preset.training.evaluate_every)
+        if shortened.patience < (shortened.every or 0):
+            impatient[where] = (
+                f"{where}.patience = {stop.patience}: ends before there is a second measurement on the validation images, "
+                f"which come every {shortened.every} iterations, where patience is {shortened.patience}. Give a smaller 'every'"
+            )
+    for (where, data), rows in without.items():
+        yield (
+            f"{where}: by validation, and data set {data!r} of {', '.join(rows)} sets no images aside for that. Set "
+            f"data.{data}.validation, such as 10000, or give these rows stop: {{by: schedule}}"
+        )
+    yield from impatient.values()
 
 
 def _teacher(preset: Preset, reference: str, where: str, row: Row, stage: str) -> Iterator[str]:
