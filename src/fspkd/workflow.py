@@ -68,9 +68,8 @@ def training_rule(runs: tuple[Run, ...]) -> str:
 
 def training_message(runs: tuple[Run, ...]) -> str:
     """What Snakemake says when it trains a group of runs."""
-    return "\n".join(
-        f"train {run.folder}: {run.spec.iterations} iterations of {run.spec.method.method}" for run in runs
-    )
+    lengths = {run: f"{'at most ' if run.spec.training.stop else ''}{run.spec.iterations} iterations" for run in runs}
+    return "\n".join(f"train {run.folder}: {lengths[run]} of {run.spec.method.method}" for run in runs)
 
 
 def training_inputs(runs: tuple[Run, ...]) -> Files:
