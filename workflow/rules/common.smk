@@ -46,17 +46,8 @@ def decides(kind):
     return lambda wildcards: result(kind)(wildcards).decided_by()
 
 
-def names(section):
-    """
-    A pattern for the names of all tables, figures or timings.
-    """
-    return one_of(
-        name for plan in PLANS.values() for name in getattr(plan.preset, section)
-    )
-
-
 wildcard_constraints:
     results=one_of(PLANS),
-    table=names("tables"),
-    figure=names("figures"),
-    timing=names("timings"),
+    table=names_in(PLANS, "tables"),
+    figure=names_in(PLANS, "figures"),
+    timing=names_in(PLANS, "timings"),

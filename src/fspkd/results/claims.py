@@ -180,7 +180,7 @@ def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:
 
     def with_unit(column: str) -> list[str]:
         pairs = zip(frame[column], frame["unit"], strict=True)
-        return [shown(value) + (" times" if unit == "times" else "") for value, unit in pairs]
+        return [shown(value) + (" times" if unit == "times" and pd.notna(value) else "") for value, unit in pairs]
 
     asked = zip(frame["has_to_be"], frame["threshold"], strict=True)
     return pd.DataFrame(
