@@ -28,7 +28,6 @@ localrules:
     pack_data,
     pack_weights,
     table,
-    figure,
     claims,
     summary,
 

@@ -2,11 +2,11 @@
 """Draw a figure as PNG and SVG: python scripts/make_figure.py results/quickstart/figure3.png"""
 
 import argparse
-import importlib
 from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for, result_of
+from fspkd.results.figures import drawn_by
 from fspkd.runs.spec import check_finished
 from fspkd.tracking.follow import followed
 
@@ -17,10 +17,9 @@ def main() -> None:
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
     name = result_of(plan, "figures", args.output)
-    check_finished(run for runs in plan.curves(name).values() for run in runs)
+    check_finished(run for runs in plan.drawn(name) for run in runs)
     with followed(args.output.parent):
-        kind = importlib.import_module(f"fspkd.results.{plan.preset.figures[name].kind}")
-        kind.write(plan, name, args.output)
+        drawn_by(plan, name).write(plan, name, args.output)
 
 
 if __name__ == "__main__":

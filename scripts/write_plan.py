@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from fspkd.config.load import CONFIG
-from fspkd.config.results import Table, Timing
+from fspkd.config.results import Figure, Table, Timing
 from fspkd.errors import run_command
 from fspkd.files import file_sha256, write_atomically
 from fspkd.plan import plan_for
@@ -28,10 +28,10 @@ def decided_by(run: Run) -> dict:
     return {**settings_of(run.spec), "code_sha256": run.code_sha256}
 
 
-def with_reference(shown: Table | Timing) -> dict:
-    """Settings, with the checksum of the file of published numbers that they name."""
-    reference = {"reference_sha256": file_sha256(CONFIG / shown.reference)} if shown.reference else {}
-    return {**settings_of(shown), **reference}
+def with_reference(shown: Table | Figure | Timing) -> dict:
+    """Settings, with the checksum of the file of published numbers that they may name."""
+    file = getattr(shown, "reference", None)
+    return {**settings_of(shown), **({"reference_sha256": file_sha256(CONFIG / file)} if file else {})}
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
         "data": {p.id: settings_of(p.settings) for p in (*plan.data.values(), *plan.pretrained.values())},
         **{phase: {run.id: decided_by(run) for run in plan.phase(phase)} for phase in PHASES},
         "tables": {name: with_reference(table) for name, table in preset.tables.items()},
-        "figures": {name: settings_of(figure) for name, figure in preset.figures.items()},
+        "figures": {name: with_reference(figure) for name, figure in preset.figures.items()},
         "timings": {name: with_reference(timing) for name, timing in preset.timings.items()},
         "claims": [settings_of(claim) for claim in plan.claims],
     }

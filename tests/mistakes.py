@@ -8,6 +8,11 @@ def alternatives(changes: dict[str, object], row: str = "teacher", **beside: str
     return {"title": "T", "row": row, "changes": changes, "beside": beside}
 
 
+def depth(panels: dict[str, object]) -> dict[str, object]:
+    """A figure of accuracy over depth, as a preset gives it."""
+    return {"kind": "depth", "title": "T", "panels": panels}
+
+
 def maxout(*layers: dict[str, object], **others: object) -> dict[str, object]:
     """A maxout network, as a preset gives it."""
     return {"architecture": "maxout", "layers": list(layers), **others}
@@ -176,6 +181,27 @@ MISTAKES = [
     Mistake("data.images.augment.rotate", 5, r"data.images.augment.rotate = 5: unknown key"),
     Mistake("data.images.dataset", "MNIST", r"data.images.dataset = 'MNIST': unknown key"),
     Mistake("data.images.classes", [1, 10], r"data.images.classes.1 = 10: input should be less than or equal to 9"),
+    Mistake("training.stop", {"patience": 9}, r"training.stop.by: missing; this key must be given"),
+    Mistake("rows.student.stop", {"by": "validation"}, r"rows.student.stop.patience: missing; this key must be given"),
+    Mistake("rows.student.stop", {"by": "schedule", "every": 5}, r"rows.student.stop.every = 5: unknown key"),
+    Mistake(
+        "training.stop",
+        {"by": "validation", "patience": 9},
+        r"tiny.yaml: training.stop: by validation, and data set 'images' of teacher, fitnet, student sets no images aside",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "rows.student.stop",
+        {"by": "validation", "patience": 9},
+        r"tiny.yaml: rows.student.stop: by validation.* 'images' of student sets .* Set data.images.validation",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "rows.student.stop",
+        {"by": "validation", "patience": 4},
+        r"rows.student.stop.patience = 4: ends before .* every 5 iterations, where patience is 4. Give a smaller 'every'",
+        told_by_schema=False,
+    ),
     Mistake("data.images.validation", 0, r"data.images.validation = 0: input should be greater than 0"),
     Mistake(
         "data.images.preprocess",
@@ -218,7 +244,30 @@ MISTAKES = [
     ),
     Mistake("rows.fitnet.stage1.sections", [0], r"rows.fitnet.stage1.sections.0 = 0: input should be greater than 0"),
     Mistake("tables.table1.reference", "/tmp/table1.csv", r"tables.table1.reference: must be a file in config/"),
-    Mistake("figures.figure3.kind", "bars", r"figures.figure3.kind = 'bars': input should be 'curves'"),
+    Mistake("figures.figure3.kind", "bars", r"figures.figure3.kind = 'bars': must be one of 'curves', 'depth'"),
+    Mistake(
+        "figures.figure3.curves.Teacher", "Teacher", r"figures.figure3.curves.Teacher: must be a row, or one net of it"
+    ),
+    Mistake(
+        "figures.figure2",
+        depth({"wide": {"BP": ["teacher", "student"]}}),
+        r"figures.figure2.panels.wide.BP: teacher and student both have 8 layers. Name one row for each number",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "figures.figure2",
+        depth({"wide": {"BP": ["teacher"]}, "thin": {"BP": ["teacher"]}}),
+        r"figures.figure2.panels: names teacher more than once. Give each point a row of its own",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "figures.figure2",
+        depth({"wide": {"BP": ["techer"]}}),
+        r"figures.figure2.panels.wide.BP = 'techer': no such entry in rows; did you mean 'teacher'",
+        told_by_schema=False,
+    ),
+    Mistake("figures.figure2", depth({"wide": {"BP": []}}), r"figures.figure2.panels.wide.BP: must not be empty"),
+    Mistake("figures.figure2", depth({"wide": {}}), r"figures.figure2.panels.wide: must not be empty"),
     Mistake("timings.timing.students", ..., r"timings.timing.students: missing"),
     Mistake("tables", ..., r"tables: missing"),
     Mistake("tables.table1.intervals", "seeds", r"tables.table1.intervals = 'seeds': input should be 'nets'"),

@@ -15,8 +15,8 @@ from fspkd.config.claims import load_claims
 from fspkd.config.load import CONFIG, chain_of, load_preset, preset_files
 from fspkd.config.preset import Method, Preset, Row
 from fspkd.config.published import check_published
-from fspkd.config.results import Claim
-from fspkd.config.training import divided
+from fspkd.config.results import Claim, Curves, Depth, InferenceTime
+from fspkd.config.training import divided, divided_stop
 from fspkd.data.sets import LOCATION_VARIABLE, WEIGHTS_VARIABLE, DataSet, PretrainedWeights
 from fspkd.errors import UserError
 from fspkd.runs.folder import RUNS, RunFolder
@@ -100,6 +100,21 @@ class Plan:
             return {label: list(dict.fromkeys(net.stage1 for net in of_row)) for label, of_row in nets.items()}
         return nets
 
+    def drawn(self, figure: str) -> list[list[Run]]:
+        """The runs that a figure draws: a list for each row, or net of one, that it names."""
+        settings = self.preset.figures[figure]
+        if isinstance(settings, Curves):
+            return list(self.curves(figure).values())
+        return [self.nets(reference) for reference in settings.nets]
+
+    @property
+    def compared(self) -> list[Run]:
+        """The nets of which tables, figures and time comparisons show accuracies, and claims compare them, each once."""
+        shown = [row for table in self.preset.tables.values() for row in table.rows.values()]
+        others = (*self.preset.figures.values(), *self.preset.timings.values())
+        shown += [nets for other in others if isinstance(other, Depth | InferenceTime) for nets in other.nets]
+        return list(dict.fromkeys(run for reference in shown for run in self.nets(reference)))
+
     def jobs(self, members: int, without: Collection[str] = ()) -> list[tuple[Run, ...]]:
         """All runs, but for those that another plan trains, in groups of up to `members` that one process trains together.
 
@@ -162,6 +177,7 @@ class Plan:
         teacher = self.net(reference, replicate) if reference else None
         data, divide = self.data[row.data], preset.divide_schedules.get(row.data, 1)
         own: dict[str, object] = {"optimizer": row.optimizer} if row.optimizer else {}
+        own["stop"] = divided_stop(row.stop or preset.training.stop, divide, preset.training.evaluate_every)
         if stage == 1:
             own["evaluate_every"] = None  # first stages are not tested: their linear layer is untrained
         spec = RunSpec(

@@ -9,7 +9,7 @@ from pathlib import Path
 from snakemake.io import ancient
 
 from fspkd.config.load import CONFIG
-from fspkd.config.results import InferenceTime
+from fspkd.config.results import Curves, Depth, InferenceTime
 from fspkd.plan import Plan
 from fspkd.provenance import PACKAGE
 from fspkd.runs.spec import Run
@@ -31,6 +31,8 @@ NUMBERS = (
     "results/columns.py",
     "results/tables.py",
 )
+POINTS = ("runs/predictions.py", "results/predictions.py", "results/points.py")
+FIGURES = {"curves": (".csv", "_flat.csv"), "depth": (".csv",)}  # what a figure has beside its drawings, by kind
 
 
 def one_of(texts: Iterable[str]) -> str:
@@ -39,7 +41,7 @@ def one_of(texts: Iterable[str]) -> str:
 
 
 def names_in(plans: dict[str, Plan], section: str) -> str:
-    """A pattern for the names of all tables, figures or timings, each right after the folder of results that it is in.
+    """A pattern for the names of all tables, or timings, each right after the folder of results that it is in.
 
     What is a table of one preset may be a timing of another.
     """
@@ -75,9 +77,8 @@ def training_rule(runs: tuple[Run, ...]) -> str:
 
 def training_message(runs: tuple[Run, ...]) -> str:
     """What Snakemake says when it trains a group of runs."""
-    return "\n".join(
-        f"train {run.folder}: {run.spec.iterations} iterations of {run.spec.method.method}" for run in runs
-    )
+    lengths = {run: f"{'at most ' if run.spec.training.stop else ''}{run.spec.iterations} iterations" for run in runs}
+    return "\n".join(f"train {run.folder}: {lengths[run]} of {run.spec.method.method}" for run in runs)
 
 
 def training_inputs(runs: tuple[Run, ...]) -> Files:
@@ -142,11 +143,10 @@ class Result:
             case "table":
                 return self.plan.shown(self.settings.rows)
             case "figure":
-                return list(dict.fromkeys(chain.from_iterable(self.plan.curves(self.name).values())))
+                return list(dict.fromkeys(chain.from_iterable(self.plan.drawn(self.name))))
             case "timing":
                 return [net for nets in self.settings.nets for net in self.plan.nets(nets, 1)]
-        tables = self.plan.preset.tables.values()
-        return list(dict.fromkeys(chain.from_iterable(self.plan.shown(table.rows) for table in tables)))
+        return self.plan.compared
 
     @property
     def runs(self) -> list[Run]:
@@ -160,6 +160,10 @@ class Result:
         else:
             settings = self.plan.preset.model_dump_json(include=SHOWN, exclude_none=True)
         return [settings, *(run.id for run in self.runs)]
+
+    def numbers(self) -> list[str]:
+        """The files with a figure's numbers."""
+        return [f"{self.plan.preset.results}/{self.name}{end}" for end in FIGURES[self.settings.kind]]
 
     def inputs(self) -> Files:
         """The files that it is made of."""
@@ -181,10 +185,15 @@ class Result:
         }
 
     def _figure(self) -> Files:
+        own = code("results/figures.py", f"results/{self.settings.kind}.py")
+        manifests = [str(run.folder.manifest) for run in self.runs]
+        if isinstance(self.settings, Curves):
+            return {"code": own, "metrics": [str(net.folder.metrics) for net in self.nets], "manifests": manifests}
         return {
-            "code": code(f"results/{self.settings.kind}.py"),
-            "metrics": [str(net.folder.metrics) for net in self.nets],
-            "manifests": [str(run.folder.manifest) for run in self.runs],
+            "code": [*own, *code(*POINTS, "models/counts.py")],
+            "predictions": [str(net.folder.predictions) for net in self.nets],
+            "manifests": manifests,
+            "reference": [str(CONFIG / self.settings.reference)] if self.settings.reference else [],
         }
 
     def _timing(self) -> Files:
@@ -200,10 +209,12 @@ class Result:
 
     def _claims(self) -> Files:
         preset = self.plan.preset
-        measured = [f"{name}_flat.csv" for name in preset.figures] + [f"{name}.csv" for name in preset.timings]
-        references = {str(CONFIG / table.reference) for table in preset.tables.values() if table.reference}
+        curves = [name for name, figure in preset.figures.items() if isinstance(figure, Curves)]
+        points = [figure for figure in preset.figures.values() if isinstance(figure, Depth)]
+        measured = [f"{name}_flat.csv" for name in curves] + [f"{name}.csv" for name in preset.timings]
+        references = {str(CONFIG / shown.reference) for shown in (*preset.tables.values(), *points) if shown.reference}
         return {
-            "code": code(*PAGES, *NUMBERS, "results/claims.py"),
+            "code": code(*PAGES, *NUMBERS, *(POINTS if points else ()), "results/claims.py"),
             "claims": [str(CONFIG / preset.claims)],
             "references": sorted(references),
             "predictions": [str(net.folder.predictions) for net in self.nets],

@@ -49,5 +49,4 @@ def decides(kind):
 wildcard_constraints:
     results=one_of(PLANS),
     table=names_in(PLANS, "tables"),
-    figure=names_in(PLANS, "figures"),
     timing=names_in(PLANS, "timings"),

@@ -2,9 +2,9 @@
 Tables, figures, time comparisons, verdicts on claims, and the summary of a preset.
 
 Needs:  metrics, manifests and test predictions of the nets that they show; the published numbers; for a time comparison
-        the packed data and the teachers' weights
-Makes:  <results>/<table>.csv, .md, .html, .tex, .json; <results>/<figure>.png, .svg, .csv, _flat.csv;
-        <results>/<timing>.csv, .html; <results>/claims.csv, .md, .html; <results>/summary.html
+        the packed data, and the weights of teachers, or of the nets that infer
+Makes:  <results>/<table>.csv, .md, .html, .tex, .json; <results>/<figure>.png, .svg, .csv, and _flat.csv of
+        curves; <results>/<timing>.csv, .html; <results>/claims.csv, .md, .html; <results>/summary.html
 """
 
 
@@ -34,29 +34,35 @@ rule table:
         "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q}"
 
 
-rule figure:
-    input:
-        unpack(needs("figure")),
-        script="scripts/make_figure.py",
-    output:
-        png="{results}/{figure}.png",
-        svg=report(
-            "{results}/{figure}.svg",
-            caption="../report/figure.rst",
-            category="Figures",
-            labels={"preset": "{results}", "figure": "{figure}"},
-        ),
-        curves="{results}/{figure}.csv",
-        flat="{results}/{figure}_flat.csv",
-    log:
-        "{results}/logs/{figure}.log",
-    retries: 0  # runs where snakemake does
-    params:
-        decided_by=decides("figure"),
-    message:
-        "draw {output.png}"
-    shell:
-        "python {input.script:q} {output.png:q} 2>&1 | tee -i {log:q}"
+# What a figure has beside its drawings depends on its kind, so each has a rule of its own.
+for plan in PLANS.values():
+    for figure in plan.preset.figures:
+
+        rule:
+            name:
+                f"{plan.preset.name}__{figure}"
+            input:
+                **Result(plan, "figure", figure).inputs(),
+                script="scripts/make_figure.py",
+            output:
+                png=f"{plan.preset.results}/{figure}.png",
+                svg=report(
+                    f"{plan.preset.results}/{figure}.svg",
+                    caption=f"../report/{plan.preset.figures[figure].kind}.rst",
+                    category="Figures",
+                    labels={"preset": plan.preset.results, "figure": figure},
+                ),
+                numbers=Result(plan, "figure", figure).numbers(),
+            log:
+                f"{plan.preset.results}/logs/{figure}.log",
+            retries: 0  # runs where snakemake does
+            localrule: True
+            params:
+                decided_by=Result(plan, "figure", figure).decided_by(),
+            message:
+                "draw {output.png}"
+            shell:
+                "python {input.script:q} {output.png:q} 2>&1 | tee -i {log:q}"
 
 
 rule timing:

@@ -4,9 +4,31 @@ from pydantic import ValidationError
 
 from fspkd.config.load import CONFIG, explain, read_yaml
 from fspkd.config.preset import Preset
-from fspkd.config.results import Claim, Claims, FigureClaim, InferenceTimeClaim, RowsClaim, TimingClaim
+from fspkd.config.results import (
+    Claim,
+    Claims,
+    Curves,
+    Depth,
+    FigureClaim,
+    InferenceTime,
+    InferenceTimeClaim,
+    LearningClaim,
+    PointsClaim,
+    RowsClaim,
+    Table,
+    TimingClaim,
+    TrainingTime,
+)
 from fspkd.errors import UserError
 from fspkd.settings import suggest
+
+KINDS = {  # that an entry has to be of for a claim about it
+    "figure": "curves",
+    "points": "depth",
+    "learning": "depth",
+    "timing": "training_time",
+    "inference_time": "inference_time",
+}
 
 
 def load_claims(preset: Preset) -> tuple[Claim, ...]:
@@ -28,65 +50,85 @@ def load_claims(preset: Preset) -> tuple[Claim, ...]:
 
 def _is_about(preset: Preset, claim: Claim, where: str) -> bool:
     """Whether a claim is about something that the preset has, and not about what it leaves out."""
-    match claim:
-        case RowsClaim():
-            section, entry, labels = "tables", claim.table, ("more", "less")
-        case FigureClaim():
-            section, entry, labels = "figures", claim.figure, ("later", "earlier")
-        case TimingClaim():
-            section, entry, labels = "timings", claim.timing, ()
-        case InferenceTimeClaim():
-            section, entry, labels = "timings", claim.timing, ("row", "than")
+    section, key, name = _subject(preset, claim)
     entries = getattr(preset, section)
-    if entry not in entries:
-        if f"{section}.{entry}" in preset.left_out:
+    if name not in entries:
+        if f"{section}.{name}" in preset.left_out:
             return False
         raise UserError(
-            f"{where}: {section[:-1]} = {entry!r}: preset {preset.name!r} has no such entry{suggest(entry, entries)}. Correct "
-            f"it or, if the preset should not have it, leave it out there: {section}: {{{entry}: null}}."
+            f"{where}: {key} = {name!r}: preset {preset.name!r} has no such entry{suggest(name, entries)}. Correct "
+            f"it or, if the preset should not have it, leave it out there: {section}: {{{name}: null}}."
         )
-    if section == "timings":
-        _check_kind(preset, claim, where)
-    for key in labels:
-        known = entries[entry].curves if section == "figures" else entries[entry].rows
-        if (label := getattr(claim, key)) is not None and label not in known:
+    entry, wanted = entries[name], KINDS.get(claim.compare)
+    if wanted and entry.kind != wanted:
+        raise UserError(
+            f"{where}: {key} = {name!r}: is of kind {entry.kind} in preset {preset.name!r}, and compare: {claim.compare} is "
+            f"about kind {wanted}. Name one of that kind."
+        )
+    _check_named(preset, claim, entry, where)
+    if isinstance(claim, FigureClaim) and claim.measure not in entry.measures:
+        raise UserError(
+            f"{where}: measure = {claim.measure!r}: figure {name!r} of preset {preset.name!r} is of first stages, which are "
+            f"not tested. Name the training loss."
+        )
+    if isinstance(claim, RowsClaim):
+        _check_value(preset, claim, entry, where)
+        _check_data(preset, claim, entry, where)
+    return True
+
+
+def _subject(preset: Preset, claim: Claim) -> tuple[str, str, str]:
+    """The section of the preset, the key of the claim and the name of what a claim is about."""
+    match claim:
+        case RowsClaim():
+            is_timing = claim.table in preset.timings or f"timings.{claim.table}" in preset.left_out
+            return "timings" if is_timing else "tables", "table", claim.table
+        case FigureClaim() | PointsClaim() | LearningClaim():
+            return "figures", "figure", claim.figure
+        case TimingClaim() | InferenceTimeClaim():
+            return "timings", "timing", claim.timing
+
+
+def _check_named(
+    preset: Preset, claim: Claim, entry: Table | Curves | Depth | TrainingTime | InferenceTime, where: str
+) -> None:
+    """Raise UserError for a row or curve that what the claim is about does not have."""
+    known, labels = (), {}
+    match claim:
+        case RowsClaim():
+            known, labels = getattr(entry, "rows", ()), {"more": claim.more, "less": claim.less}
+        case FigureClaim():
+            known, labels = entry.curves, {"later": claim.later, "earlier": claim.earlier}
+        case PointsClaim():
+            known, labels = entry.nets, {"more": claim.more, "less": claim.less}
+        case LearningClaim():
+            known, labels = entry.nets, {f"nets.{number}": nets for number, nets in enumerate(claim.nets)}
+        case InferenceTimeClaim():
+            known, labels = entry.rows, {"row": claim.row, **({"than": claim.than} if claim.than else {})}
+    for key, label in labels.items():
+        if label not in known:
             raise UserError(
                 f"{where}: {key} = {label!r}: preset {preset.name!r} has no such entry{suggest(label, known)}. Correct it, or "
                 f"set claims: null in the preset."
             )
-    if isinstance(claim, FigureClaim) and claim.measure not in entries[entry].measures:
-        raise UserError(
-            f"{where}: measure = {claim.measure!r}: figure {entry!r} of preset {preset.name!r} is of first stages, which are "
-            f"not tested. Name the training loss."
-        )
-    if isinstance(claim, RowsClaim):
-        _check_measure(preset, claim, where)
-        _check_data(preset, claim, where)
-    return True
 
 
-def _check_kind(preset: Preset, claim: TimingClaim | InferenceTimeClaim, where: str) -> None:
-    kind, wanted = preset.timings[claim.timing].kind, {"timing": "training_time"}.get(claim.compare, claim.compare)
-    if kind != wanted:
+def _check_value(preset: Preset, claim: RowsClaim, entry: Table | InferenceTime, where: str) -> None:
+    """Raise UserError for a value that a table, or a time comparison, does not show."""
+    if isinstance(entry, InferenceTime):
+        shown, known = "the accuracy of single nets", ("accuracy",)
+    else:
+        shown = entry.measured
+        known = ("error",) if shown == "error" else ("accuracy", "average", "ensemble", "gain")
+    if claim.value not in known:
         raise UserError(
-            f"{where}: timing = {claim.timing!r}: is of kind {kind} in preset {preset.name!r}, and compare: {claim.compare} is "
-            f"about kind {wanted}. Name one of that kind."
+            f"{where}: value = {claim.value!r}: what table {claim.table!r} of preset {preset.name!r} shows is {shown}. "
+            f"Name {' or '.join([', '.join(known[:-1]), known[-1]] if len(known) > 1 else known)}."
         )
 
 
-def _check_measure(preset: Preset, claim: RowsClaim, where: str) -> None:
-    measured = preset.tables[claim.table].measured
-    if (claim.value == "error") != (measured == "error"):
-        known = "error" if measured == "error" else "accuracy, average, ensemble or gain"
-        raise UserError(
-            f"{where}: value = {claim.value!r}: what table {claim.table!r} of preset {preset.name!r} shows is {measured}. "
-            f"Name {known}."
-        )
-
-
-def _check_data(preset: Preset, claim: RowsClaim, where: str) -> None:
-    rows = preset.tables[claim.table].rows
-    more, less = (preset.rows[rows[label].partition("/")[0]].data for label in (claim.more, claim.less))
+def _check_data(preset: Preset, claim: RowsClaim, entry: Table | InferenceTime, where: str) -> None:
+    more, less = (preset.rows[entry.rows[label].partition("/")[0]].data for label in (claim.more, claim.less))
     if more != less:
         raise UserError(
             f"{where}: {claim.more!r} is on {more!r} and {claim.less!r} on {less!r}, and only rows on the same test images "

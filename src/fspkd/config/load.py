@@ -6,9 +6,10 @@ import yaml
 from pydantic import ValidationError
 
 from fspkd.config.alternatives import as_written, laid_out
-from fspkd.config.merge import merge
+from fspkd.config.merge import discriminators, merge
 from fspkd.config.preset import SECTIONS, SET_BY_LOADER, Preset
 from fspkd.config.references import problems
+from fspkd.config.results import Claims
 from fspkd.errors import UserError
 from fspkd.settings import suggest
 
@@ -44,16 +45,15 @@ def explain(
     error: ValidationError, chain: list[tuple[Path, dict]], merged: dict, made_from: dict[str, str] | None = None
 ) -> str:
     """One paragraph for pydantic's findings: file, key, value, and what to do; `made_from` is what `laid_out` gives."""
-    findings = []
+    findings, tags = [], discriminators(Preset) | discriminators(Claims)
     for item in error.errors():
-        keys, content = [], merged
+        keys, content, is_key = [], merged, True
         for position, key in enumerate(item["loc"], 1):
-            last = position == len(item["loc"])
-            is_key = isinstance(content, list) or (isinstance(content, dict) and key in content)
-            if is_key and isinstance(content, dict) and not last and not isinstance(content[key], dict | list):
-                is_key = key not in content.values()  # a union's tag, though there is a key of that name
-            if is_key or (last and item["type"] == "missing"):
-                keys.append(str(key))  # what is no key is a union's tag, which pydantic puts in between
+            # Where a mapping is one of a union, its tag's value comes first, even where there is a key of that name.
+            is_tag = is_key and isinstance(content, dict) and key in [content.get(tag) for tag in tags]
+            is_key = not is_tag and (isinstance(content, list) or (isinstance(content, dict) and key in content))
+            if is_key or (position == len(item["loc"]) and item["type"] == "missing"):
+                keys.append(str(key))
                 content = content[key] if is_key else None
         value, advice = f" = {item['input']!r}", f"{item['msg'][0].lower()}{item['msg'][1:]}"
         match item["type"]:

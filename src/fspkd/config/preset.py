@@ -5,8 +5,8 @@ from typing import Annotated, Any, Union
 from pydantic import Field
 
 from fspkd.config.data import Data, Pretrained
-from fspkd.config.results import Curves, File, Table, Timing
-from fspkd.config.training import OptimizerSettings, Schedule, Training
+from fspkd.config.results import Figure, File, Table, Timing
+from fspkd.config.training import OptimizerSettings, Schedule, Stop, Training
 from fspkd.distill import METHODS
 from fspkd.networks import AnyNetwork
 from fspkd.settings import Identifier, NetReference, NotEmptyMapping, PositiveInt, Settings, matching
@@ -56,6 +56,8 @@ class Row(Settings):
     """the last stage"""
     optimizer: OptimizerSettings | None = None
     """what updates the weights of these nets, in the place of `training.optimizer`"""
+    stop: Stop | None = None
+    """what ends the stages of these nets, in the place of `training.stop`"""
 
 
 PartOfRow = Annotated[
@@ -111,7 +113,7 @@ class Preset(Settings):
     """nets trained alike"""
     tables: dict[Identifier, Table]
     """what `snakemake <results>/<name>.csv` makes"""
-    figures: dict[Identifier, Curves] = Field(default_factory=dict)
+    figures: dict[Identifier, Figure] = Field(default_factory=dict)
     """what `snakemake <results>/<name>.png` makes"""
     timings: dict[Identifier, Timing] = Field(default_factory=dict)
     """time comparisons, measured on the machine at hand"""

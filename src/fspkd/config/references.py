@@ -1,11 +1,12 @@
 """Whether the entries of a preset refer to what there is; each function gives the problems that it finds, as texts."""
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
 from fspkd.config.preset import Preset, Row
-from fspkd.config.results import Curves, InferenceTime, Table, TrainingTime
-from fspkd.config.training import divided
+from fspkd.config.results import Curves, Depth, InferenceTime, Table, TrainingTime
+from fspkd.config.training import ByValidation, divided, divided_stop
 from fspkd.settings import suggest
 
 
@@ -22,6 +23,7 @@ def problems(preset: Preset) -> Iterator[str]:
         yield from _start(preset, name, row)
         for stage in ("stage1", "stage2"):
             yield from _stage(preset, f"rows.{name}.{stage}", row, stage)
+    yield from _stops(preset)
     for name, table in preset.tables.items():
         for label, nets in table.rows.items():
             yield from _nets(preset, nets, f"tables.{name}.rows.{label}")
@@ -29,8 +31,7 @@ def problems(preset: Preset) -> Iterator[str]:
             yield from _intervals(preset, f"tables.{name}", table)
         yield from _quoted(f"tables.{name}.quoted", table)
     for name, figure in preset.figures.items():
-        for label, nets in figure.curves.items():
-            yield from _curve(preset, figure, nets, f"figures.{name}.curves.{label}")
+        yield from _curves(preset, name, figure) if isinstance(figure, Curves) else _panels(preset, name, figure)
     yield from _files(preset)
     for name, timing in preset.timings.items():
         check = _inference_time if isinstance(timing, InferenceTime) else _training_time
@@ -104,6 +105,31 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
         yield f"{where}.method = {method.method!r}: does not train the classifier"
 
 
+def _stops(preset: Preset) -> Iterator[str]:
+    """Stops by validation of rows without images for that, or with a patience that ends between two measurements."""
+    without: dict[tuple[str, str], list[str]] = {}
+    impatient: dict[str, str] = {}
+    for name, row in preset.rows.items():
+        stop, where = row.stop or preset.training.stop, f"rows.{name}.stop" if row.stop else "training.stop"
+        if not isinstance(stop, ByValidation) or row.data not in preset.data:
+            continue
+        if preset.data[row.data].validation is None:
+            without.setdefault((where, row.data), []).append(name)
+        by = preset.divide_schedules.get(row.data, 1)
+        shortened = divided_stop(stop, by, preset.training.evaluate_every)
+        if shortened.patience < (shortened.every or 0):
+            impatient[where] = (
+                f"{where}.patience = {stop.patience}: ends before there is a second measurement on the validation images, "
+                f"which come every {shortened.every} iterations, where patience is {shortened.patience}. Give a smaller 'every'"
+            )
+    for (where, data), rows in without.items():
+        yield (
+            f"{where}: by validation, and data set {data!r} of {', '.join(rows)} sets no images aside for that. Set "
+            f"data.{data}.validation, such as 10000, or give these rows stop: {{by: schedule}}"
+        )
+    yield from impatient.values()
+
+
 def _teacher(preset: Preset, reference: str, where: str, row: Row, stage: str) -> Iterator[str]:
     yield from _nets(preset, reference, where)
     if "/" in reference or reference not in preset.rows:
@@ -130,6 +156,38 @@ def _intervals(preset: Preset, where: str, table: Table) -> Iterator[str]:
         yield f"{where}: intervals over nets come from the spread within rows, and no row has two nets. Give one nets: 2"
 
 
+def _curves(preset: Preset, name: str, figure: Curves) -> Iterator[str]:
+    for label, nets in figure.curves.items():
+        where = f"figures.{name}.curves.{label}"
+        yield from _nets(preset, nets, where)
+        row = preset.rows.get(nets.partition("/")[0])
+        if figure.stage == 1 and row and not (row.stage1 or row.stage1_of):
+            yield f"{where} = {nets!r}: that row has no stage 1, and the figure is of first stages"
+
+
+def _panels(preset: Preset, name: str, figure: Depth) -> Iterator[str]:
+    where = f"figures.{name}.panels"
+    if twice := [nets for nets, times in Counter(figure.nets).items() if times > 1]:
+        yield f"{where}: names {', '.join(twice)} more than once. Give each point a row of its own"
+    rows = [preset.rows.get(nets.partition("/")[0]) for nets in figure.nets]
+    if len(data := dict.fromkeys(row.data for row in rows if row)) > 1:
+        yield f"{where}: has rows on {', '.join(data)}, and only those on one data set can be compared. Name such rows"
+    for panel, methods in figure.panels.items():
+        for method, line in methods.items():
+            yield from _line(preset, line, f"{where}.{panel}.{method}")
+
+
+def _line(preset: Preset, line: tuple[str, ...], where: str) -> Iterator[str]:
+    by_layers: dict[int, str] = {}
+    for nets in line:
+        yield from _nets(preset, nets, where)
+        row = preset.rows.get(nets.partition("/")[0])
+        if row and row.network in preset.networks:
+            layers = preset.networks[row.network].layer_count
+            if (other := by_layers.setdefault(layers, nets)) != nets:
+                yield f"{where}: {other} and {nets} both have {layers} layers. Name one row for each number of layers"
+
+
 def _quoted(where: str, table: Table) -> Iterator[str]:
     if not table.quoted:
         return
@@ -140,17 +198,12 @@ def _quoted(where: str, table: Table) -> Iterator[str]:
             yield f"{where}: {label!r}: the table has that row already. Remove it from quoted"
 
 
-def _curve(preset: Preset, figure: Curves, nets: str, where: str) -> Iterator[str]:
-    yield from _nets(preset, nets, where)
-    row = preset.rows.get(nets.partition("/")[0])
-    if figure.stage == 1 and row and not (row.stage1 or row.stage1_of):
-        yield f"{where} = {nets!r}: that row has no stage 1, and the figure is of first stages"
-
-
 def _files(preset: Preset) -> Iterator[str]:
     """Whether two results would be one file."""
     files = [(f"tables.{name}", name) for name in preset.tables]
-    files += [(f"figures.{name}", stem) for name in preset.figures for stem in (name, f"{name}_flat")]
+    for name, figure in preset.figures.items():
+        files += [(f"figures.{name}", name)]
+        files += [(f"figures.{name}", f"{name}_flat")] if isinstance(figure, Curves) else []
     files += [(f"timings.{name}", name) for name in preset.timings]
     taken = {"claims": "the claims'", "summary": "the summary's"}
     for where, stem in files:

@@ -18,6 +18,7 @@ from fspkd.settings import (
 
 File = Annotated[str, *matching(r"[a-z0-9_]+(/[a-z0-9_]+)*\.(csv|yaml)", "a file in config/, such as fsp/claims.yaml")]
 Measure = Literal["training loss", "test accuracy"]
+RowsOfALine = Annotated[tuple[NetReference, ...], *NotEmptyTuple]
 NetsByLabel = Annotated[dict[str, NetReference], *NotEmptyMapping]
 
 
@@ -56,9 +57,39 @@ class Curves(Settings):
     """1: the nets' first stages, which are not tested, so the training loss alone; without it, stage 2"""
 
     @property
+    def nets(self) -> tuple[str, ...]:
+        """The rows, or nets of one, that it draws."""
+        return tuple(self.curves.values())
+
+    @property
     def measures(self) -> tuple[Measure, ...]:
         """What its panels show."""
         return ("training loss",) if self.stage == 1 else get_args(Measure)
+
+
+class Depth(Settings):
+    """A figure of the test accuracy at the end over the layers of nets, a line a method.
+
+    A point is a row. How deep its nets are, its network says.
+    """
+
+    kind: Literal["depth"]
+    """what the figure shows"""
+    title: str
+    """what stands above it"""
+    reference: File | None = None
+    """the published points, a file in config/, if there are"""
+    panels: Annotated[dict[str, Annotated[dict[str, RowsOfALine], *NotEmptyMapping]], *NotEmptyMapping]
+    """the panels, side by side, such as one for each budget of multiplications; in each the methods, and of each method the
+    rows that its line goes through"""
+
+    @property
+    def nets(self) -> tuple[str, ...]:
+        """The rows, or nets of one, that it draws."""
+        return tuple(row for methods in self.panels.values() for rows in methods.values() for row in rows)
+
+
+Figure = Annotated[Curves | Depth, Field(discriminator="kind")]
 
 
 class TrainingTime(Settings):
@@ -138,24 +169,56 @@ class BaseClaim(Settings):
     """in the paper"""
 
 
-class RowsClaim(BaseClaim):
-    """`more` is above `less` in a table, or about equal to it."""
+class Comparison(BaseClaim):
+    """`more` is above `less`, or about equal to it."""
 
-    compare: Literal["rows"]
-    """what is compared"""
-    table: Identifier
-    """an entry of `tables`"""
-    value: Literal["accuracy", "average", "ensemble", "gain", "error"]
-    """gain: of the ensemble over the average; error: of a net, or on average, in a table with `measure: error` and nowhere
-    else"""
     more: str
-    """the label of a row"""
+    """the label of a row of a table; of a figure, a row that it draws"""
     less: str
-    """the label of a row"""
+    """another"""
     more_than: Real = 0.0
     """percentage points that the difference has to be above"""
     within: PositiveReal | None = None
     """percentage points that the difference has to be within, above or below, in place of more_than: about equal"""
+
+
+class RowsClaim(Comparison):
+    """A comparison of two rows of a table."""
+
+    compare: Literal["rows"]
+    """what is compared"""
+    table: Identifier
+    """an entry of `tables`, or one of `timings` of kind inference_time, which shows the accuracy of nets too"""
+    value: Literal["accuracy", "average", "ensemble", "gain", "error"]
+    """gain: of the ensemble over the average; error: of a net, or on average, in a table with `measure: error` and nowhere
+    else"""
+
+
+class PointsClaim(Comparison):
+    """A comparison of the accuracies of two points of a figure of kind `depth`."""
+
+    compare: Literal["points"]
+    """what is compared"""
+    figure: Identifier
+    """an entry of `figures`"""
+    published: Real | None = None
+    """the difference that the paper's text gives; without it, that of the published points"""
+
+
+class LearningClaim(BaseClaim):
+    """All of some points of a figure of kind `depth` learn, or none does.
+
+    A net has learnt that is right at least twice as often as one that guesses.
+    """
+
+    compare: Literal["learning"]
+    """what is compared"""
+    figure: Identifier
+    """an entry of `figures`"""
+    nets: Annotated[tuple[NetReference, ...], *NotEmptyTuple]
+    """rows that it draws"""
+    learn: bool
+    """whether they do"""
 
 
 class FigureClaim(BaseClaim):
@@ -207,7 +270,10 @@ class InferenceTimeClaim(BaseClaim):
     """what the ratio has to be above"""
 
 
-Claim = Annotated[RowsClaim | FigureClaim | TimingClaim | InferenceTimeClaim, Field(discriminator="compare")]
+Claim = Annotated[
+    RowsClaim | PointsClaim | LearningClaim | FigureClaim | TimingClaim | InferenceTimeClaim,
+    Field(discriminator="compare"),
+]
 
 
 class Claims(Settings):

@@ -75,7 +75,9 @@ class Hint(TaughtMethod):
 
     def size_problem(self, student: Network, teacher: Network, size: tuple[int, int]) -> str | None:
         for guided, hint in zip(self.student_taps(student), self.teacher_taps(teacher), strict=True):
-            sizes = [[network.size(tap, pixels) for pixels in size] for network, tap in ((student, guided), (teacher, hint))]
+            sizes = [
+                [network.size(tap, pixels) for pixels in size] for network, tap in ((student, guided), (teacher, hint))
+            ]
             if any(own < wanted for own, wanted in zip(*sizes, strict=True)):
                 own, wanted = (f"{width}x{height}" for height, width in sizes)
                 return (

@@ -13,9 +13,9 @@ class Counts(NamedTuple):
     """Of one net."""
 
     layers: int
-    """convolutions and linear layers"""
+    """with weights, on the longest way through it"""
     weights: int
-    """of these, without biases and batch norms"""
+    """of convolutions and linear layers, without biases and batch norms"""
     multiplications: int
     """for one image, of these"""
 
@@ -25,5 +25,5 @@ def counts(network: Network, shape: tuple[int, int, int], classes: int) -> Count
     with torch.device("meta"), FlopCounterMode(display=False) as flops:
         net = build(network, shape, classes, None).eval()
         net(torch.empty(1, *shape))
-    weights = [p.numel() for p in net.parameters() if p.dim() > 1]
-    return Counts(len(weights), sum(weights), flops.get_total_flops() // 2)  # a multiplication and an addition each
+    weights = sum(p.numel() for p in net.parameters() if p.dim() > 1)
+    return Counts(network.layer_count, weights, flops.get_total_flops() // 2)  # a multiplication and an addition each

@@ -103,9 +103,12 @@ class MaxoutNetwork(Network):
         return (*(f"layer{number}" for number, _ in enumerate(self.layers, 1)), "logits")
 
     @property
+    def layer_count(self) -> int:
+        return len(self.layers) + 1
+
+    @property
     def name(self) -> str:
-        """It is named after its layers with weights."""
-        return f"maxout{len(self.layers) + 1}"
+        return f"maxout{self.layer_count}"
 
     def layer(self, tap: str) -> MaxoutLayer:
         """The layer that ends at a tap other than `logits`."""

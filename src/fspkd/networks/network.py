@@ -39,8 +39,13 @@ class Network(Settings):
         raise NotImplementedError
 
     @property
+    def layer_count(self) -> int:
+        """Layers with weights, on the longest way from images to `logits`."""
+        raise NotImplementedError
+
+    @property
     def name(self) -> str:
-        """What the field calls it, such as resnet26."""
+        """What the field calls it, such as resnet26: after its layers with weights."""
         raise NotImplementedError
 
     def channels(self, tap: str) -> int:

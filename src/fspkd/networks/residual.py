@@ -34,9 +34,13 @@ class ResidualNetwork(Network):
         return ("stem", *(tap for section in self.sections for tap in (f"{section}.first", section)))
 
     @property
+    def layer_count(self) -> int:
+        """Its convolutions on the main path and its linear layer, as ResNet-26 is named after."""
+        return 2 * sum(self.modules) + 2
+
+    @property
     def name(self) -> str:
-        """ResNet-26 is named after its convolutions on the main path and its linear layer."""
-        return f"resnet{2 * sum(self.modules) + 2}"
+        return f"resnet{self.layer_count}"
 
     def channels(self, tap: str) -> int:
         return self.width * 2 ** self._halvings(tap)

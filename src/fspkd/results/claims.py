@@ -1,21 +1,33 @@
 """Claims judged: what the paper published, what came out here, how sure that is."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from fspkd.config.load import CONFIG
-from fspkd.config.results import Claim, FigureClaim, InferenceTimeClaim, RowsClaim, TimingClaim
+from fspkd.config.results import (
+    Claim,
+    FigureClaim,
+    InferenceTimeClaim,
+    LearningClaim,
+    PointsClaim,
+    RowsClaim,
+    TimingClaim,
+)
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.results.pages import shown, table_page
-from fspkd.results.predictions import correct_by_image
-from fspkd.results.stats import CONFIDENCE, Estimate, holm, over_seeds_and_images, paired_ratio, ratio
+from fspkd.results.points import points, published_points
+from fspkd.results.predictions import correct_by_image, needed_to_learn
+from fspkd.results.stats import CONFIDENCE, Estimate, holm, median, over_seeds_and_images, paired_ratio, ratio
 from fspkd.results.tables import read_published, read_reference
 from fspkd.runs.spec import Run
 
+UNITS = {"times": " times", "percent": " %"}  # as people read them
 NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
 
 
@@ -40,46 +52,119 @@ def verdict(holds: bool, n: int, p_value: float) -> str:
     return "reproduced" if holds else "not reproduced"
 
 
+class Measured(NamedTuple):
+    """What came out for a claim."""
+
+    unit: str
+    published: float
+    estimate: Estimate
+    has_to_be: str
+    threshold: float
+    holds: bool
+    """for our value"""
+    p: float
+    """of the hypothesis that the true value is the threshold"""
+
+    @classmethod
+    def above(cls, unit: str, published: float, estimate: Estimate, threshold: float) -> "Measured":
+        """Of a value that has to be above a threshold."""
+        holds = estimate.value > threshold
+        return cls(unit, published, estimate, "above", threshold, holds, estimate.p_value(threshold))
+
+
 def _measured(plan: Plan, claim: Claim) -> dict[str, object]:
-    measured = {RowsClaim: _rows, FigureClaim: _figure, TimingClaim: _timing, InferenceTimeClaim: _inference_time}
-    unit, published, estimate = measured[type(claim)](plan, claim)
-    within = getattr(claim, "within", None)
-    if within is not None:
-        has_to_be, threshold = "within", within
-        holds, p_value = abs(estimate.value) < within, estimate.p_value_of_margin(within)
-    else:
-        has_to_be = "above"
-        threshold = published * (1 - claim.tolerance) if isinstance(claim, TimingClaim) else claim.more_than
-        holds, p_value = estimate.value > threshold, estimate.p_value(threshold)
+    measure = {
+        RowsClaim: _rows,
+        PointsClaim: _points,
+        LearningClaim: _learning,
+        FigureClaim: _figure,
+        TimingClaim: _timing,
+        InferenceTimeClaim: _inference_time,
+    }[type(claim)]
+    found = measure(plan, claim)
     return {
         "claim": claim.claim,
         "where": claim.where,
-        "unit": unit,
-        "published": published,
-        "ours": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "has_to_be": has_to_be,
-        "threshold": threshold,
-        "n": estimate.n,
-        "p": p_value,
-        "holds": holds,
+        "unit": found.unit,
+        "published": found.published,
+        "ours": found.estimate.value,
+        "low": found.estimate.low,
+        "high": found.estimate.high,
+        "has_to_be": found.has_to_be,
+        "threshold": found.threshold,
+        "n": found.estimate.n,
+        "p": found.p,
+        "holds": found.holds,
     }
 
 
-def _rows(plan: Plan, claim: RowsClaim) -> tuple[str, float, Estimate]:
-    table = plan.preset.tables[claim.table]
+def _rows(plan: Plan, claim: RowsClaim) -> Measured:
+    tables = plan.preset.tables
+    table = tables.get(claim.table) or plan.preset.timings[claim.table]
     published = np.nan
     if table.reference:
-        numbers = read_reference(plan, claim.table).reindex(columns=["accuracy", "average", "ensemble", "error"])
+        numbers = read_reference(plan, claim.table) if claim.table in tables else read_published(table.reference)
+        numbers = numbers.reindex(columns=["accuracy", "average", "ensemble", "error"])
         numbers["gain"] = numbers["ensemble"] - numbers["average"]
         values = numbers[claim.value].reindex([claim.more, claim.less])  # NaN where nothing is published
         published = values[claim.more] - values[claim.less]
     more, less = table.rows[claim.more], table.rows[claim.less]
     # Who is wrong more often is right less often.
     terms = _terms(plan, "accuracy", less, more) if claim.value == "error" else _terms(plan, claim.value, more, less)
+    return _difference(claim, published, terms)
+
+
+def _points(plan: Plan, claim: PointsClaim) -> Measured:
+    published = claim.published
+    if published is None:
+        where, numbers = points(plan, claim.figure), published_points(plan, claim.figure)
+        more, less = (numbers.get(where[row], np.nan) for row in (claim.more, claim.less))
+        published = more - less
+    return _difference(claim, published, _terms(plan, "accuracy", claim.more, claim.less))
+
+
+def _difference(claim: RowsClaim | PointsClaim, published: float, terms: list[np.ndarray]) -> Measured:
+    """Of a difference that is the sum of the means of matrices, as of _terms."""
     estimate = over_seeds_and_images([100 * term for term in terms]) if terms else NOTHING
-    return "percentage points", published, estimate
+    unit = "percentage points"
+    if claim.within is None:
+        return Measured.above(unit, published, estimate, claim.more_than)
+    holds, p_value = abs(estimate.value) < claim.within, estimate.p_value_of_margin(claim.within)
+    return Measured(unit, published, estimate, "within", claim.within, holds, p_value)
+
+
+def _learning(plan: Plan, claim: LearningClaim) -> Measured:
+    """Of the row that is the farthest from what is claimed.
+
+    The claim holds where the median net of every row does what is claimed: its p-value is then the highest of the rows'. It
+    does not hold where one does otherwise: its p-value is then the lowest of such rows', times the number of all rows.
+    """
+    seeds = {row: _accuracies(plan, row) for row in claim.nets}
+    if not all(seeds.values()):
+        return Measured("percent", np.nan, NOTHING, "at least" if claim.learn else "below", np.nan, False, np.nan)
+    threshold = needed_to_learn(plan.nets(claim.nets[0])[0])
+    rows = {row: median(values, threshold) for row, values in seeds.items()}
+    right = {row: (estimate.value >= threshold) == claim.learn for row, (estimate, _) in rows.items()}
+    farthest = (min if claim.learn else max)(rows, key=lambda row: rows[row][0].value)
+    p_values = pd.Series({row: p_value for row, (_, p_value) in rows.items()})
+    if holds := all(right.values()):
+        p_value = p_values.max(skipna=False)
+    else:
+        p_value = np.minimum(1, len(rows) * p_values[[row for row in rows if not right[row]]].min())
+    published = published_points(plan, claim.figure).get(points(plan, claim.figure)[farthest], np.nan)
+    estimate = replace(rows[farthest][0], n=min(map(len, seeds.values())))
+    return Measured("percent", published, estimate, "at least" if claim.learn else "below", threshold, holds, p_value)
+
+
+def _accuracies(plan: Plan, row: str) -> list[float]:
+    """The accuracies of independent seeds, in percent: of the nets of a row, or the means of its replicates where nets share
+    anything trained. Replicates that are not finished are left out."""
+    replicates = [plan.nets(row, r + 1) for r in range(plan.preset.replicates)]
+    replicates = [nets for nets in replicates if all(net.folder.is_finished for net in nets)]
+    single = [100 * correct_by_image(nets)[0].mean(1) for nets in replicates]
+    if _independent([net for nets in replicates for net in nets]):
+        return [accuracy for of_replicate in single for accuracy in of_replicate]
+    return [of_replicate.mean() for of_replicate in single]
 
 
 def _terms(plan: Plan, value: str, more: str, less: str) -> list[np.ndarray]:
@@ -123,15 +208,19 @@ def _independent(nets: list[Run]) -> bool:
     return not any(_related(one, other) for number, one in enumerate(nets) for other in nets[:number])
 
 
-def _figure(plan: Plan, claim: FigureClaim) -> tuple[str, float, Estimate]:
+def _figure(plan: Plan, claim: FigureClaim) -> Measured:
+    return Measured.above("times", claim.published, _later(plan, claim), claim.more_than)
+
+
+def _later(plan: Plan, claim: FigureClaim) -> Estimate:
     path = Path(plan.preset.results) / f"{claim.figure}_flat.csv"
     if not path.exists():
-        return "times", claim.published, NOTHING
+        return NOTHING
     flat = pd.read_csv(path)
     flat = flat[flat["measure"] == claim.measure]
     nets = plan.curves(claim.figure)
     later, earlier = (independent_flat_parts(nets[label], flat) for label in (claim.later, claim.earlier))
-    return "times", claim.published, ratio(later, earlier)
+    return ratio(later, earlier)
 
 
 def independent_flat_parts(nets: list[Run], flat: pd.DataFrame) -> list[float]:
@@ -147,32 +236,38 @@ def independent_flat_parts(nets: list[Run], flat: pd.DataFrame) -> list[float]:
     return list(np.exp(np.log(at[replicates.index]).groupby(replicates).mean()))
 
 
-def _timing(plan: Plan, claim: TimingClaim) -> tuple[str, float, Estimate]:
+def _timing(plan: Plan, claim: TimingClaim) -> Measured:
     reference = pd.read_csv(CONFIG / plan.preset.timings[claim.timing].reference).set_index("what")
     published = reference["value"][claim.what]
+    return Measured.above("times", published, _speed_up(plan, claim), published * (1 - claim.tolerance))
+
+
+def _speed_up(plan: Plan, claim: TimingClaim) -> Estimate:
     path = Path(plan.preset.results) / f"{claim.timing}.csv"
     if not path.exists():
-        return "times", published, NOTHING
+        return NOTHING
     row = pd.read_csv(path).set_index("what").loc[claim.what]
-    return "times", published, Estimate.of_interval(row["value"], row["low"], row["high"], int(row["rounds"]))
+    return Estimate.of_interval(row["value"], row["low"], row["high"], int(row["rounds"]))
 
 
-def _inference_time(plan: Plan, claim: InferenceTimeClaim) -> tuple[str, float, Estimate]:
-    """Of speed-ups each round of the measurement is a seed; weights are counted, so a compression has no error."""
+def _inference_time(plan: Plan, claim: InferenceTimeClaim) -> Measured:
     settings = plan.preset.timings[claim.timing]
-    numerator, denominator = claim.than or settings.teacher_label, claim.row
-    numbers = read_published(settings.reference).reindex(index=[numerator, denominator], columns=[claim.value])[
-        claim.value
-    ]
-    asked = numbers[denominator] / numbers[numerator]  # each is the teacher's by its own
+    than = claim.than or settings.teacher_label
+    numbers = read_published(settings.reference).reindex(index=[claim.row, than], columns=[claim.value])[claim.value]
+    published = numbers[claim.row] / numbers[than]  # each is the teacher's by its own
+    return Measured.above("times", published, _ratio(plan, claim, than), claim.more_than)
+
+
+def _ratio(plan: Plan, claim: InferenceTimeClaim, than: str) -> Estimate:
+    """Of speed-ups each round of the measurement is a seed; weights are counted, so a compression has no error."""
     path = Path(plan.preset.results) / f"{claim.timing}.csv"
     if not path.exists():
-        return "times", asked, NOTHING
+        return NOTHING
     measured = pd.read_csv(path).set_index("row")
     if claim.value == "compression":
-        return "times", asked, Estimate.exact(measured["weights"][numerator] / measured["weights"][denominator])
+        return Estimate.exact(measured["weights"][than] / measured["weights"][claim.row])
     rounds = measured.filter(regex=r"^round\d+$")
-    return "times", asked, paired_ratio(rounds.loc[numerator], rounds.loc[denominator])
+    return paired_ratio(rounds.loc[than], rounds.loc[claim.row])
 
 
 def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:
@@ -180,7 +275,7 @@ def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:
 
     def with_unit(column: str) -> list[str]:
         pairs = zip(frame[column], frame["unit"], strict=True)
-        return [shown(value) + (" times" if unit == "times" and pd.notna(value) else "") for value, unit in pairs]
+        return [shown(value) + UNITS.get(unit, "") * (value == value) for value, unit in pairs]
 
     asked = zip(frame["has_to_be"], frame["threshold"], strict=True)
     return pd.DataFrame(

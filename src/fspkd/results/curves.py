@@ -1,13 +1,8 @@
-"""Figures: training loss and test accuracy over the iterations, and where the curves become flat."""
+"""Figures of training loss and test accuracy over the iterations, and where the curves become flat."""
 
-import io
 import math
 from collections.abc import Collection
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -16,6 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
+from fspkd.results.figures import save
 from fspkd.runs.spec import Run
 
 POINTS = 100  # of a smoothed loss curve
@@ -26,21 +22,22 @@ MEASURES = {"training loss": "smoothed_loss", "test accuracy": "test_accuracy"}
 Curves = dict[str, list[tuple[Run, pd.DataFrame]]]  # by label, each net, or first stage, with its metrics
 
 
-def read_curve(metrics: Path) -> pd.DataFrame:
-    """The metrics of a run, the loss averaged over windows so that a curve has about POINTS points."""
-    frame = pd.read_csv(metrics)
-    frame["smoothed_loss"] = frame["loss"].rolling(_window(frame), min_periods=1).mean()
+def read_curve(metrics: Path, length: int) -> pd.DataFrame:
+    """The metrics of a run of that length, if it is not stopped before.
+
+    The loss is averaged over windows so that a whole curve has about POINTS points, those that are `drawn`: at the same
+    iterations in all nets of a row.
+    """
+    frame, window = pd.read_csv(metrics), max(1, length // POINTS)
+    frame["smoothed_loss"] = frame["loss"].rolling(window, min_periods=1).mean()
+    frame["drawn"] = (frame["iteration"] % window == 0) | (frame["iteration"] == length)
     return frame
-
-
-def _window(frame: pd.DataFrame) -> int:
-    return max(1, len(frame) // POINTS)
 
 
 def read_curves(plan: Plan, name: str) -> Curves:
     """The curves of a figure, of the nets that are finished."""
     return {
-        label: [(net, read_curve(net.folder.metrics)) for net in nets if net.folder.is_finished]
+        label: [(net, read_curve(net.folder.metrics, net.spec.iterations)) for net in nets if net.folder.is_finished]
         for label, nets in plan.curves(name).items()
     }
 
@@ -48,12 +45,12 @@ def read_curves(plan: Plan, name: str) -> Curves:
 def flat_from(net: Run, curve: pd.DataFrame, measure: str) -> float:
     """The iteration at which a net's curve enters its flat part, within the first learning rate.
 
-    The level of a curve is its mean over the last tenth of the iterations at the first learning rate, or its last value
+    The level of a curve is its mean over the last tenth of the iterations run at the first learning rate, or its last value
     there. Its flat part begins where it first comes within NEAR of that level, as a part of the level: the loss from above,
     the accuracy from below. Later rates lower both curves at the same iterations, whatever the start was, so they say
     nothing here. NaN where nothing was measured at the first rate.
     """
-    end = net.spec.schedule[0].until
+    end = min(net.spec.schedule[0].until, len(curve))
     values = curve[curve["iteration"] <= end].set_index("iteration")[MEASURES[measure]].dropna()
     if values.empty:
         return math.nan
@@ -78,8 +75,8 @@ def draw_figure(title: str, curves: Curves, flat: pd.DataFrame) -> plt.Figure:
     """A panel for each measure that `flat` has, over the iterations: training loss, on a logarithmic scale, and test
     accuracy in percent.
 
-    A line is the mean over the nets of a curve, the band around it reaches from their lowest to their highest value, and a
-    dotted line stands where the mean net enters its flat part.
+    A line is the mean over the nets of a curve that are still trained, the band around it reaches from their lowest to their
+    highest value, and a dotted line stands where the mean net enters its flat part.
     """
     sns.set_theme(context="paper", style="whitegrid")
     measures = list(dict.fromkeys(flat["measure"]))
@@ -112,11 +109,16 @@ def draw_figure(title: str, curves: Curves, flat: pd.DataFrame) -> plt.Figure:
 def _thinned(curve: pd.DataFrame, column: str) -> pd.DataFrame:
     """The points of a curve that are drawn: where it was tested, or else POINTS of the smoothed loss, and the last."""
     if column == "smoothed_loss":
-        curve = curve[(curve["iteration"] % _window(curve) == 0) | (curve["iteration"] == len(curve))]
+        curve = curve[curve["drawn"]]
     return curve[["iteration", column]].dropna()
 
 
-def curves_csv(curves: Curves) -> bytes:
+def numbers(plan: Plan, name: str) -> bytes:
+    """The content of a figure's CSV file."""
+    return _csv(read_curves(plan, name))
+
+
+def _csv(curves: Curves) -> bytes:
     """The numbers behind a figure as CSV: an iteration a row; means over a curve's nets.
 
     They are those where the nets were tested or, of first stages, which are not tested, the losses that are drawn.
@@ -138,12 +140,6 @@ def write(plan: Plan, name: str, png: Path) -> None:
     curves = read_curves(plan, name)
     figure = plan.preset.figures[name]
     flat = flat_parts(curves, figure.measures)
-    drawing = draw_figure(f"{figure.title} (preset {plan.preset.name})", curves, flat)
-    plt.rcParams["svg.hashsalt"] = "fspkd"
-    for path, options in ((png, {"dpi": 200}), (png.with_suffix(".svg"), {"metadata": {"Date": None}})):
-        buffer = io.BytesIO()
-        drawing.savefig(buffer, format=path.suffix[1:], **options)
-        write_atomically(path, buffer.getvalue())
-    plt.close(drawing)
-    write_atomically(png.with_suffix(".csv"), curves_csv(curves))
+    save(draw_figure(f"{figure.title} (preset {plan.preset.name})", curves, flat), png)
+    write_atomically(png.with_suffix(".csv"), _csv(curves))
     write_atomically(png.with_name(f"{png.stem}_flat.csv"), flat.to_csv(index=False).encode())

@@ -7,6 +7,8 @@ from fspkd.errors import UserError
 from fspkd.runs.predictions import load_predictions
 from fspkd.runs.spec import Run
 
+LEARNED = 2  # times the accuracy of guessing
+
 
 def ensemble(logits: list[np.ndarray]) -> np.ndarray:
     """The mean of the nets' softmax outputs: a list of logits (N, K) to (N, K) float64."""
@@ -31,3 +33,8 @@ def correct_by_image(nets: list[Run]) -> tuple[np.ndarray, np.ndarray]:
         )
     single = np.stack([correct(net, labels[0]) for net in logits])
     return single, correct(ensemble(list(logits)), labels[0])
+
+
+def needed_to_learn(net: Run) -> float:
+    """The test accuracy, in percent, below which a finished net has failed to learn: twice that of guessing."""
+    return LEARNED * 100 / len(net.folder.read_manifest().images.classes)

@@ -9,8 +9,8 @@ from fspkd.config.results import InferenceTime
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.results import curves
 from fspkd.results.claims import write_claims
+from fspkd.results.figures import drawn_by
 from fspkd.results.tables import make_table, write_table
 from fspkd.runs.exported import export_run
 from fspkd.runs.folder import ExportedFolder
@@ -48,7 +48,7 @@ def export(plan: Plan) -> list[Run]:
 def recompute(plan: Plan) -> list[Path]:
     """Write the tables, figures, claims and the list of nets of an exported plan into its folder; gives their paths.
 
-    Of tables, those of which a net is there; of figures, those of which a net of each curve is.
+    Of tables, those of which a net is there; of figures, those of which a net of each curve, or point, is.
     """
     preset, place = plan.preset, Path(plan.preset.results)
     written = []
@@ -57,9 +57,9 @@ def recompute(plan: Plan) -> list[Path]:
             written.append(place / f"{name}.csv")
             write_table(make_table(plan, name), plan, name, written[-1])
     for name in preset.figures:
-        if all(any(net.folder.is_finished for net in nets) for nets in plan.curves(name).values()):
+        if all(any(net.folder.is_finished for net in nets) for nets in plan.drawn(name)):
             written.append(place / f"{name}.png")
-            curves.write(plan, name, written[-1])
+            drawn_by(plan, name).write(plan, name, written[-1])
     if plan.claims:
         written.append(place / "claims.csv")
         write_claims(plan, written[-1])
@@ -99,6 +99,6 @@ def _shown(plan: Plan) -> list[Run]:
     """The runs that a preset's results are made of, each once."""
     preset = plan.preset
     shown = [row for table in preset.tables.values() for row in table.rows.values()]
-    shown += [row for figure in preset.figures.values() for row in figure.curves.values()]
+    shown += [row for figure in preset.figures.values() for row in figure.nets]
     shown += [net for timing in preset.timings.values() if isinstance(timing, InferenceTime) for net in timing.nets]
     return list(dict.fromkeys(run for row in shown for run in plan.row_runs(row)))

@@ -77,6 +77,20 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     return Estimate(values.mean(), values.mean() - half, values.mean() + half, len(values), seeds, df)
 
 
+def median(values: Sequence[float], threshold: float) -> tuple[Estimate, float]:
+    """The median of independent values, and the p-value of a sign test, two-sided, of the hypothesis that it is a threshold.
+
+    Neither asks how the values spread. The interval is between two of the values; where there are too few of them for an
+    interval or a p-value below CONFIDENCE's complement, fewer than six, both are NaN.
+    """
+    if 2 * 0.5 ** len(values) >= 1 - CONFIDENCE:
+        return Estimate(float(np.median(values)), np.nan, np.nan, len(values)), np.nan
+    test = stats.quantile_test(values, q=threshold, p=0.5)
+    interval = test.confidence_interval(CONFIDENCE)
+    estimate = Estimate(float(np.median(values)), float(interval.low), float(interval.high), len(values))
+    return estimate, float(test.pvalue)
+
+
 def within_groups(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
     """The variance within groups that are equally spread, pooled over them, and its degrees of freedom.
 

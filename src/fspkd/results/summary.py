@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from fspkd.config.results import Curves
 from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.results.claims import independent_flat_parts, shown_claims
@@ -16,6 +17,15 @@ from fspkd.results.pages import render, shown
 from fspkd.results.stats import ratio
 from fspkd.results.tables import PUBLISHED, different_code, make_table, shown_table
 from fspkd.runs.spec import Run
+
+FLAT = (
+    "A curve is flat from where it first comes within 5 % of its level in the last tenth of the iterations at the first "
+    "learning rate; means over nets."
+)
+LEARNED = (
+    "Means over the nets of a point that learnt; in brackets the published value. A net that is right less than twice as "
+    "often as one that guesses has failed to learn."
+)
 
 
 def summary(plan: Plan) -> bytes:
@@ -96,13 +106,13 @@ def _settings(run: Run) -> dict[str, object]:
 
 
 def _figure(plan: Plan, name: str) -> dict[str, object]:
-    drawn = Path(plan.preset.results, f"{name}.svg").read_bytes()
-    flat = pd.read_csv(Path(plan.preset.results, f"{name}_flat.csv"))
-    return {
-        "title": plan.preset.figures[name].title,
-        "svg": base64.b64encode(drawn).decode(),
-        "flat": _flat_parts(plan, name, flat),
-    }
+    figure, results = plan.preset.figures[name], Path(plan.preset.results)
+    if isinstance(figure, Curves):
+        note, frame = FLAT, _flat_parts(plan, name, pd.read_csv(results / f"{name}_flat.csv"))
+    else:
+        note, frame = LEARNED, _points(pd.read_csv(results / f"{name}.csv"))
+    svg = base64.b64encode((results / f"{name}.svg").read_bytes()).decode()
+    return {"title": figure.title, "svg": svg, "note": note, "frame": frame}
 
 
 def _flat_parts(plan: Plan, name: str, frame: pd.DataFrame) -> pd.DataFrame:
@@ -123,6 +133,25 @@ def _flat_parts(plan: Plan, name: str, frame: pd.DataFrame) -> pd.DataFrame:
         row["published"] = f"about {published[0]:g}" if published else "–"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _points(frame: pd.DataFrame) -> pd.DataFrame:
+    """The points of a figure over depth, a column a method, in the figure's order."""
+    kept = {column: pd.Categorical(frame[column], frame[column].unique()) for column in ("panel", "method")}
+    points = frame.assign(**kept).groupby(["panel", "layers", "multiplications", "method"], observed=True)
+    wide = points[["accuracy", "learned", "published"]].apply(_point).unstack("method", fill_value="–")
+    wide.columns = wide.columns.astype(str)
+    wide = wide.reset_index()
+    return wide.assign(multiplications=wide["multiplications"].map("{:,}".format)).rename(columns={"panel": ""})
+
+
+def _point(nets: pd.DataFrame) -> str:
+    """A point's nets as people read them."""
+    learned, published = nets["accuracy"][nets["learned"]], nets["published"].iloc[0]
+    parts = [shown(learned.mean())] if len(learned) else []
+    if failed := len(nets) - len(learned):
+        parts.append("failed" if failed == len(nets) else f"({failed} of {len(nets)} failed)")
+    return " ".join(parts) + (f" ({shown(published)})" if published == published else "")
 
 
 def _timing(plan: Plan, name: str) -> dict[str, object]:

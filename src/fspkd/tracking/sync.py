@@ -15,7 +15,8 @@ from fspkd.runs.spec import Run, RunSpec
 from fspkd.settings import digest
 from fspkd.tracking.store import Store
 
-MEASURED = ("loss", "learning_rate", "gradient_norm", "test_loss", "test_accuracy")
+TESTED = ("test_loss", "test_accuracy")
+MEASURED = ("loss", "learning_rate", "gradient_norm", *TESTED, "validation_loss", "validation_accuracy")
 RESULT_FILES = (".csv", ".json", ".md", ".html", ".tex", ".png", ".svg")
 
 
@@ -45,6 +46,7 @@ class Sync:
         parts = [(name, self._run, run) for name, run in runs.items()]
         parts += [(row, self._row, row) for row in self.plan.rows]
         parts += [(table, self._table, table) for table in self.preset.tables]
+        parts += [(figure, self._figure, figure) for figure in self._figures_alone()]
         problems = []
         for name, send, part in parts:
             if name not in self.complete:
@@ -55,9 +57,11 @@ class Sync:
         return problems
 
     def _shown(self) -> set[str]:
-        """The runs in the tables that have been made, and what these start from and learn from."""
-        made = [t for name, t in self.preset.tables.items() if (Path(self.preset.results) / f"{name}.csv").exists()]
-        left = [run for table in made for row in table.rows.values() for run in self.plan.row_runs(row)]
+        """The runs in the tables and figures that have been made, and what these start from and learn from."""
+        shown = {name: table.rows.values() for name, table in self.preset.tables.items()}
+        shown |= {name: figure.nets for name, figure in self.preset.figures.items()}
+        made = [rows for name, rows in shown.items() if (Path(self.preset.results) / f"{name}.csv").exists()]
+        left = [run for rows in made for row in rows for run in self.plan.row_runs(row)]
         found: set[str] = set()
         while left:
             run = left.pop()
@@ -81,6 +85,7 @@ class Sync:
         tags = {**self._row_tags(run.spec.row), **self._tags(run, journal.attempt)}
         if manifest:
             tags["weights_sha256"] = manifest.weights_sha256
+            tags |= {"best_iteration": manifest.best_iteration} if manifest.best_iteration else {}
         parent = self._open_row(run.spec.row) if run.id in self.plan.runs else None
         tracked = self.store.open(run.id, self._name(run), tags, parent, journal.started)
         if manifest and self.store.is_finished(run.id):
@@ -106,10 +111,15 @@ class Sync:
         if run.spec.stage == 2:
             from fspkd.train.nets import finished_net
 
-            net = finished_net(run, images.shape, len(images.classes))
-            model = self.store.model(run.id, net, list(images.shape), list(images.classes), run.spec.iterations)
-            last = final_measurements(folder, journal).tail(1)
-            self.store.points(tracked, _points(last, "iteration", ("test_loss", "test_accuracy")), model)
+            net, at = (
+                finished_net(run, images.shape, len(images.classes)),
+                manifest.best_iteration or manifest.iterations,
+            )
+            model = self.store.model(run.id, net, list(images.shape), list(images.classes), at)
+            rows = final_measurements(folder, journal)
+            self.store.points(tracked, _points(rows[rows["iteration"] == at], "iteration", TESTED), model)
+            if manifest.best_iteration:
+                self.store.points(tracked, [(at, journal.ended, {"kept_test_accuracy": manifest.test_accuracy})])
         self.store.set_status(run.id, "FINISHED", journal.ended)
         self.complete.add(run.id)
 
@@ -156,7 +166,8 @@ class Sync:
     def _description(self, run: Run) -> str:
         spec = run.spec
         start = self.store.link(spec.start, spec.start) if spec.start else "initialised from the seed"
-        text = f"`{run.folder}`: {spec.iterations:,} iterations of {spec.method.method}.\n\nStarts from: {start}."
+        most = "at most " if spec.training.stop else ""
+        text = f"`{run.folder}`: {most}{spec.iterations:,} iterations of {spec.method.method}.\n\nStarts from: {start}."
         if spec.teacher:
             text += f"\n\nTeacher: {self.store.link(spec.teacher, spec.teacher)}."
         return text
@@ -207,7 +218,10 @@ class Sync:
         return self.store.open(self._row_id(row), self._title(row), tags, None, start)
 
     def _row(self, row: str) -> None:
-        """The settings of a row; when all its nets are there, their mean curves and the row's values, once each."""
+        """The settings of a row; when all its nets are there, their mean curves and the row's values, once each.
+
+        A mean is one over the nets that were still trained.
+        """
         runs = self.plan.row_runs(row)
         begun = [run for run in runs if run.id in self.store.runs]
         if not begun:
@@ -225,7 +239,8 @@ class Sync:
         journals = {run: read_journal(run.folder) for run in runs}
         measured = [final_measurements(run.folder, journals[run]) for run in nets]
         mean = pd.concat(measured).groupby("iteration", as_index=False).mean().dropna(subset="test_accuracy")
-        mean["time"] = measured[0].set_index("iteration").loc[mean["iteration"], "time"].to_numpy()
+        longest = max(measured, key=len).set_index("iteration")
+        mean["time"] = longest.loc[mean["iteration"], "time"].to_numpy()
         mean = mean[mean["iteration"] > self.store.last_step(tracked, "loss")]
         self.store.points(tracked, _points(mean, "iteration", MEASURED))
         end = max(journal.ended for journal in journals.values())
@@ -251,14 +266,29 @@ class Sync:
         rows = _rows_of(self.preset.tables[name].rows.values())
         if not self.complete.issuperset(rows):
             return
-        shown = {figure: set(_rows_of(f.curves.values())) for figure, f in self.preset.figures.items()}
+        shown = {figure: set(_rows_of(f.nets)) for figure, f in self.preset.figures.items()}
         shown |= {timing: set(_rows_of(t.nets)) for timing, t in self.preset.timings.items()}
         others = [o for o, needed in shown.items() if needed & set(rows) and self.complete.issuperset(needed)]
-        files = [file for result in (name, *others) for file in self._current_files(result)]
+        self._result(name, "table", self.preset.tables[name].title, rows, [name, *others])
+
+    def _figures_alone(self) -> list[str]:
+        """The figures of rows that are in no table."""
+        in_tables = {row for table in self.preset.tables.values() for row in _rows_of(table.rows.values())}
+        return [name for name, figure in self.preset.figures.items() if in_tables.isdisjoint(_rows_of(figure.nets))]
+
+    def _figure(self, name: str) -> None:
+        """A figure as a run of its own, with the figure as its artifacts."""
+        rows = _rows_of(self.preset.figures[name].nets)
+        if self.complete.issuperset(rows):
+            self._result(name, "figure", self.preset.figures[name].title, rows, [name])
+
+    def _result(self, name: str, kind: str, title: str, rows: list[str], results: list[str]) -> None:
+        """A run whose artifacts are the files of results."""
+        files = [file for result in results for file in self._current_files(result)]
         if not files:
             return
-        tags = {"kind": "table", "table": name, "preset": self.preset.name, "seed": self.preset.seed}
-        tags["mlflow.note.content"] = self.preset.tables[name].title
+        tags = {"kind": kind, kind: name, "preset": self.preset.name, "seed": self.preset.seed}
+        tags["mlflow.note.content"] = title
         identity = f"{name}-{digest([run.id for row in rows for run in self.plan.row_runs(row)])}"
         self.store.open(identity, name, tags, None, None)
         self.store.artifacts(identity, files)
@@ -272,9 +302,9 @@ class Sync:
         if name in self.preset.tables:
             current = csv.read_bytes() == table_csv(make_table(self.plan, name))
         elif name in self.preset.figures:
-            from fspkd.results.curves import curves_csv, read_curves
+            from fspkd.results.figures import drawn_by
 
-            current = csv.read_bytes() == curves_csv(read_curves(self.plan, name))
+            current = csv.read_bytes() == drawn_by(self.plan, name).numbers(self.plan, name)
         else:
             current = True  # measured, so not to be made again
         return [file for end in RESULT_FILES if current and (file := csv.with_suffix(end)).exists()]
@@ -301,4 +331,4 @@ def _rows_of(references: Iterable[str]) -> list[str]:
 
 def _points(frame: pd.DataFrame, step: str, keys: list[str]) -> Iterator[tuple[int, int, dict[str, float]]]:
     for row in frame.to_dict("records"):
-        yield int(row[step]), int(row["time"]), {key: row[key] for key in keys if pd.notna(row[key])}
+        yield int(row[step]), int(row["time"]), {key: row[key] for key in keys if pd.notna(row.get(key))}
