@@ -26,6 +26,8 @@ from fspkd.data.sources import read_source
 from fspkd.engine.batches import Images
 from fspkd.plan import Plan
 from fspkd.results.tables import make_table, write_table
+from fspkd.runs.folder import Attempt, ImageFacts, Manifest
+from fspkd.runs.predictions import save_predictions
 from fspkd.runs.spec import Run
 from fspkd.tracking.follow import FOLLOWED
 
@@ -185,6 +187,41 @@ class Project:
         paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         variables = {**os.environ, "PATH": paths, **(environment or {})}
         return subprocess.Popen(command, cwd=self.folder, env=variables, **options)
+
+
+def finish(run: Run, code: dict[str, str] | None = None) -> None:
+    """Write a manifest as that of a finished run."""
+    attempt = Attempt(
+        from_iteration=0,
+        git_commit=None,
+        code_sha256=code or {"engine": "0", "method": "0"},
+        versions={},
+        host="here",
+        device="cpu",
+        precision="float32",
+        threads=1,
+        processor="a processor",
+        instructions="AVX2",
+        onednn_instructions=None,
+    )
+    manifest = Manifest(
+        run=run.id,
+        iterations=run.spec.iterations,
+        test_accuracy=None,
+        weights_sha256="0",
+        finished="2020-01-01T00:00:00+00:00",
+        seconds=1,
+        images=ImageFacts(shape=(1, 8, 8), classes=("a", "b", "c")),
+        inputs_sha256={},
+        outputs_sha256={},
+        attempts=(attempt,),
+    )
+    run.folder.write_manifest(manifest)
+
+
+def predict(run: Run, logits: torch.Tensor, labels: torch.Tensor) -> None:
+    """Write the test predictions of a finished run."""
+    save_predictions(run.folder.predictions, logits.numpy(), labels.numpy())
 
 
 def images_of(run: Run) -> Images:

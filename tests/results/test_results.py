@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import CLAIMS, REPOSITORY, Project
+from conftest import CLAIMS, REPOSITORY, Project, finish, predict
 from scipy import stats
 
 from fspkd.config.load import load_preset
@@ -17,46 +17,9 @@ from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.results import curves, predictions, tables
 from fspkd.results.claims import judge
-from fspkd.runs.folder import Attempt, ImageFacts, Manifest
-from fspkd.runs.predictions import save_predictions
-from fspkd.runs.spec import Run
 from fspkd.workflow import Result
 
 LABELS = torch.tensor([0, 1, 2, 2])
-
-
-def finish(run: Run, code: dict[str, str] | None = None) -> None:
-    """Write a manifest as that of a finished run."""
-    attempt = Attempt(
-        from_iteration=0,
-        git_commit=None,
-        code_sha256=code or {"engine": "0", "method": "0"},
-        versions={},
-        host="here",
-        device="cpu",
-        precision="float32",
-        threads=1,
-        processor="a processor",
-        instructions="AVX2",
-        onednn_instructions=None,
-    )
-    manifest = Manifest(
-        run=run.id,
-        iterations=run.spec.iterations,
-        test_accuracy=None,
-        weights_sha256="0",
-        finished="2020-01-01T00:00:00+00:00",
-        seconds=1,
-        images=ImageFacts(shape=(1, 8, 8), classes=("a", "b", "c")),
-        inputs_sha256={},
-        outputs_sha256={},
-        attempts=(attempt,),
-    )
-    run.folder.write_manifest(manifest)
-
-
-def predict(run: Run, logits: torch.Tensor, labels: torch.Tensor) -> None:
-    save_predictions(run.folder.predictions, logits.numpy(), labels.numpy())
 
 
 def pretend(project: Project) -> None:

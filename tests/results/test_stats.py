@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from fspkd.results.claims import verdict
-from fspkd.results.stats import Estimate, half_width, holm, over_seeds, over_seeds_and_images, ratio, welch
+from fspkd.results.stats import Estimate, half_width, holm, median, over_seeds, over_seeds_and_images, ratio, welch
 
 TRUTH = 0.02  # by which the first method is right more often
 
@@ -108,6 +108,24 @@ def test_margin_is_judged_by_two_one_sided_tests() -> None:
     # the side that is farther away adds next to nothing
     assert over_seeds(values).p_value_of_margin(0.5) == pytest.approx(2 * max(sides), rel=0.02)
     assert over_seeds(values + 5).p_value_of_margin(0.5) < 0.01  # surely beyond it
+
+
+def test_of_nets_that_learn_or_fail_the_median_is_judged_wrongly_in_at_most_5_of_100() -> None:
+    """Where half of all nets fail, so that their median may be anywhere; a t-test is sure of three that happen to agree."""
+    assert over_seeds([10.0, 10.1, 9.9]).p_value(20) < 1e-3  # which one in eight triples of such nets are
+    for n in (2, 3, 5, 6, 8, 11):
+        wrong = 0.0
+        for failed in range(n + 1):
+            estimate, p_value = median([10.0] * failed + [80.0] * (n - failed), 20)
+            times = stats.binom.pmf(failed, n, 0.5)
+            assert np.isnan(p_value) == np.isnan(estimate.low) == (n < 6)
+            if n >= 6:
+                as_many = sum(stats.binom.pmf(k, n, 0.5) for k in range(n + 1) if abs(k - n / 2) >= abs(failed - n / 2))
+                assert p_value == pytest.approx(as_many)
+                assert (p_value < 0.05) == (not estimate.low <= 20 <= estimate.high)
+                wrong += times * (p_value < 0.05)
+        assert wrong <= 0.05
+        assert (wrong > 0) == (n >= 6)
 
 
 def test_p_value_is_students() -> None:

@@ -86,7 +86,8 @@ def _draw_line(axes: plt.Axes, line: pd.DataFrame, shift: float, style: dict[str
     published = by_layers["published"].first().dropna()
     axes.plot(published.index + shift, published, **style, **PUBLISHED)
     axes.plot(learned.index + shift, learned["mean"], **style, **OURS)  # with gaps where all nets failed
-    axes.vlines(learned.index + shift, learned["min"], learned["max"], color=style["color"], linewidth=1.5)
+    bars = learned.dropna()
+    axes.vlines(bars.index + shift, bars["min"], bars["max"], color=style["color"], linewidth=1.5)
     for layers, nets in by_layers:
         failed = (~nets["learned"]).sum()
         if failed:
