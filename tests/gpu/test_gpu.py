@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import Project
 
-from fspkd.engine import device, step
+from fspkd.engine import device, step, validation
 from fspkd.engine.capture import Captured
 from fspkd.models.dropout import random_bits
 from fspkd.runs.spec import Run
@@ -26,6 +26,12 @@ def gpu(project: Project) -> torch.device:
     project.set("rows.student.stage1_shared", False)
     project.set("rows.student.stage1.shuffle", "channel")
     return device.choose("cuda", 1)
+
+
+def eager(self: Captured) -> None:
+    """A call that captures nothing."""
+    with torch.cuda.stream(self.stream):
+        self.function()
 
 
 def outcome(run: Run) -> tuple[str, bytes]:
@@ -49,10 +55,6 @@ def test_captured_equals_eager(project: Project, monkeypatch: pytest.MonkeyPatch
     captured = {run.id: outcome(run) for run in runs}
     shutil.rmtree("results")
 
-    def eager(self: Captured) -> None:
-        with torch.cuda.stream(self.stream):
-            self.function()
-
     monkeypatch.setattr(Captured, "__call__", eager)
     project.train(*references, device="cuda")
     assert {run.id: outcome(run) for run in runs} == captured
@@ -74,6 +76,31 @@ def test_together_equals_alone(project: Project, gpu: torch.device) -> None:
         shutil.rmtree(run.folder)
         loop.train([run], gpu, 1000)
         assert outcome(run) == expected
+
+
+def test_stopped_by_validation_is_the_same_captured_together_and_alone(
+    project: Project, gpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.set("training.precision", "bfloat16")
+    project.set("schedules.first", [{"until": 200, "rate": 5e-3}])
+    project.set("data.images.validation", 120)
+    project.set("training.stop", {"by": "validation", "patience": 30, "every": 10})
+    project.pack()
+    project.train("teacher/1", device="cuda")
+    plan = project.plan()
+    runs = [*(net.start for net in plan.rows["student"]), plan.net("fitnet/1").start, plan.net("teacher/2")]
+    loop.train(runs, gpu, 1000)
+    together = [outcome(run) for run in runs]
+    for run in runs:
+        shutil.rmtree(run.folder)
+        loop.train([run], gpu, 1000)
+    assert [outcome(run) for run in runs] == together
+    monkeypatch.setattr(validation, "BUDGET", 0)
+    monkeypatch.setattr(Captured, "__call__", eager)
+    for run in runs:
+        shutil.rmtree(run.folder)
+    loop.train(runs, gpu, 0)
+    assert [outcome(run) for run in runs] == together
 
 
 def test_length_of_a_block_changes_no_bit(project: Project, gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:

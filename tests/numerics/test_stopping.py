@@ -29,8 +29,8 @@ LAYERS = [{"conv": 8, "kernel": 3, "pad": 1, "pool": 4, "stride": 2}, {"conv": 8
 @pytest.fixture(autouse=True)
 def divided(project: Project) -> None:
     """Rates at which stages 1 end early, and a teacher that does not."""
-    project.set("data.images.validation", 300)
-    project.set("schedules.first", [{"until": 40, "rate": 3e-3}])
+    project.set("data.images.validation", 120)
+    project.set("schedules.first", [{"until": 40, "rate": 5e-3}])
     project.set("schedules.short", [{"until": 40, "rate": 0.05}])
     project.set("rows.student.stage1_shared", False)
     project.set("training.stop", {"by": "validation", "patience": PATIENCE, "every": EVERY})

@@ -57,7 +57,8 @@ def points(client: MlflowClient, run: Run, key: str) -> list[tuple[int, float]]:
 
 
 def expected(file: Path, key: str) -> list[tuple[int, float]]:
-    frame = pd.read_csv(file).dropna(subset=key)
+    frame = pd.read_csv(file)
+    frame = frame.dropna(subset=key) if key in frame else frame[:0].assign(**{key: 0.0})
     return list(zip(frame["iteration"], frame[key], strict=True))
 
 
@@ -205,6 +206,26 @@ def test_net_trained_anew_gets_a_run_of_its_own(project: Project) -> None:
     }
     assert identities.pop(before.info.run_id) == f"{run.id}, replaced"
     assert list(identities.values()).count(run.id) == 1
+
+
+def test_nets_that_stopped_by_validation_have_that_curve_and_what_was_kept(project: Project) -> None:
+    project.set("data.images.validation", 120)
+    project.set("rows.teacher.stop", {"by": "validation", "patience": 4, "every": 2})
+    project.pack()
+    project.train("teacher/1", "teacher/2")
+    sync = send(project)
+    runs, client = held(sync.store.client), sync.store.client
+    check_points(project, client)
+    manifests = [net.folder.read_manifest() for net in project.plan().rows["teacher"]]
+    assert len({manifest.iterations for manifest in manifests}) == 2
+    for number, manifest in enumerate(manifests, 1):
+        net = runs[f"Teacher, net {number}"]
+        assert points(client, net, "validation_accuracy")[-1][0] == manifest.iterations
+        assert points(client, net, "kept_test_accuracy") == [(manifest.best_iteration, manifest.test_accuracy)]
+        assert net.data.tags["best_iteration"] == str(manifest.best_iteration)
+        assert net.outputs.model_outputs[0].step == manifest.best_iteration
+    longest = max(manifest.iterations for manifest in manifests)
+    assert [step for step, _ in points(client, runs["Teacher"], "test_accuracy")] == list(range(5, longest + 1, 5))
 
 
 def test_a_preset_that_shares_nets_is_sent_what_it_shows(made: Project) -> None:

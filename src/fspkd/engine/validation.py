@@ -16,7 +16,7 @@ class ValidationBatches:
     """The validation images in batches of equal size, but for one image, of at most `size`.
 
     Iterating gives the input (B, C, H, W), the labels (B,) and the targets of each. The batches are the same each time, and
-    so are their targets: they are kept where they fit into BUDGET.
+    so are their targets: they are computed once where they fit into BUDGET.
     """
 
     def __init__(self, images: Images, size: int, targets: Callable[[Tensor], Any]) -> None:
@@ -25,16 +25,22 @@ class ValidationBatches:
         count = -(-len(images.validation) // size)
         self.images = images.validation.tensor_split(count)
         self.labels = images.validation_labels.tensor_split(count)
-        sizes: list[int] = []
-        first = targets(self.to_input(self.images[0]))
-        each(lambda t: sizes.append(t.nbytes), first)
-        fits = count * sum(sizes) <= BUDGET
-        self.kept = [first, *(targets(self.to_input(batch)) for batch in self.images[1:])] if fits else None
+        self.kept: list | None = None  # targets, from the first time on; none where they do not fit
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Any]]:
+        if self.kept is None:
+            self.kept = self._to_keep()
         for number, (batch, labels) in enumerate(zip(self.images, self.labels, strict=True)):
             x = self.to_input(batch)
             yield x, labels, self.kept[number] if self.kept else self.targets(x)
+
+    def _to_keep(self) -> list:
+        sizes: list[int] = []
+        first = self.targets(self.to_input(self.images[0]))
+        each(lambda t: sizes.append(t.nbytes), first)
+        if len(self.images) * sum(sizes) > BUDGET:
+            return []
+        return [first, *(self.targets(self.to_input(batch)) for batch in self.images[1:])]
 
 
 class Stopping:
