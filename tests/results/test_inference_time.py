@@ -1,5 +1,6 @@
 """The comparison of nets with their teacher: counts, accuracies, times, and claims about them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import stats
 from fspkd.errors import UserError
 from fspkd.results.claims import judge
 from fspkd.results.inference_time import ROUNDS, measure, whole_batches, write
-from fspkd.workflow import Result, run_outputs
+from fspkd.workflow import Result, names_in, run_outputs
 
 PUBLISHED = """\
 row,layers,weights,multiplications,accuracy,speed_up,compression
@@ -179,3 +180,23 @@ def test_it_needs_its_nets_and_says_so(compared: Project) -> None:
     assert result.inputs()["nets"] == [file for net in nets for file in run_outputs(net)]
     assert result.inputs()["reference"] == ["config/tiny/table5.csv"]
     assert result.decided_by()[1:] == [net.id for net in nets]
+
+
+def test_a_table_of_one_preset_may_be_a_comparison_of_another(compared: Project) -> None:
+    whole = compared.plan()
+    compared.set("timings", {"table1": compared.content["timings"]["table5"]})
+    compared.set("tables", {"table5": compared.content["tables"]["table1"]})
+    plans = {"results": whole, "results/tiny": compared.plan()}
+    found = {}
+    for section in ("tables", "timings"):
+        pattern = re.compile(rf"(results|results/tiny)/({names_in(plans, section)})\.csv")
+        found[section] = [
+            f"{folder}/{name}"
+            for folder in plans
+            for name in ("table1", "table5", "table")
+            if pattern.fullmatch(f"{folder}/{name}.csv")
+        ]
+    assert found == {
+        "tables": ["results/table1", "results/tiny/table5"],
+        "timings": ["results/table5", "results/tiny/table1"],
+    }
