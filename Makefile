@@ -1,7 +1,7 @@
 # Everything that needs the environment depends on .venv/ready, which installs it once.
 .PHONY: quickstart report mini test test-slurm lint schema benchmark mlflow lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-RESULTS ?= results/quickstart
+RESULTS ?= results/quickstart results/fitnets/quickstart
 PYTHON ?= python3.11
 UV = uv==0.13.9
 # Rules name no environment of their own, and Snakemake has no other way to leave that lint out.
@@ -16,8 +16,8 @@ quickstart: .venv/ready  ## Table 1 and figure 3 on handwritten digits, in minut
 	snakemake results/quickstart/table1.csv results/quickstart/figure3.png results/quickstart/timing.csv
 
 report: .venv/ready  ## everything of a preset on one page and, with the DAG and every run's settings, as Snakemake's report
-	snakemake $(RESULTS)/summary.html
-	snakemake $(RESULTS)/summary.html --report $(RESULTS)/report.html
+	snakemake $(RESULTS:%=%/summary.html)
+	for results in $(RESULTS); do snakemake $$results/summary.html --report $$results/report.html || exit 1; done
 
 mini: .venv/ready  ## the real CIFAR-10 at a hundredth of the paper's length
 	snakemake results/mini/table1.csv results/mini/figure3.png

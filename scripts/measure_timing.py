@@ -24,7 +24,7 @@ def main() -> None:
     frame = kind.measure(plan, name, device.choose(args.device, threads=1))
     with followed(args.output.parent):
         kind.write(frame, plan, args.output)
-    print(frame.to_string(index=False, float_format="%.4g", na_rep=""), flush=True)
+    print(kind.shown_timing(frame).to_string(index=False), flush=True)
 
 
 if __name__ == "__main__":

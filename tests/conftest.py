@@ -149,6 +149,11 @@ class Project:
     def plan(self, environment: dict[str, str] | None = None) -> Plan:
         return Plan(load_preset(self.preset_path), environment or {})
 
+    def pack(self) -> None:
+        """Pack the data sets of the preset as it is now."""
+        for data in self.plan().data.values():
+            save_packed(read_source(data), data.path)
+
     def train(self, *references: str, device: str = "cpu") -> None:
         """Train nets, and what they need, in this process."""
         from fspkd.train.loop import train

@@ -181,6 +181,27 @@ MISTAKES = [
     Mistake("data.images.augment.rotate", 5, r"data.images.augment.rotate = 5: unknown key"),
     Mistake("data.images.dataset", "MNIST", r"data.images.dataset = 'MNIST': unknown key"),
     Mistake("data.images.classes", [1, 10], r"data.images.classes.1 = 10: input should be less than or equal to 9"),
+    Mistake("training.stop", {"patience": 9}, r"training.stop.by: missing; this key must be given"),
+    Mistake("rows.student.stop", {"by": "validation"}, r"rows.student.stop.patience: missing; this key must be given"),
+    Mistake("rows.student.stop", {"by": "schedule", "every": 5}, r"rows.student.stop.every = 5: unknown key"),
+    Mistake(
+        "training.stop",
+        {"by": "validation", "patience": 9},
+        r"tiny.yaml: training.stop: by validation, and data set 'images' of teacher, fitnet, student sets no images aside",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "rows.student.stop",
+        {"by": "validation", "patience": 9},
+        r"tiny.yaml: rows.student.stop: by validation.* 'images' of student sets .* Set data.images.validation",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "rows.student.stop",
+        {"by": "validation", "patience": 4},
+        r"rows.student.stop.patience = 4: ends before .* every 5 iterations, where patience is 4. Give a smaller 'every'",
+        told_by_schema=False,
+    ),
     Mistake("data.images.validation", 0, r"data.images.validation = 0: input should be greater than 0"),
     Mistake(
         "data.images.preprocess",

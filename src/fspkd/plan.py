@@ -16,7 +16,7 @@ from fspkd.config.load import CONFIG, chain_of, load_preset, preset_files
 from fspkd.config.preset import Method, Preset, Row
 from fspkd.config.published import check_published
 from fspkd.config.results import Claim, Curves, Depth, InferenceTime
-from fspkd.config.training import divided
+from fspkd.config.training import divided, divided_stop
 from fspkd.data.sets import LOCATION_VARIABLE, WEIGHTS_VARIABLE, DataSet, PretrainedWeights
 from fspkd.errors import UserError
 from fspkd.runs.folder import RUNS, RunFolder
@@ -177,6 +177,7 @@ class Plan:
         teacher = self.net(reference, replicate) if reference else None
         data, divide = self.data[row.data], preset.divide_schedules.get(row.data, 1)
         own: dict[str, object] = {"optimizer": row.optimizer} if row.optimizer else {}
+        own["stop"] = divided_stop(row.stop or preset.training.stop, divide, preset.training.evaluate_every)
         if stage == 1:
             own["evaluate_every"] = None  # first stages are not tested: their linear layer is untrained
         spec = RunSpec(

@@ -40,6 +40,15 @@ def one_of(texts: Iterable[str]) -> str:
     return "|".join(map(re.escape, sorted(set(texts)))) or "(?!)"
 
 
+def names_in(plans: dict[str, Plan], section: str) -> str:
+    """A pattern for the names of all tables, or timings, each right after the folder of results that it is in.
+
+    What is a table of one preset may be a timing of another.
+    """
+    names = ((folder, name) for folder, plan in plans.items() for name in getattr(plan.preset, section))
+    return "|".join(f"(?<={re.escape(folder)}/){re.escape(name)}" for folder, name in sorted(names)) or "(?!)"
+
+
 def code(*files: str) -> list[str]:
     """Files of the package."""
     return [str(PACKAGE / file) for file in files]
@@ -68,9 +77,8 @@ def training_rule(runs: tuple[Run, ...]) -> str:
 
 def training_message(runs: tuple[Run, ...]) -> str:
     """What Snakemake says when it trains a group of runs."""
-    return "\n".join(
-        f"train {run.folder}: {run.spec.iterations} iterations of {run.spec.method.method}" for run in runs
-    )
+    lengths = {run: f"{'at most ' if run.spec.training.stop else ''}{run.spec.iterations} iterations" for run in runs}
+    return "\n".join(f"train {run.folder}: {lengths[run]} of {run.spec.method.method}" for run in runs)
 
 
 def training_inputs(runs: tuple[Run, ...]) -> Files:

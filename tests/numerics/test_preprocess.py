@@ -14,7 +14,6 @@ from fspkd.config.data import Augment, GcnLcn, GcnZca
 from fspkd.data import preprocess
 from fspkd.data.packed import PackedData, load_packed, save_packed
 from fspkd.data.preprocess import preprocessed
-from fspkd.data.sources import read_source
 from fspkd.engine import step
 from fspkd.engine.batches import Images
 from fspkd.errors import UserError
@@ -175,8 +174,7 @@ def test_nets_are_trained_and_tested_on_normalised_images(
 ) -> None:
     project.set("data.images.preprocess", method)
     project.set("data.images.validation", 100)
-    data = project.plan().data["images"]
-    save_packed(read_source(data), data.path)
+    project.pack()
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     images = images_of(run)

@@ -23,8 +23,14 @@ pytestmark = pytest.mark.usefixtures("not_followed")
 
 
 def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(project: Project) -> None:
-    """SIGKILL five times; the stage of hints, whose regressors and momentum must come back too."""
-    project.set("schedules.first", [{"until": 700, "rate": 1e-4}, {"until": 900, "rate": 1e-5}])
+    """SIGKILL five times; the stage of hints, whose regressors and momentum must come back too, and what is best so far.
+
+    At its second rate it gets worse, and stops by validation.
+    """
+    project.set("schedules.first", [{"until": 840, "rate": 1e-4}, {"until": 1000, "rate": 0.03}])
+    project.set("data.images.validation", 60)
+    project.set("rows.fitnet.stop", {"by": "validation", "patience": 60, "every": 30})
+    project.pack()
     project.train("teacher/1")
     run = project.plan().net("fitnet/1").start
     command = [
@@ -52,6 +58,7 @@ def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(project: P
     starts = [attempt.from_iteration for attempt in killed.attempts]
     assert starts == sorted(starts)
     assert 0 < starts[-1] < 900
+    assert (killed.iterations, killed.best_iteration) == (900, 840)
     metrics = run.folder.metrics.read_bytes()
     assert list(pd.read_csv(run.folder.metrics)["iteration"]) == list(range(1, 901))
 
@@ -59,6 +66,7 @@ def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(project: P
     loop.train([run], torch.device("cpu"), 1000)
     assert len(run.folder.read_manifest().attempts) == 1
     assert run.folder.read_manifest().weights_sha256 == killed.weights_sha256
+    assert run.folder.read_manifest().best_validation == killed.best_validation
     assert run.folder.metrics.read_bytes() == metrics
 
 

@@ -147,7 +147,7 @@ def test_figure_has_a_colour_for_each_of_many_curves(project: Project) -> None:
 def test_loss_curve_is_a_running_mean(project: Project) -> None:
     frame = pd.DataFrame({"iteration": range(1, 401), "loss": np.arange(400.0), "test_accuracy": np.nan})
     frame.to_csv("metrics.csv", index=False)
-    curve = curves.read_curve(project.folder / "metrics.csv")
+    curve = curves.read_curve(project.folder / "metrics.csv", 400)
     assert curve["smoothed_loss"].iloc[10] == np.mean([7, 8, 9, 10])
 
 
@@ -161,6 +161,24 @@ def test_a_line_is_the_mean_of_its_nets_and_the_band_reaches_to_the_outermost(pr
     assert set(axes.lines[0].get_ydata()) == {50}
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (40, 60)
+
+
+def test_nets_that_stopped_at_different_iterations_are_drawn_at_the_same_ones(project: Project) -> None:
+    """Of 400 iterations at most: smoothed over four, and means over the nets that are left."""
+    project.set("schedules.long", [{"until": 400, "rate": 0.1}])
+    project.set("figures.figure3.curves", {"Teacher": "teacher"})
+    project.set("claims", ...)
+    pretend(project)
+    for net, length, loss in zip(project.plan().nets("teacher"), (399, 103), (2.0, 4.0), strict=True):
+        frame = pd.read_csv(net.folder.metrics)[:length].assign(loss=loss, test_accuracy=np.nan)
+        frame.loc[19::20, "test_accuracy"] = loss
+        frame.to_csv(net.folder.metrics, index=False)
+    losses, accuracies = draw(project).axes
+    drawn = dict(losses.lines[0].get_xydata())
+    assert drawn == {x: 3.0 if x <= 103 else 2.0 for x in range(4, 397, 4)}
+    assert dict(accuracies.lines[0].get_xydata()) == {x: 3.0 if x <= 103 else 2.0 for x in range(20, 399, 20)}
+    (one, two) = curves.read_curves(project.plan(), "figure3")["Teacher"]
+    assert [curves.flat_from(*curve, "test accuracy") for curve in (one, two)] == [20, 20]
 
 
 def test_flat_part_begins_where_the_loss_comes_near_its_level(project: Project) -> None:

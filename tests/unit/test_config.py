@@ -106,6 +106,20 @@ def test_the_readmes_preset_for_own_images_is_valid_with_what_it_compares(projec
     assert plan.preset.tables["lambda"].rows["stage1.weight = 10"] == "student_own_stage1_weight_10"
 
 
+def test_the_preset_that_stops_by_validation_in_the_docs_is_valid(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    monkeypatch.chdir(tmp_path)
+    (block,) = (REPOSITORY / "docs" / "method.md").read_text().split("```yaml\n")[1:]
+    Path("config/mine.yaml").write_text(block.split("```")[0])
+    plan = Plan(load_preset(Path("config/mine.yaml")))
+    net = plan.net("mnist_fitnet/1")
+    for run in (net, net.stage1):
+        assert (run.spec.training.stop.patience, run.spec.training.stop.every) == (3900, 39)
+    assert net.teacher.spec.training.stop is None
+
+
 @pytest.mark.parametrize(
     ("role", "row", "message"),
     [

@@ -111,6 +111,27 @@ def test_a_teacher_may_have_seen_validation_images_and_must_see_pixels_alike(pro
         project.plan()
 
 
+def test_what_ends_a_stage_is_part_of_it_and_is_divided(project: Project) -> None:
+    assert changed(project, "training.stop", {"by": "schedule"}) == set()
+    project.set("data.images.validation", 100)
+    students = {"student-stage1", "student-1", "student-2"}
+    assert changed(project, "rows.student.stop", {"by": "validation", "patience": 7}) == students
+    net = project.plan().net("student/1").spec
+    first = project.plan().net("student/1").stage1.spec
+    # Of first stages, which are not tested, the interval is that of the tests of the others.
+    assert [(s.training.stop.patience, s.training.stop.every) for s in (net, first)] == [(7, 5)] * 2
+    assert (net.training.evaluate_every, first.training.evaluate_every) == (5, None)
+    project.set("divide_schedules", {"images": 2})
+    project.set("rows.student.stop.every", 1)
+    stop = project.plan().net("student/1").spec.training.stop
+    assert (stop.patience, stop.every) == (4, 1)  # rounded as schedules are, and at least an iteration
+    project.set("training.stop", {"by": "validation", "patience": 40})
+    project.set("rows.student.stop", {"by": "schedule"})
+    plan = project.plan()
+    assert plan.net("student/1").spec.training.stop is None
+    assert plan.net("teacher/1").spec.training.stop.patience == 20
+
+
 def test_replicates_are_other_runs_with_teachers_of_their_own(project: Project) -> None:
     alone = project.plan()
     project.set("replicates", 3)

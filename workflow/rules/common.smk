@@ -46,16 +46,7 @@ def decides(kind):
     return lambda wildcards: result(kind)(wildcards).decided_by()
 
 
-def names(section):
-    """
-    A pattern for the names of all tables, figures or timings.
-    """
-    return one_of(
-        name for plan in PLANS.values() for name in getattr(plan.preset, section)
-    )
-
-
 wildcard_constraints:
     results=one_of(PLANS),
-    table=names("tables"),
-    timing=names("timings"),
+    table=names_in(PLANS, "tables"),
+    timing=names_in(PLANS, "timings"),

@@ -2,7 +2,7 @@
 Tables, figures, time comparisons, verdicts on claims, and the summary of a preset.
 
 Needs:  metrics, manifests and test predictions of the nets that they show; the published numbers; for a time comparison
-        the packed data and the teachers' weights
+        the packed data, and the weights of teachers, or of the nets that infer
 Makes:  <results>/<table>.csv, .md, .html, .tex, .json; <results>/<figure>.png, .svg, .csv, and _flat.csv of
         curves; <results>/<timing>.csv, .html; <results>/claims.csv, .md, .html; <results>/summary.html
 """

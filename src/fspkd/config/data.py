@@ -64,7 +64,7 @@ class DataSettings(Settings):
     choosing settings without a look at test images"""
     validation: PositiveInt | None = None
     """so many of the training images, drawn at random with the same part of every class, are set aside for validation and
-    not trained on; nothing stops by them yet"""
+    not trained on; a `stop` by validation is decided by them"""
     preprocess: Preprocess | None = None
     """how pixels are normalised; without it they are divided by 255"""
     augment: Augment = Augment()

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from fspkd.config.data import Data, Pretrained
 from fspkd.config.results import Figure, File, Table, Timing
-from fspkd.config.training import OptimizerSettings, Schedule, Training
+from fspkd.config.training import OptimizerSettings, Schedule, Stop, Training
 from fspkd.distill import METHODS
 from fspkd.networks import AnyNetwork
 from fspkd.settings import Identifier, NetReference, NotEmptyMapping, PositiveInt, Settings, matching
@@ -56,6 +56,8 @@ class Row(Settings):
     """the last stage"""
     optimizer: OptimizerSettings | None = None
     """what updates the weights of these nets, in the place of `training.optimizer`"""
+    stop: Stop | None = None
+    """what ends the stages of these nets, in the place of `training.stop`"""
 
 
 PartOfRow = Annotated[

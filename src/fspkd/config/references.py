@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from fspkd.config.preset import Preset, Row
 from fspkd.config.results import Curves, Depth, InferenceTime, Table, TrainingTime
-from fspkd.config.training import divided
+from fspkd.config.training import ByValidation, divided, divided_stop
 from fspkd.settings import suggest
 
 
@@ -23,6 +23,7 @@ def problems(preset: Preset) -> Iterator[str]:
         yield from _start(preset, name, row)
         for stage in ("stage1", "stage2"):
             yield from _stage(preset, f"rows.{name}.{stage}", row, stage)
+    yield from _stops(preset)
     for name, table in preset.tables.items():
         for label, nets in table.rows.items():
             yield from _nets(preset, nets, f"tables.{name}.rows.{label}")
@@ -102,6 +103,31 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
         yield from _teacher(preset, teacher, f"{where}.teacher", row, stage)
     if stage == "stage2" and not method.trains_classifier:
         yield f"{where}.method = {method.method!r}: does not train the classifier"
+
+
+def _stops(preset: Preset) -> Iterator[str]:
+    """Stops by validation of rows without images for that, or with a patience that ends between two measurements."""
+    without: dict[tuple[str, str], list[str]] = {}
+    impatient: dict[str, str] = {}
+    for name, row in preset.rows.items():
+        stop, where = row.stop or preset.training.stop, f"rows.{name}.stop" if row.stop else "training.stop"
+        if not isinstance(stop, ByValidation) or row.data not in preset.data:
+            continue
+        if preset.data[row.data].validation is None:
+            without.setdefault((where, row.data), []).append(name)
+        by = preset.divide_schedules.get(row.data, 1)
+        shortened = divided_stop(stop, by, preset.training.evaluate_every)
+        if shortened.patience < (shortened.every or 0):
+            impatient[where] = (
+                f"{where}.patience = {stop.patience}: ends before there is a second measurement on the validation images, "
+                f"which come every {shortened.every} iterations, where patience is {shortened.patience}. Give a smaller 'every'"
+            )
+    for (where, data), rows in without.items():
+        yield (
+            f"{where}: by validation, and data set {data!r} of {', '.join(rows)} sets no images aside for that. Set "
+            f"data.{data}.validation, such as 10000, or give these rows stop: {{by: schedule}}"
+        )
+    yield from impatient.values()
 
 
 def _teacher(preset: Preset, reference: str, where: str, row: Row, stage: str) -> Iterator[str]:

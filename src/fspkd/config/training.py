@@ -34,7 +34,48 @@ Schedule = Annotated[tuple[RateUntil, ...], *NotEmptyTuple]
 
 def divided(schedule: Schedule, by: int) -> Schedule:
     """A schedule of a `by`-th of the iterations, rounded to whole ones."""
-    return tuple(phase.model_copy(update={"until": (2 * phase.until + by) // (2 * by)}) for phase in schedule)
+    return tuple(phase.model_copy(update={"until": _part(phase.until, by)}) for phase in schedule)
+
+
+def _part(iterations: int, by: int) -> int:
+    return (2 * iterations + by) // (2 * by)
+
+
+class BySchedule(Settings):
+    """A stage ends where its schedule does, and gives the parameters of its last iteration."""
+
+    by: Literal["schedule"]
+    """what ends a stage"""
+
+
+class ByValidation(Settings):
+    """A stage ends when the images that its data set sets aside for validation show nothing better for some time.
+
+    It ends where its schedule does at the latest, and gives the best parameters. What is judged is the error of a last stage,
+    and the loss of a first one; never test images. Learning rates and the weights of losses follow the schedule all the same.
+    """
+
+    by: Literal["validation"]
+    """what ends a stage"""
+    patience: PositiveInt
+    """iterations without a better value after which a stage ends; divided as the schedules are"""
+    every: PositiveInt | None = None
+    """iterations between measurements on the validation images, divided likewise; without it `training.evaluate_every`, which
+    is not divided. There is one at the end of the schedule too"""
+
+
+Stop = Annotated[BySchedule | ByValidation, Field(discriminator="by")]
+
+
+def divided_stop(stop: Stop | None, by: int, evaluate_every: int | None) -> ByValidation | None:
+    """What ends the stages of rows whose iterations are divided; None for their schedules.
+
+    Patience and interval are at least an iteration. The interval is given, unless `evaluate_every` is None too.
+    """
+    if not isinstance(stop, ByValidation):
+        return None
+    every = evaluate_every if stop.every is None else max(1, _part(stop.every, by))
+    return stop.model_copy(update={"patience": max(1, _part(stop.patience, by)), "every": every})
 
 
 class Sgd(Settings):
@@ -87,3 +128,5 @@ class Training(Settings):
     """iterations between measurements of the test accuracy; first stages, which have none, note null"""
     optimizer: OptimizerSettings
     """what updates the weights"""
+    stop: Stop | None = None
+    """what ends a stage, if not its schedule"""

@@ -1,4 +1,4 @@
-"""What a net gives for the test images."""
+"""What a net gives for images that it is not trained on."""
 
 import torch
 from torch import Tensor, nn
@@ -6,16 +6,16 @@ from torch.nn import functional as F
 
 from fspkd.engine.batches import Images
 
-PIXELS = {"cuda": 2**21, "cpu": 2**18}  # of a batch of test images: 2048 and 256 of CIFAR's
+PIXELS = {"cuda": 2**21, "cpu": 2**18}  # of a batch of them: 2048 and 256 of CIFAR's
 
 
 @torch.no_grad()
-def predict(net: nn.Module, images: Images) -> Tensor:
-    """Logits (N, K) of a net in evaluation mode for the test images; leaves the net in the mode it was in."""
+def predict(net: nn.Module, images: Images, these_NHWC: Tensor) -> Tensor:
+    """Logits (N, K) of a net in evaluation mode for some of the images; leaves the net in the mode it was in."""
     training = net.training
     net.eval()
     height, width = images.size
-    batches = images.test.split(max(1, PIXELS[images.device.type] // (height * width)))
+    batches = these_NHWC.split(max(1, PIXELS[images.device.type] // (height * width)))
     logits = torch.cat([net(images.to_input(batch)) for batch in batches])
     net.train(training)
     return logits

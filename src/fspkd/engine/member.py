@@ -1,7 +1,7 @@
 """One net in training: what it has on its device and computes there. It knows no file."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from fspkd.engine.capture import Captured
 from fspkd.engine.evaluate import accuracy_and_loss, predict
 from fspkd.engine.lowered import LoweredWeights
 from fspkd.engine.objective import Objective
-from fspkd.engine.schedule import next_milestone
+from fspkd.engine.schedule import next_milestone, progress
+from fspkd.engine.validation import Stopping, ValidationBatches
 from fspkd.models.net import Net
 from fspkd.runs.spec import RunSpec
 
@@ -48,10 +49,13 @@ class Member:
         self.logits = torch.zeros(len(images.test), images.classes, device=images.device)  # of the last test
         self.testing = Captured(self._predict, lambda: [self.logits], stream)
         self.tested_at: int | None = None
+        self.stopping: Stopping | None = None
+        if spec.training.stop:
+            self._prepare_validation(spec.training.stop.patience)
 
     @property
     def complete(self) -> bool:
-        return self.done == self.spec.iterations
+        return self.done == self.spec.iterations or (self.stopping is not None and self.stopping.ended)
 
     # --- an iteration -------------------------------------------------------------------------------------
 
@@ -60,14 +64,16 @@ class Member:
         lower = self.precision != torch.float32
         return torch.autocast(self.images.device.type, self.precision if lower else None, enabled=lower)
 
+    def targets(self, images_BCHW: Tensor) -> Any:
+        """What a batch is compared with."""
+        return self.objective.targets(self.teacher, images_BCHW, self.autocast())
+
     def backward(
         self, images_BCHW: Tensor, labels_B: Tensor, progress: Tensor, targets: Any, await_targets: Callable[[], None]
     ) -> Tensor:
         """The loss of a batch; its gradients are left in the parameters. Targets are awaited when they are needed."""
         self.optimizer.zero_grad()
-        with ExitStack() as lowered:
-            if self.lowered:
-                lowered.enter_context(self.lowered.in_use())
+        with self._weights_in_precision():
             embedded = self.objective.embedded(self.net, images_BCHW, self.autocast())
         await_targets()
         loss = self.objective(embedded, targets, labels_B, progress)
@@ -75,6 +81,9 @@ class Member:
         if self.lowered:
             self.lowered.hand_over_gradients()
         return loss.detach()
+
+    def _weights_in_precision(self) -> AbstractContextManager:
+        return self.lowered.in_use() if self.lowered else nullcontext()
 
     def changed(self) -> list[Tensor]:
         """Every tensor that an iteration changes."""
@@ -84,14 +93,18 @@ class Member:
     # --- between iterations -------------------------------------------------------------------------------
 
     def next_stop(self, iteration: int) -> int:
-        """The next iteration after which the host has something to do: a new rate, a test, the end."""
-        every = self.spec.training.evaluate_every or self.spec.iterations
-        return min((iteration // every + 1) * every, next_milestone(self.spec.schedule, iteration))
+        """The next iteration after which the host has something to do: a new rate, a test, a validation, the end."""
+        training = self.spec.training
+        intervals = [training.evaluate_every, training.stop and training.stop.every]
+        due = [(iteration // every + 1) * every for every in intervals if every]
+        return min([next_milestone(self.spec.schedule, iteration), *due])
 
     @property
     def test_is_due(self) -> bool:
-        every = self.spec.training.evaluate_every
-        return every is not None and (self.complete or self.done % every == 0)
+        return self._is_due(self.spec.training.evaluate_every)
+
+    def _is_due(self, every: int | None) -> bool:
+        return every is not None and (self.done == self.spec.iterations or self.done % every == 0)
 
     def test(self) -> tuple[float, float]:
         """Accuracy in percent and loss on the test images; `logits` (N, K) are those of the last test.
@@ -99,14 +112,24 @@ class Member:
         In float32, whatever the net is trained in: of 8 bits, the two highest logits of an image are often equal.
         """
         if self.tested_at != self.done:
-            self.testing()
-            if self.stream:
-                self.stream.synchronize()
+            with self._on_stream():
+                self.testing()
             self.tested_at = self.done
         return accuracy_and_loss(self.logits, self.images.test_labels)
 
     def _predict(self) -> None:
-        self.logits.copy_(predict(self.net, self.images))
+        self.logits.copy_(predict(self.net, self.images, self.images.test))
+
+    @contextmanager
+    def _on_stream(self) -> Iterator[None]:
+        """What is queued in this context comes after all that is queued before it, and is over when the context ends."""
+        if self.stream is None:
+            yield
+            return
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            yield
+        self.stream.synchronize()
 
     def state(self) -> dict[str, Any]:
         """All that the next iterations depend on."""
@@ -115,6 +138,7 @@ class Member:
             "net": self.net.state_dict(),
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state(),
+            **({"stopping": self.stopping.state()} if self.stopping else {}),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -123,4 +147,67 @@ class Member:
         self.objective.load_state_dict(state["objective"])
         for tensor, value in zip(self.optimizer.state(), state["optimizer"], strict=True):
             tensor.copy_(value)
+        if self.stopping:
+            self.stopping.set_state(state["stopping"])
         self.done = state["iteration"]
+
+    @staticmethod
+    def is_final(state: dict[str, Any], spec: RunSpec) -> bool:
+        """Whether a state is that of a training's end."""
+        return state["iteration"] == spec.iterations or ("stopping" in state and state["stopping"]["ended"])
+
+    # --- stopping by validation ---------------------------------------------------------------------------
+
+    def _prepare_validation(self, patience: int) -> None:
+        images, device = self.images, self.images.device
+        self.stopping = Stopping(patience, self.net)
+        self.progress = torch.zeros((), device=device)
+        if self.spec.stage == 1:
+            self.validation = ValidationBatches(images, self.spec.training.batch_size, self.targets)
+            self.validated = torch.zeros((), dtype=torch.float64, device=device)
+        else:
+            self.validated = torch.zeros(len(images.validation), images.classes, device=device)
+        self.validating = Captured(self._validate, lambda: [self.validated], self.stream)
+
+    @property
+    def validation_is_due(self) -> bool:
+        return self.stopping is not None and self._is_due(self.spec.training.stop.every)
+
+    def validate(self) -> tuple[float, float | None]:
+        """The loss on the validation images and, of a last stage, the accuracy in percent; then what follows from them.
+
+        A first stage's loss is its method's, by which it is judged: in the precision of training, at the progress of the last
+        iteration. A last stage's is the cross-entropy, and it is judged by its error; both are in float32, as a test is.
+        """
+        with self._on_stream():
+            self.progress.fill_(progress(self.spec.schedule, self.done - 1))
+            self.validating()
+        if self.spec.stage == 1:
+            loss, accuracy = self.validated.item(), None
+        else:
+            accuracy, loss = accuracy_and_loss(self.validated, self.images.validation_labels)
+        with self._on_stream():
+            self.stopping.judge(self.done, loss if accuracy is None else 100 - accuracy)
+        return loss, accuracy
+
+    @torch.no_grad()
+    def _validate(self) -> None:
+        """Have `validated` hold the method's loss on the validation images or, in a last stage, their logits (N, K)."""
+        if self.spec.stage == 2:
+            self.validated.copy_(predict(self.net, self.images, self.images.validation))
+            return
+        modules = nn.ModuleList([self.net, self.objective]).eval()
+        total = torch.zeros_like(self.validated)
+        with self._weights_in_precision():
+            for x, labels, targets in self.validation:
+                embedded = self.objective.embedded(self.net, x, self.autocast())
+                total += len(labels) * self.objective(embedded, targets, labels, self.progress)
+        self.validated.copy_(total / len(self.images.validation))
+        modules.train()
+
+    def take_best(self) -> None:
+        """At its end, give the net the parameters that were best on the validation images, where such stop the training."""
+        if self.stopping:
+            with self._on_stream():
+                self.net.load_state_dict(self.stopping.best)
+            self.tested_at = None

@@ -139,7 +139,7 @@ class Step:
                 if self.table:
                     targets = self.table.targets(self.draws.index_select(0, self.position).squeeze(0))
                 else:
-                    targets = first.objective.targets(first.teacher, images_BCHW, first.autocast())
+                    targets = first.targets(images_BCHW)
             for member, branch in zip(self.members, branches, strict=True):
                 with branch:
                     yield member, member.backward(images_BCHW, labels_B, progress, targets, self._await_targets)
@@ -170,6 +170,6 @@ def steps_of(members: list[Member]) -> list[Step]:
     groups: dict[tuple, list[Member]] = {}
     for member in members:
         spec = member.spec
-        alike = (batch_draws(spec), spec.teacher, spec.method.method, spec.iterations, member.done)
+        alike = (batch_draws(spec), spec.teacher, spec.method.method, spec.iterations, spec.training, member.done)
         groups.setdefault(alike, []).append(member)
     return [Step(group, group[0].stream) for group in groups.values()]

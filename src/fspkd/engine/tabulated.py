@@ -1,6 +1,5 @@
 """What a frozen teacher gives for each training image, computed once where nets see the same few views of it again."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from fspkd.engine.batches import Batches
 from fspkd.engine.member import Member
+from fspkd.engine.trees import each
 
 BUDGET = 4 * 2**30  # bytes of a table
 
@@ -47,10 +47,10 @@ class Tabulated:
         self.size = member.spec.training.batch_size
         self.views = _views(member)
         batch = self._batch(0)
-        self.rows = _each(lambda t: Rows(self.views, t, member.precision), batch)
+        self.rows = each(lambda t: Rows(self.views, t, member.precision), batch)
         for first in range(0, self.views, self.size):
             left = min(self.size, self.views - first)
-            _each(lambda rows, t, at=first, n=left: rows.put(at, t[:n]), self.rows, self._batch(first))
+            each(lambda rows, t, at=first, n=left: rows.put(at, t[:n]), self.rows, self._batch(first))
 
     @classmethod
     def of(cls, member: Member, batches: Batches) -> "Tabulated | None":
@@ -69,7 +69,7 @@ class Tabulated:
     def targets(self, drawn_B4: Tensor) -> Any:
         """The targets of a batch as it was drawn: image, top, left, flip."""
         keys = drawn_B4[:, 0] + self.count * drawn_B4[:, 3]
-        return _each(lambda rows: rows.get(keys), self.rows)
+        return each(lambda rows: rows.get(keys), self.rows)
 
     def _batch(self, first: int) -> Any:
         """The targets of a whole batch of views; after the last of them come the first ones again."""
@@ -77,30 +77,17 @@ class Tabulated:
         drawn = torch.zeros(1, self.size, 4, dtype=torch.int64, device=keys.device)
         drawn[0, :, 0], drawn[0, :, 3] = keys % self.count, keys // self.count
         images, _ = self.batches.make(drawn)
-        return _targets(self.member, images[0])
+        return self.member.targets(self.member.images.to_input(images[0]))
 
 
 def _views(member: Member) -> int:
     return member.images.count * (2 if member.spec.augment.flip else 1)
 
 
-def _targets(member: Member, images_BHWC: Tensor) -> Any:
-    return member.objective.targets(member.teacher, member.images.to_input(images_BHWC), member.autocast())
-
-
 def _bytes_of_a_row(member: Member) -> int:
     sizes: list[int] = []
     height, width = member.images.size
     image = torch.zeros(1, height, width, member.images.channels, dtype=member.images.train.dtype)
-    batch = _targets(member, image.to(member.images.device))
-    _each(lambda t: sizes.append(Rows(1, t, member.precision).values.nbytes), batch)
+    batch = member.targets(member.images.to_input(image.to(member.images.device)))
+    each(lambda t: sizes.append(Rows(1, t, member.precision).values.nbytes), batch)
     return sum(sizes)
-
-
-def _each(function: Callable[..., Any], *trees: Any) -> Any:
-    """The function of what is at each place of equal trees of dicts, lists and tuples."""
-    if isinstance(trees[0], dict):
-        return {key: _each(function, *(tree[key] for tree in trees)) for key in trees[0]}
-    if isinstance(trees[0], list | tuple):
-        return type(trees[0])(_each(function, *parts) for parts in zip(*trees, strict=True))
-    return function(*trees)

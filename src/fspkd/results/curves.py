@@ -22,21 +22,22 @@ MEASURES = {"training loss": "smoothed_loss", "test accuracy": "test_accuracy"}
 Curves = dict[str, list[tuple[Run, pd.DataFrame]]]  # by label, each net, or first stage, with its metrics
 
 
-def read_curve(metrics: Path) -> pd.DataFrame:
-    """The metrics of a run, the loss averaged over windows so that a curve has about POINTS points."""
-    frame = pd.read_csv(metrics)
-    frame["smoothed_loss"] = frame["loss"].rolling(_window(frame), min_periods=1).mean()
+def read_curve(metrics: Path, length: int) -> pd.DataFrame:
+    """The metrics of a run of that length, if it is not stopped before.
+
+    The loss is averaged over windows so that a whole curve has about POINTS points, those that are `drawn`: at the same
+    iterations in all nets of a row.
+    """
+    frame, window = pd.read_csv(metrics), max(1, length // POINTS)
+    frame["smoothed_loss"] = frame["loss"].rolling(window, min_periods=1).mean()
+    frame["drawn"] = (frame["iteration"] % window == 0) | (frame["iteration"] == length)
     return frame
-
-
-def _window(frame: pd.DataFrame) -> int:
-    return max(1, len(frame) // POINTS)
 
 
 def read_curves(plan: Plan, name: str) -> Curves:
     """The curves of a figure, of the nets that are finished."""
     return {
-        label: [(net, read_curve(net.folder.metrics)) for net in nets if net.folder.is_finished]
+        label: [(net, read_curve(net.folder.metrics, net.spec.iterations)) for net in nets if net.folder.is_finished]
         for label, nets in plan.curves(name).items()
     }
 
@@ -44,12 +45,12 @@ def read_curves(plan: Plan, name: str) -> Curves:
 def flat_from(net: Run, curve: pd.DataFrame, measure: str) -> float:
     """The iteration at which a net's curve enters its flat part, within the first learning rate.
 
-    The level of a curve is its mean over the last tenth of the iterations at the first learning rate, or its last value
+    The level of a curve is its mean over the last tenth of the iterations run at the first learning rate, or its last value
     there. Its flat part begins where it first comes within NEAR of that level, as a part of the level: the loss from above,
     the accuracy from below. Later rates lower both curves at the same iterations, whatever the start was, so they say
     nothing here. NaN where nothing was measured at the first rate.
     """
-    end = net.spec.schedule[0].until
+    end = min(net.spec.schedule[0].until, len(curve))
     values = curve[curve["iteration"] <= end].set_index("iteration")[MEASURES[measure]].dropna()
     if values.empty:
         return math.nan
@@ -74,8 +75,8 @@ def draw_figure(title: str, curves: Curves, flat: pd.DataFrame) -> plt.Figure:
     """A panel for each measure that `flat` has, over the iterations: training loss, on a logarithmic scale, and test
     accuracy in percent.
 
-    A line is the mean over the nets of a curve, the band around it reaches from their lowest to their highest value, and a
-    dotted line stands where the mean net enters its flat part.
+    A line is the mean over the nets of a curve that are still trained, the band around it reaches from their lowest to their
+    highest value, and a dotted line stands where the mean net enters its flat part.
     """
     sns.set_theme(context="paper", style="whitegrid")
     measures = list(dict.fromkeys(flat["measure"]))
@@ -108,7 +109,7 @@ def draw_figure(title: str, curves: Curves, flat: pd.DataFrame) -> plt.Figure:
 def _thinned(curve: pd.DataFrame, column: str) -> pd.DataFrame:
     """The points of a curve that are drawn: where it was tested, or else POINTS of the smoothed loss, and the last."""
     if column == "smoothed_loss":
-        curve = curve[(curve["iteration"] % _window(curve) == 0) | (curve["iteration"] == len(curve))]
+        curve = curve[curve["drawn"]]
     return curve[["iteration", column]].dropna()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from pandas.api.types import is_integer_dtype
 from torch import Tensor
 
 from fspkd.data.packed import load_packed
@@ -73,10 +74,11 @@ def _worth(run: Run, images: Images) -> dict[str, float]:
 
 def _with_published(frame: pd.DataFrame, reference: str | None) -> pd.DataFrame:
     """Published values, of those columns that are published, each behind ours; counts stay whole numbers."""
-    published = read_published(reference).reindex(index=frame.index).convert_dtypes()
+    published = read_published(reference).reindex(index=frame.index)
     for column in FORMS:
         if column in published:
-            frame.insert(frame.columns.get_loc(column) + 1, column + PUBLISHED, published[column])
+            kind = "Int64" if is_integer_dtype(frame[column]) else "float64"
+            frame.insert(frame.columns.get_loc(column) + 1, column + PUBLISHED, published[column].astype(kind))
     return frame
 
 

@@ -36,8 +36,8 @@ class Estimate:
 
     @classmethod
     def exact(cls, value: float) -> "Estimate":
-        """A value without error, such as a count."""
-        return cls(value, value, value, 1, seeds=0.0)
+        """A value that is counted, without an error or an interval."""
+        return cls(value, np.nan, np.nan, 1, seeds=0.0)
 
     def p_value(self, threshold: float) -> float:
         """Two-sided, of the hypothesis that the true value is the threshold; NaN for a single seed."""

@@ -127,8 +127,8 @@ def _new_step(runs: list[Run], images: Images, folder: Path) -> Step:
 def _with_saved_targets(step: Step) -> Step:
     (member,) = step.members
     batch = step.batches.make(step.drawn[:1].to(step.device))[0][0]
-    given = member.objective.targets(member.teacher, step.to_input(batch), member.autocast())
-    member.objective.targets = lambda *_: given
+    given = member.targets(step.to_input(batch))
+    member.targets = lambda _: given
     return step
 
 

@@ -1,7 +1,7 @@
 """What a reader needs to check the numbers of a finished run, small enough for the repository. Imports no torch.
 
-Beside the run's own specification and manifest: the loss of each iteration and the test curve, and the test logits in
-float16. The weights are known by the manifest's checksum.
+Beside the run's own specification and manifest: the loss of each iteration, the test curve and, where there is one, that on
+validation images, and the test logits in float16. The weights are known by the manifest's checksum.
 """
 
 import gzip
@@ -24,7 +24,7 @@ def export_run(run: Run, to: ExportedFolder) -> None:
     if damaged := run.folder.damaged_outputs():
         raise UserError(f"{damaged[0]}: is not what the run's manifest says. Make it again: snakemake {damaged[0]}")
     write_atomically(to.specification, run.folder.specification.read_bytes())
-    metrics = pd.read_csv(run.folder.metrics)[["iteration", "loss", "test_loss", "test_accuracy"]]
+    metrics = pd.read_csv(run.folder.metrics).drop(columns=["learning_rate", "gradient_norm"])
     text = metrics.to_csv(index=False, float_format=f"%.{DIGITS}g").encode()
     write_atomically(to.metrics, gzip.compress(text, mtime=0))
     if run.spec.stage == 2:

@@ -73,6 +73,11 @@ class Manifest(Record):
 
     run: str
     iterations: int
+    """that were run"""
+    best_iteration: int | None = None
+    """whose parameters these are, where the run stops by validation; else they are those of the last one"""
+    best_validation: float | None = None
+    """what was measured there on validation images: a first stage's loss, or a last one's error in percent"""
     test_accuracy: float | None
     """in percent; None for a first stage"""
     weights_sha256: str
@@ -210,5 +215,5 @@ class ExportedFolder(RunFolder):
 
     @property
     def metrics(self) -> Path:
-        """A row for each iteration: iteration, loss, test_loss, test_accuracy."""
+        """A row for each iteration, without its learning rate and the norm of its gradient."""
         return self.path / "metrics.csv.gz"

@@ -15,7 +15,8 @@ from fspkd.runs.spec import Run, RunSpec
 from fspkd.settings import digest
 from fspkd.tracking.store import Store
 
-MEASURED = ("loss", "learning_rate", "gradient_norm", "test_loss", "test_accuracy")
+TESTED = ("test_loss", "test_accuracy")
+MEASURED = ("loss", "learning_rate", "gradient_norm", *TESTED, "validation_loss", "validation_accuracy")
 RESULT_FILES = (".csv", ".json", ".md", ".html", ".tex", ".png", ".svg")
 
 
@@ -84,6 +85,7 @@ class Sync:
         tags = {**self._row_tags(run.spec.row), **self._tags(run, journal.attempt)}
         if manifest:
             tags["weights_sha256"] = manifest.weights_sha256
+            tags |= {"best_iteration": manifest.best_iteration} if manifest.best_iteration else {}
         parent = self._open_row(run.spec.row) if run.id in self.plan.runs else None
         tracked = self.store.open(run.id, self._name(run), tags, parent, journal.started)
         if manifest and self.store.is_finished(run.id):
@@ -109,10 +111,15 @@ class Sync:
         if run.spec.stage == 2:
             from fspkd.train.nets import finished_net
 
-            net = finished_net(run, images.shape, len(images.classes))
-            model = self.store.model(run.id, net, list(images.shape), list(images.classes), run.spec.iterations)
-            last = final_measurements(folder, journal).tail(1)
-            self.store.points(tracked, _points(last, "iteration", ("test_loss", "test_accuracy")), model)
+            net, at = (
+                finished_net(run, images.shape, len(images.classes)),
+                manifest.best_iteration or manifest.iterations,
+            )
+            model = self.store.model(run.id, net, list(images.shape), list(images.classes), at)
+            rows = final_measurements(folder, journal)
+            self.store.points(tracked, _points(rows[rows["iteration"] == at], "iteration", TESTED), model)
+            if manifest.best_iteration:
+                self.store.points(tracked, [(at, journal.ended, {"kept_test_accuracy": manifest.test_accuracy})])
         self.store.set_status(run.id, "FINISHED", journal.ended)
         self.complete.add(run.id)
 
@@ -159,7 +166,8 @@ class Sync:
     def _description(self, run: Run) -> str:
         spec = run.spec
         start = self.store.link(spec.start, spec.start) if spec.start else "initialised from the seed"
-        text = f"`{run.folder}`: {spec.iterations:,} iterations of {spec.method.method}.\n\nStarts from: {start}."
+        most = "at most " if spec.training.stop else ""
+        text = f"`{run.folder}`: {most}{spec.iterations:,} iterations of {spec.method.method}.\n\nStarts from: {start}."
         if spec.teacher:
             text += f"\n\nTeacher: {self.store.link(spec.teacher, spec.teacher)}."
         return text
@@ -210,7 +218,10 @@ class Sync:
         return self.store.open(self._row_id(row), self._title(row), tags, None, start)
 
     def _row(self, row: str) -> None:
-        """The settings of a row; when all its nets are there, their mean curves and the row's values, once each."""
+        """The settings of a row; when all its nets are there, their mean curves and the row's values, once each.
+
+        A mean is one over the nets that were still trained.
+        """
         runs = self.plan.row_runs(row)
         begun = [run for run in runs if run.id in self.store.runs]
         if not begun:
@@ -228,7 +239,8 @@ class Sync:
         journals = {run: read_journal(run.folder) for run in runs}
         measured = [final_measurements(run.folder, journals[run]) for run in nets]
         mean = pd.concat(measured).groupby("iteration", as_index=False).mean().dropna(subset="test_accuracy")
-        mean["time"] = measured[0].set_index("iteration").loc[mean["iteration"], "time"].to_numpy()
+        longest = max(measured, key=len).set_index("iteration")
+        mean["time"] = longest.loc[mean["iteration"], "time"].to_numpy()
         mean = mean[mean["iteration"] > self.store.last_step(tracked, "loss")]
         self.store.points(tracked, _points(mean, "iteration", MEASURED))
         end = max(journal.ended for journal in journals.values())
@@ -319,4 +331,4 @@ def _rows_of(references: Iterable[str]) -> list[str]:
 
 def _points(frame: pd.DataFrame, step: str, keys: list[str]) -> Iterator[tuple[int, int, dict[str, float]]]:
     for row in frame.to_dict("records"):
-        yield int(row[step]), int(row["time"]), {key: row[key] for key in keys if pd.notna(row[key])}
+        yield int(row[step]), int(row["time"]), {key: row[key] for key in keys if pd.notna(row.get(key))}

@@ -109,7 +109,9 @@ class Loop:
         self.sessions, self.checkpoint_seconds, self.stopped = sessions, checkpoint_seconds, stopped
         self.of_member = {session.member: session for session in sessions}
         self.shows = {
-            session: Progress(session.run.id, session.member.done, session.run.spec.iterations, line)
+            session: Progress(
+                session.run.id, session.member.done, session.run.spec.iterations, bool(session.member.stopping), line
+            )
             for line, session in enumerate(sessions)
         }
         self.steps = steps_of([session.member for session in sessions if not session.member.complete])
@@ -152,8 +154,8 @@ class Loop:
             for member, values in zip(step.members, step.fetch(), strict=True):
                 session = self.of_member[member]
                 try:
-                    loss, accuracy = session.record(values)
-                    self.shows[session].update(member.done, loss, accuracy)
+                    state = session.record(values)
+                    self.shows[session].update(member.done, state, member.complete)
                 except UserError as failure:
                     tell(f"{failure} The other runs of this job go on.")
                     self.failures.append(str(failure))

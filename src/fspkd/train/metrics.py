@@ -7,17 +7,20 @@ from fspkd.errors import UserError
 from fspkd.files import growing
 
 COLUMNS = ("iteration", "learning_rate", "loss", "gradient_norm", "test_loss", "test_accuracy")
+VALIDATION_COLUMNS = ("validation_loss", "validation_accuracy")  # of runs that stop by validation
 
 
 class MetricsFile:
     """A growing CSV file that can go back to where a checkpoint was taken.
 
     Columns: iteration (from 1), learning rate, loss and gradient norm of that iteration's batch and, where they were
-    measured after it, test loss and test accuracy in percent.
+    measured after it, test loss and test accuracy in percent; of runs that stop by validation, the same of the images for
+    that, whose loss is a first stage's own.
     """
 
-    def __init__(self, path: Path, keep_bytes: int) -> None:
+    def __init__(self, path: Path, keep_bytes: int, validation: bool) -> None:
         self.path = path
+        self.columns = (*COLUMNS, *VALIDATION_COLUMNS) if validation else COLUMNS
         try:
             self._file = path.open("a+b")
             if self._file.seek(0, os.SEEK_END) < keep_bytes:
@@ -28,11 +31,12 @@ class MetricsFile:
         except OSError as error:
             raise UserError(f"{path}: cannot be written: {error.strerror}. Make the folder writable.") from None
         if not keep_bytes:
-            self.append([COLUMNS])
+            self.append([self.columns])
 
     def append(self, rows: list[tuple]) -> None:
-        """Append rows; raises UserError where the disk is full."""
-        lines = (",".join("" if v is None else v if isinstance(v, str) else f"{v:.9g}" for v in row) for row in rows)
+        """Append rows, which may leave out their last values; raises UserError where the disk is full."""
+        whole = ((*row, *[None] * (len(self.columns) - len(row))) for row in rows)
+        lines = (",".join("" if v is None else v if isinstance(v, str) else f"{v:.9g}" for v in row) for row in whole)
         with growing(self.path):
             self._file.write("".join(f"{line}\n" for line in lines).encode())
             self._file.flush()

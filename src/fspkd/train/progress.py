@@ -19,8 +19,10 @@ def tell(text: str) -> None:
 
 
 class Progress:
-    def __init__(self, name: str, done: int, total: int, line: int = 0) -> None:
-        self.name, self.total, self.first = name, total, done
+    """Of a run of `total` iterations, or of at most so many."""
+
+    def __init__(self, name: str, done: int, total: int, at_most: bool = False, line: int = 0) -> None:
+        self.name, self.total, self.at_most, self.first = name, total, "at most " if at_most else "", done
         self.started = self.last_line = time.monotonic()
         terminal = sys.stderr.isatty()
         self.bar = (
@@ -29,17 +31,17 @@ class Progress:
             else None
         )
 
-    def update(self, done: int, loss: float, test_accuracy: float | None) -> None:
-        """Show where the run is, after `done` iterations."""
-        state = f"loss {loss:.4g}" + ("" if test_accuracy is None else f", test {test_accuracy:.2f} %")
+    def update(self, done: int, state: str, ended: bool) -> None:
+        """Show where the run is, after `done` iterations, and a state."""
         if self.bar is not None:
             self.bar.set_postfix_str(state, refresh=False)
             self.bar.update(done - self.bar.n)
-        elif time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES or done == self.total:
+        elif time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES or ended:
             self.last_line = time.monotonic()
             speed = (done - self.first) / (self.last_line - self.started)
-            left = (self.total - done) / speed if speed else float("nan")
-            tell(f"{self.name}: {done}/{self.total} iterations, {state}, {speed:.3g} it/s, {left:.0f} s left")
+            left = 0 if ended else (self.total - done) / speed if speed else float("nan")
+            most = "" if ended else self.at_most
+            tell(f"{self.name}: {done}/{self.total} iterations, {state}, {speed:.3g} it/s, {most}{left:.0f} s left")
 
     def close(self) -> None:
         if self.bar is not None:

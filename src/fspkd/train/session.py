@@ -66,16 +66,16 @@ class Session:
         machine = {"preset": preset, **description(images.device), "precision": name, **provenance()}
         keep_bytes = self._resume()
         self.attempts.append(Attempt(from_iteration=self.member.done, code_sha256=run.code_sha256, **machine))
-        self.metrics = MetricsFile(self.folder.growing_metrics, keep_bytes)
+        self.metrics = MetricsFile(self.folder.growing_metrics, keep_bytes, bool(run.spec.training.stop))
         self.journal = JournalWriter(self.folder, self.attempts[-1])
         self.since = time.monotonic()
 
     # --- measurements -------------------------------------------------------------------------------------
 
-    def record(self, values: list[tuple[float, float]]) -> tuple[float, float | None]:
-        """Record finished iterations, given as loss and gradient norm, and test the net if a test is due.
+    def record(self, values: list[tuple[float, float]]) -> str:
+        """Record finished iterations, given as loss and gradient norm, and test and validate the net where that is due.
 
-        Gives the last loss and the test accuracy, if any. Raises UserError for a value that is not finite.
+        Gives what there is to say of the last one. Raises UserError for a value that is not finite.
         """
         member, rows = self.member, []
         for iteration, (loss, norm) in enumerate(values, member.done + 1):
@@ -83,14 +83,21 @@ class Session:
                 if not math.isfinite(value):
                     self.metrics.append(rows)
                     self._raise_not_finite(what, value, iteration)
-            rows.append((iteration, learning_rate(self.run.spec.schedule, iteration - 1), loss, norm, None, None))
+            rows.append((iteration, learning_rate(self.run.spec.schedule, iteration - 1), loss, norm))
         member.done += len(values)
-        accuracy = None
-        if member.test_is_due:
-            accuracy, test_loss = member.test()
-            rows[-1] = (*rows[-1][:4], test_loss, accuracy)
+        tested = member.test() if member.test_is_due else None
+        validated = member.validate() if member.validation_is_due else None
+        accuracy, test_loss = tested or (None, None)
+        rows[-1] = (*rows[-1], test_loss, accuracy, *(validated or ()))
         self.metrics.append(rows)
-        return values[-1][0], accuracy
+        said = f"loss {values[-1][0]:.4g}" + (f", test {accuracy:.2f} %" if tested else "")
+        return f"{said}, {self._said_of_validation(*validated)}" if validated else said
+
+    def _said_of_validation(self, loss: float, accuracy: float | None) -> str:
+        if not math.isfinite(loss):
+            self._raise_not_finite("loss on validation images", loss, self.member.done)
+        value = f"loss {loss:.4g}" if accuracy is None else f"{accuracy:.2f} %"
+        return f"validation {value}, best at {self.member.stopping.iteration}"
 
     def _raise_not_finite(self, what: str, value: float, iteration: int) -> None:
         method, schedule = self.run.spec.method, self.run.spec.schedule
@@ -131,7 +138,7 @@ class Session:
             return 0
         attempts = [Attempt.model_validate(attempt) for attempt in saved["attempts"]]
         if any(attempt.code_sha256 != self.run.code_sha256 for attempt in attempts):
-            if saved["member"]["iteration"] == self.run.spec.iterations:
+            if Member.is_final(saved["member"], self.run.spec):
                 tell(f"{name}: the code has changed since it was trained, so it starts anew")
                 return 0
             tell(f"{name}: the code has changed since it was begun; the manifest records both versions")
@@ -144,6 +151,10 @@ class Session:
         """Save, and write the outputs of a run at its end: weights, predictions, metrics and, last, the manifest."""
         self.save()
         run, member, images = self.run, self.member, self.images
+        if stopping := member.stopping:
+            length = f"{member.done} of {run.spec.iterations} iterations"
+            tell(f"{run.id}: ends after {length} and keeps iteration {stopping.iteration}, best on validation images")
+        member.take_best()
         state = {name: tensor.cpu() for name, tensor in member.net.state_dict().items()}
         sha256 = save_weights(state, self.folder.weights, run.id)
         accuracy = None
@@ -155,6 +166,8 @@ class Session:
             Manifest(
                 run=run.id,
                 iterations=member.done,
+                best_iteration=stopping.iteration if stopping else None,
+                best_validation=stopping.value if stopping else None,
                 test_accuracy=accuracy,
                 weights_sha256=sha256,
                 finished=datetime.now(UTC).isoformat(timespec="seconds"),

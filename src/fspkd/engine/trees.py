@@ -1,0 +1,15 @@
+"""Tensors in dicts, lists and tuples, such as what a method compares a batch with."""
+
+from collections.abc import Callable
+from typing import Any
+
+
+def each(function: Callable[..., Any], *trees: Any) -> Any:
+    """The function of what is at each place of equal trees of dicts, lists and tuples; None stays None."""
+    if trees[0] is None:
+        return None
+    if isinstance(trees[0], dict):
+        return {key: each(function, *(tree[key] for tree in trees)) for key in trees[0]}
+    if isinstance(trees[0], list | tuple):
+        return type(trees[0])(each(function, *parts) for parts in zip(*trees, strict=True))
+    return function(*trees)
