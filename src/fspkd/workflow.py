@@ -40,12 +40,17 @@ def one_of(texts: Iterable[str]) -> str:
     return "|".join(map(re.escape, sorted(set(texts)))) or "(?!)"
 
 
-def names_in(plans: dict[str, Plan], section: str) -> str:
-    """A pattern for the names of all tables, or timings, each right after the folder of results that it is in.
+def names_in(plans: dict[str, Plan], section: str, kind: str | None = None) -> str:
+    """A pattern for the names of all tables, figures or timings, each right after the folder of results that it is in.
 
-    What is a table of one preset may be a timing of another.
+    What is a table of one preset may be a timing of another. With `kind`, only those of that kind.
     """
-    names = ((folder, name) for folder, plan in plans.items() for name in getattr(plan.preset, section))
+    names = (
+        (folder, name)
+        for folder, plan in plans.items()
+        for name, entry in getattr(plan.preset, section).items()
+        if kind is None or entry.kind == kind
+    )
     return "|".join(f"(?<={re.escape(folder)}/){re.escape(name)}" for folder, name in sorted(names)) or "(?!)"
 
 
@@ -160,10 +165,6 @@ class Result:
         else:
             settings = self.plan.preset.model_dump_json(include=SHOWN, exclude_none=True)
         return [settings, *(run.id for run in self.runs)]
-
-    def numbers(self) -> list[str]:
-        """The files with a figure's numbers."""
-        return [f"{self.plan.preset.results}/{self.name}{end}" for end in FIGURES[self.settings.kind]]
 
     def inputs(self) -> Files:
         """The files that it is made of."""

@@ -21,6 +21,7 @@ from mlflow.entities import Run
 
 from fspkd.data.packed import load_packed
 from fspkd.plan import plan_for
+from fspkd.results import curves
 from fspkd.runs.folder import RunFolder
 from fspkd.runs.journal import read_journal, usage
 from fspkd.tracking.follow import FOLLOWED, Sender, has_begun
@@ -226,6 +227,19 @@ def test_nets_that_stopped_by_validation_have_that_curve_and_what_was_kept(proje
         assert net.outputs.model_outputs[0].step == manifest.best_iteration
     longest = max(manifest.iterations for manifest in manifests)
     assert [step for step, _ in points(client, runs["Teacher"], "test_accuracy")] == list(range(5, longest + 1, 5))
+
+
+def test_figure_of_rows_in_no_table_is_a_run_of_its_own(made: Project) -> None:
+    made.content |= {"claims": None, "timings": {}}
+    made.content["figures"]["figure3"]["curves"] = {"Student": "student"}
+    made.set("tables.table1.rows", {"Teacher": "teacher"})
+    client = send(made).store.client
+    assert "figure3" not in held(client)  # what is there was made of other rows
+    curves.write(made.plan(), "figure3", Path("results/tiny/figure3.png"))
+    figure = held(send(made).store.client)["figure3"]
+    assert figure.data.tags.items() >= {"kind": "figure", "figure": "figure3"}.items()
+    artifacts = {a.path for a in client.list_artifacts(figure.info.run_id)}
+    assert artifacts == {"figure3.png", "figure3.svg", "figure3.csv"}
 
 
 def test_a_preset_that_shares_nets_is_sent_what_it_shows(made: Project) -> None:

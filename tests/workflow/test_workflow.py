@@ -88,11 +88,17 @@ def test_from_nothing_to_the_table_then_only_what_changed(workflow: Project, mon
     workflow.set("rows.short", row)
     workflow.set("tables.table1.rows.Teacher*", "short")
     workflow.set("figures.figure3.title", "Another title")
+    panels = {"All": {"Alone": ["teacher"], "Taught": ["student"]}}
+    workflow.set("figures.figure2", {"kind": "depth", "title": "Over depth", "panels": panels})
     profile = workflow.folder / "profiles" / "default" / "config.yaml"
     profile.write_text(profile.read_text().replace("cores: all", "cores: 1"))
     changed = workflow.run("snakemake", *RESULTS)
     assert changed.returncode == 0, changed.stdout + changed.stderr
     assert planned(changed.stdout + changed.stderr) == [("short-1", 8)]
+    points = pd.read_csv("results/tiny/figure2.csv").groupby("method")["accuracy"].mean()
+    assert points["Taught"] == pytest.approx(pd.read_csv(RESULTS[0])["average"][2], abs=0.005)
+    assert not Path("results/tiny/figure2_flat.csv").exists()
+    assert "Over depth" in Path(RESULTS[3]).read_text()
     assert before.items() <= workflow.checksums().items()
 
     # Nets that share a job: nothing is trained again, and from nothing they get the same bits.

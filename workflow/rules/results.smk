@@ -34,35 +34,36 @@ rule table:
         "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q}"
 
 
-# What a figure has beside its drawings depends on its kind, so each has a rule of its own.
-for plan in PLANS.values():
-    for figure in plan.preset.figures:
+# What a figure has beside its drawings depends on its kind.
+for kind, numbers in FIGURES.items():
 
-        rule:
-            name:
-                f"{plan.preset.name}__{figure}"
-            input:
-                **Result(plan, "figure", figure).inputs(),
-                script="scripts/make_figure.py",
-            output:
-                png=f"{plan.preset.results}/{figure}.png",
-                svg=report(
-                    f"{plan.preset.results}/{figure}.svg",
-                    caption=f"../report/{plan.preset.figures[figure].kind}.rst",
-                    category="Figures",
-                    labels={"preset": plan.preset.results, "figure": figure},
-                ),
-                numbers=Result(plan, "figure", figure).numbers(),
-            log:
-                f"{plan.preset.results}/logs/{figure}.log",
-            retries: 0  # runs where snakemake does
-            localrule: True
-            params:
-                decided_by=Result(plan, "figure", figure).decided_by(),
-            message:
-                "draw {output.png}"
-            shell:
-                "python {input.script:q} {output.png:q} 2>&1 | tee -i {log:q}"
+    rule:
+        name:
+            f"figure_{kind}"
+        input:
+            unpack(needs("figure")),
+            script="scripts/make_figure.py",
+        output:
+            png="{results}/{figure}.png",
+            svg=report(
+                "{results}/{figure}.svg",
+                caption=f"../report/{kind}.rst",
+                category="Figures",
+                labels={"preset": "{results}", "figure": "{figure}"},
+            ),
+            numbers=[f"{{results}}/{{figure}}{end}" for end in numbers],
+        log:
+            "{results}/logs/{figure}.log",
+        wildcard_constraints:
+            figure=names_in(PLANS, "figures", kind),
+        retries: 0  # runs where snakemake does
+        localrule: True
+        params:
+            decided_by=decides("figure"),
+        message:
+            "draw {output.png}"
+        shell:
+            "python {input.script:q} {output.png:q} 2>&1 | tee -i {log:q}"
 
 
 rule timing:
