@@ -50,7 +50,8 @@ def explain(
         for position, key in enumerate(item["loc"], 1):
             last = position == len(item["loc"])
             is_key = isinstance(content, list) or (isinstance(content, dict) and key in content)
-            if is_key and isinstance(content, dict) and not last and not isinstance(content[key], dict | list):
+            inside = not last or item["input"] == content
+            if is_key and isinstance(content, dict) and inside and not isinstance(content[key], dict | list):
                 is_key = key not in content.values()  # a union's tag, though there is a key of that name
             if is_key or (last and item["type"] == "missing"):
                 keys.append(str(key))  # what is no key is a union's tag, which pydantic puts in between
