@@ -1,10 +1,12 @@
 """The plain loop: how public distillation code trains, at its best. The oracle and the baseline of the engine.
 
 Eager, float32, NCHW, torchvision transforms in a DataLoader, stock modules and optimiser, an optimiser step at a time,
-FSP matrices by torch.bmm. It shares no code with the library, which never imports it.
+FSP matrices by torch.bmm; of FitNets maxout units by torch.max, and RMSProp as pylearn2 has it, a parameter at a time. It
+shares no code with the library, which never imports it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-Outputs = tuple[list[Tensor], Tensor]
+Outputs = tuple[list[Tensor], Tensor | None]
 
 
 class Block(nn.Module):
@@ -53,6 +55,86 @@ class ResNet(nn.Module):
         return features, self.linear(features[-1].mean((2, 3)))
 
 
+class Maxout(nn.Module):
+    """The maximum over the pieces of a channel, which are side by side, as in FitNets' own code; of equal ones the first."""
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (-1, self.pieces)).max(2).values
+
+
+def groups_of(weighted: nn.Module, rate: float, limit: float | None) -> list[dict]:
+    """The parameters of a convolution or linear layer, as an optimiser wants them."""
+    return [{"params": [weighted.weight], "lr": rate, "limit": limit}, {"params": [weighted.bias], "lr": rate}]
+
+
+class MaxoutNet(nn.Module):
+    """A FitNet, or a teacher of FitNets, without dropout; `layers` have the keys that a preset gives them.
+
+    Gives the image and, after each layer, its feature map; and the logits.
+    """
+
+    def __init__(self, layers: Sequence[Any], shape: tuple[int, int, int], classes: int = 10) -> None:
+        super().__init__()
+        self.layers = layers
+        self.weighted = nn.ModuleList()
+        x = torch.zeros(1, *shape)
+        for layer in layers:
+            if layer.conv:
+                weighted = nn.Conv2d(x.shape[1], layer.conv * layer.pieces, layer.kernel, padding=layer.pad)
+            else:
+                weighted = nn.Linear(x.numel(), layer.full * layer.pieces)
+            self.weighted.append(weighted)
+            x = self.layer(weighted, layer, x)
+        self.linear = nn.Linear(x.numel(), classes)
+
+    def forward(self, x: Tensor, to: int | None = None) -> Outputs:
+        """With `to` only the feature maps up to that layer, counted from 1, and no logits."""
+        features = [x]
+        for weighted, layer in zip(self.weighted[:to], self.layers, strict=False):
+            features.append(self.layer(weighted, layer, features[-1]))
+        return features, self.linear(features[-1].flatten(1)) if to is None else None
+
+    def layer(self, weighted: nn.Module, layer: Any, x: Tensor) -> Tensor:
+        x = Maxout(layer.pieces)(weighted(x.flatten(1) if layer.full else x))
+        return self.pooled(x, layer.pool, layer.stride or layer.pool) if layer.pool else x
+
+    def groups(self, rate: float, last_limit: float | None) -> list[dict]:
+        """The parameters as an optimiser wants them; `last_limit` is the linear layer's."""
+        groups = groups_of(self.linear, rate, last_limit)
+        for weighted, layer in zip(self.weighted, self.layers, strict=True):
+            groups += groups_of(weighted, rate * layer.rate, layer.limit)
+        return groups
+
+    def pooled(self, x: Tensor, size: int, stride: int) -> Tensor:
+        return F.max_pool2d(x, size, stride, ceil_mode=True)
+
+
+class Rmsprop(torch.optim.Optimizer):
+    """FitNets' optimiser; filters, or rows, of a group that has a `limit` are scaled down to that length after a step."""
+
+    def __init__(self, groups: list[dict]) -> None:
+        super().__init__(groups, {"limit": None})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                if p not in self.state:
+                    self.state[p]["mean_square"] = torch.zeros_like(p)
+                mean_square = self.state[p]["mean_square"]
+                mean_square.mul_(0.9).addcmul_(p.grad, p.grad, value=0.1)
+                p.addcdiv_(p.grad, mean_square.sqrt().clamp_(min=1e-5), value=-group["lr"])
+                if group["limit"]:
+                    lengths = p.flatten(1).norm(dim=1)
+                    p.mul_((group["limit"] / lengths).clamp_(max=1).view(-1, *[1] * (p.dim() - 1)))
+
+
 def fsp(first: Tensor, second: Tensor) -> Tensor:
     """FSP matrices (B, M, N) of feature maps (B, M, H, W) and (B, N, h, w)."""
     if first.shape[2] > second.shape[2]:
@@ -75,10 +157,10 @@ def fsp_loss(student: Outputs, teacher: Outputs, matrix: Callable = fsp) -> Tens
     )
 
 
-def hint_loss(student: Outputs, teacher: Outputs, regressors: nn.ModuleDict) -> Tensor:
-    """Equation (3) of FitNets, at the ends of the sections that have a regressor."""
-    pairs = [(int(name[-1]), regressor) for name, regressor in regressors.items()]
-    return sum(0.5 * F.mse_loss(r(student[0][i]), teacher[0][i], reduction="sum") for i, r in pairs) / len(student[1])
+def hint_loss(student: Outputs, teacher: Outputs, regressors: nn.ModuleDict, hint: int | None = None) -> Tensor:
+    """Equation (3) of FitNets, at the ends of the sections, or layers, that have a regressor; `hint`: the teacher's layer."""
+    pairs = [(r(student[0][int(name[-1])]), teacher[0][hint or int(name[-1])]) for name, r in regressors.items()]
+    return sum(0.5 * F.mse_loss(guided, target, reduction="sum") / len(target) for guided, target in pairs)
 
 
 def kd_loss(student: Outputs, teacher: Outputs, y: Tensor, weight: float, temperature: float = 3.0) -> Tensor:
@@ -89,7 +171,12 @@ def kd_loss(student: Outputs, teacher: Outputs, y: Tensor, weight: float, temper
 
 
 def step(
-    net: ResNet, teacher: ResNet | None, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, loss_of: Callable
+    net: Callable[[Tensor], Outputs],
+    teacher: Callable[[Tensor], Outputs] | None,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    y: Tensor,
+    loss_of: Callable,
 ) -> Tensor:
     """One iteration; `loss_of` is called with the outputs of student and teacher, and the labels."""
     with torch.no_grad():
@@ -109,14 +196,28 @@ class _Pictures(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.transform(transforms.functional.to_pil_image(self.images[index])), int(self.labels[index])
+        return self.transform(self.images[index]), int(self.labels[index])
+
+
+def crops(size: int) -> Callable:
+    """Random crops of padded images, uint8."""
+    return transforms.Compose([transforms.ToPILImage(), transforms.RandomCrop(size, padding=4), transforms.ToTensor()])
+
+
+def flips() -> Callable:
+    """Random flips of whitened images, float32."""
+    return transforms.Compose([transforms.ToTensor(), transforms.RandomHorizontalFlip()])
 
 
 def batches(
-    images_NHWC: np.ndarray, labels_N: np.ndarray, size: int, device: torch.device, workers: int = 2
+    images_NHWC: np.ndarray,
+    labels_N: np.ndarray,
+    transform: Callable,
+    size: int,
+    device: torch.device,
+    workers: int = 2,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end: a random crop of the padded image."""
-    transform = transforms.Compose([transforms.RandomCrop(images_NHWC.shape[1], padding=4), transforms.ToTensor()])
+    """Batches without end."""
     loader = DataLoader(
         _Pictures(images_NHWC, labels_N, transform),
         size,

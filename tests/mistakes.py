@@ -18,6 +18,11 @@ def maxout(*layers: dict[str, object], **others: object) -> dict[str, object]:
     return {"architecture": "maxout", "layers": list(layers), **others}
 
 
+def hint(**settings: object) -> dict[str, object]:
+    """The first stage of row fitnet with other layers."""
+    return {"method": "hint", "teacher": "teacher/1", "schedule": "first", **settings}
+
+
 LONGER = {"longer": {"stage2": {"schedule": "long"}}}
 
 
@@ -167,6 +172,41 @@ MISTAKES = [
         r"tables.table1.rows.Teacher = 'teacher/3'.*has only 2 nets",
         told_by_schema=False,
     ),
+    Mistake(
+        "rows.fitnet.stage1",
+        hint(),
+        r"rows.fitnet.stage1: needs either sections, or guided and hint",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "rows.fitnet.stage1",
+        hint(sections=[1], guided="section1", hint="section1"),
+        r"rows.fitnet.stage1: needs either sections, or guided and hint. Give one of the two",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "rows.fitnet.stage1",
+        hint(guided="section1"),
+        r"rows.fitnet.stage1: needs either sections, or guided and hint",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "rows.fitnet.stage1",
+        hint(guided="sectoin2", hint="section1"),
+        r"fitnet-stage1: guided = 'sectoin2': no feature map of resnet8; did you mean 'section2'\?",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "rows.fitnet.stage1",
+        hint(guided="section2", hint="logits"),
+        r"fitnet-stage1: hint = 'logits': no feature map of resnet8",
+        told_by_schema=False,
+    ),
+    Mistake("rows.fitnet.stage1.regressor_init", 0, r"rows.fitnet.stage1.regressor_init = 0: input should be greater"),
+    Mistake(
+        "rows.fitnet.stage1.reduction", "row", r"rows.fitnet.stage1.reduction = 'row': input should be 'mean', 'rows'"
+    ),
+    Mistake("rows.fitnet.stage2.soften_student", True, r"fitnet.stage2.soften_student = True: input should be False"),
     Mistake("rows.fitnet.stage1.sections", [2, 1], r"rows.fitnet.stage1.sections: must rise", told_by_schema=False),
     Mistake(
         "data.images.source", "imagenet", r"data.images.source = 'imagenet': must be one of 'digits', 'torchvision'"

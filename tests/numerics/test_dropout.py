@@ -1,29 +1,14 @@
 """Dropout: random numbers as a function of seed, net, layer and iteration; and what nets make of them."""
 
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
-
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, Project, images_of
 
 from fspkd.draws import Draws
-from fspkd.engine import step
-from fspkd.engine.batches import Batches
-from fspkd.engine.member import Member
 from fspkd.models import build
 from fspkd.models.dropout import Dropout, mixed, random_bits
 from fspkd.models.maxout import MaxoutNet
 from fspkd.networks.maxout import MaxoutNetwork
-from fspkd.runs.spec import Run
-from fspkd.train import loop
-
-pytestmark = pytest.mark.usefixtures("not_followed")
 
 MASK = 2**64 - 1
 GAMMA = 0x9E3779B97F4A7C15
@@ -128,71 +113,3 @@ def test_images_keep_their_scale_and_hidden_inputs_are_rescaled() -> None:
     assert not torch.equal(net(images), net(images))
     for still in (net.frozen(torch.float32), net.eval()):
         assert torch.equal(still(images), plain(images))
-
-
-# --- in the engine ------------------------------------------------------------------------------------------
-
-
-def dropped_rows(project: Project, iterations: int) -> list[Run]:
-    project.set("networks.dropped", NETWORK)
-    project.set("schedules.dropped", [{"until": iterations, "rate": 0.01}])
-    method = {"method": "cross_entropy", "schedule": "dropped"}
-    project.set("rows.dropped", {"data": "images", "network": "dropped", "nets": 2, "stage2": method})
-    return project.plan().nets("dropped")
-
-
-def outcome(run: Run) -> tuple[str, bytes]:
-    return run.folder.read_manifest().weights_sha256, run.folder.metrics.read_bytes()
-
-
-def test_iterations_are_those_of_a_plain_loop(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Losses of a loop that tells the net its iteration; blocks of several iterations, as on a GPU, give the same."""
-    run, _ = dropped_rows(project, 12)
-    images = images_of(run)
-    losses = {}
-    for block in (1, 5):
-        monkeypatch.setattr(step, "BLOCK", {"cpu": block})
-        net = build(run.spec.network, images.shape, images.classes, torch.Generator().manual_seed(1))
-        member = Member(run.spec, images, net, None, torch.float32, None)
-        (of_one,) = step.steps_of([member])
-        losses[block] = []
-        while not member.complete:
-            for _ in range(count := of_one.load()):
-                of_one.iterate()
-            of_one.prepare()
-            losses[block] += [loss for loss, _ in of_one.fetch()[0]]
-            member.done += count
-    net = build(run.spec.network, images.shape, images.classes, torch.Generator().manual_seed(1)).train()
-    net.randomise(run.spec.draws, lambda: at(iteration))
-    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
-    batches, plain = Batches(images, run.spec), []
-    for iteration in range(12):
-        pictures, labels = batches.make(batches.draw(iteration, 1))
-        loss = torch.nn.functional.cross_entropy(net(images.to_input(pictures[0])), labels[0])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        plain.append(loss.item())
-    assert losses[1] == losses[5]
-    np.testing.assert_allclose(losses[1], plain, rtol=1e-5)
-
-
-def test_killed_and_resumed_alone_and_side_by_side_ends_with_the_same_bits(project: Project) -> None:
-    runs = dropped_rows(project, 800)
-    loop.train(runs, torch.device("cpu"), 1000)
-    expected = [outcome(run) for run in runs]
-    assert expected[0] != expected[1]
-    for run in runs:
-        shutil.rmtree(run.folder.path)
-    script = REPOSITORY / "scripts" / "train.py"
-    command = [sys.executable, script, "results/tiny", *(run.id for run in runs), "--checkpoint-seconds", "0.05"]
-    process = subprocess.Popen(command, start_new_session=True)
-    while process.poll() is None and not all(run.folder.checkpoint.exists() for run in runs):
-        time.sleep(0.01)
-    assert process.poll() is None, "the training ended before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for run in runs:
-        loop.train([run], torch.device("cpu"), 1000)
-        assert 0 < run.folder.read_manifest().attempts[-1].from_iteration < 800
-    assert [outcome(run) for run in runs] == expected

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import nullcontext
+from itertools import product
 
 import pytest
 import torch
@@ -10,27 +11,44 @@ from fspkd.distill.hint import Hint, hint_loss
 from fspkd.distill.kd import KnowledgeDistillation, kd_loss
 from fspkd.draws import Draws
 from fspkd.engine.objective import Objective
+from fspkd.models import build
 from fspkd.models.cifar_resnet import CifarResNet
+from fspkd.networks.maxout import MaxoutNetwork
+from fspkd.networks.network import UpdateRule
 from fspkd.networks.residual import CifarNetwork
 
 NETWORK = CifarNetwork(depth=8, width=4)
 NET = CifarResNet(NETWORK, (3, 16, 16), 10, torch.Generator().manual_seed(1)).eval()
 
 
-def kd_by_hand(student: list, teacher: list, label: int, temperature: float, weight: float) -> float:
+def kd_by_hand(
+    student: list, teacher: list, label: int, temperature: float, weight: float, students_temperature: float
+) -> float:
     def softmax(values: list, t: float) -> list:
         parts = [math.exp(v / t) for v in values]
         return [p / sum(parts) for p in parts]
 
     hard = -math.log(softmax(student, 1.0)[label])
-    pairs = zip(softmax(teacher, temperature), softmax(student, temperature), strict=True)
+    pairs = zip(softmax(teacher, temperature), softmax(student, students_temperature), strict=True)
     return hard + weight * -sum(p * math.log(q) for p, q in pairs)
 
 
-def test_kd_loss_equals_its_closed_form() -> None:
+@pytest.mark.parametrize("soften_student", [None, False])
+def test_kd_loss_equals_its_closed_form(soften_student: bool | None) -> None:
+    """The authors' code divides only the teacher's logits by tau."""
     students, teachers, labels = [[1.0, -2.0, 0.5], [0.1, 0.2, 3.0]], [[2.0, 0.0, -1.0], [-0.3, 1.0, 0.4]], [0, 1]
-    expected = sum(kd_by_hand(s, t, y, 3.0, 2.5) for s, t, y in zip(students, teachers, labels, strict=True)) / 2
-    loss = kd_loss(torch.tensor(students), torch.tensor(teachers), torch.tensor(labels), 3.0, 2.5)
+    own = 1.0 if soften_student is False else 3.0
+    expected = sum(kd_by_hand(s, t, y, 3.0, 2.5, own) for s, t, y in zip(students, teachers, labels, strict=True)) / 2
+    settings = KnowledgeDistillation(
+        method="kd",
+        schedule="third",
+        teacher="teacher/1",
+        weight_start=2.5,
+        weight_end=2.5,
+        soften_student=soften_student,
+    )
+    targets = settings.targets({"logits": torch.tensor(teachers)})
+    loss = settings.loss({"logits": torch.tensor(students)}, {}, targets, torch.tensor(labels), torch.tensor(0.0))
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -49,6 +67,10 @@ def test_hint_loss_is_half_the_squared_distance_averaged_over_images() -> None:
     expected = sum(0.5 * ((hint[i] - guided[i]) ** 2).sum() for i in range(2)) / 2
     torch.testing.assert_close(hint_loss(hint, guided, "sum"), expected)
     torch.testing.assert_close(hint_loss(hint, guided, "mean"), expected / 60)
+    # The authors' code sums over the rows of maps and averages over channels, columns and images.
+    entries = product(range(2), range(3), range(5))
+    columns = [0.5 * sum((hint[i, c, y, x] - guided[i, c, y, x]) ** 2 for y in range(4)) for i, c, x in entries]
+    torch.testing.assert_close(hint_loss(hint, guided, "rows"), sum(columns) / len(columns))
 
 
 def test_regressor_reads_the_guided_layer_and_answers_for_the_hint() -> None:
@@ -61,3 +83,46 @@ def test_regressor_reads_the_guided_layer_and_answers_for_the_hint() -> None:
     targets = objective.targets(NET, x, nullcontext())
     assert objective(objective.embedded(NET, x, nullcontext()), targets, torch.zeros(2), torch.zeros(())) < 1e-9
     assert objective.own["section2"][0].weight.shape == (8, 8, 1, 1)
+
+
+@pytest.mark.parametrize("init", [None, 0.05])
+def test_regressor_between_layers_of_different_sizes(init: float | None) -> None:
+    """From 16 channels of 8x12 to 24 of 3x5, each the maximum of 3 pieces, as the teacher's are."""
+    layers = {
+        "student": [{"conv": 4, "kernel": 3, "pad": 1}, {"conv": 16, "kernel": 3, "pad": 1, "pool": 2}],
+        "teacher": [{"conv": 24, "kernel": 5, "pieces": 3, "pool": 4}, {"full": 8}],
+    }
+    student, teacher = (
+        build(
+            MaxoutNetwork.model_validate({"architecture": "maxout", "layers": layers[who]}),
+            (3, 16, 24),
+            10,
+            torch.Generator().manual_seed(0),
+        )
+        for who in ("student", "teacher")
+    )
+    settings = Hint(
+        method="hint",
+        schedule="hint",
+        teacher="teacher/1",
+        guided="layer2",
+        hint="layer1",
+        regressor_init=init,
+        regressor_limit=0.9,
+    )
+    (regressor,) = settings.modules(Draws(1, "s"), student, teacher).values()
+    conv = regressor[0]
+    assert conv.weight.shape == (24 * 3, 16, 8 - 3 + 1, 12 - 5 + 1)
+    assert conv.update_rule == UpdateRule(rate=1.0, limit=0.9)
+    assert not conv.bias.any()
+    x = torch.randn(40, 16, 8, 12, generator=torch.Generator().manual_seed(1))
+    y = regressor(x)
+    assert y.shape[1:] == teacher.taps(torch.rand(1, 3, 16, 24), ("layer1",))["layer1"].shape[1:] == (24, 3, 5)
+    if init:
+        assert conv.weight.abs().max().item() == pytest.approx(0.05, rel=0.01)
+        assert conv.weight.std().item() == pytest.approx(0.05 / 3**0.5, rel=0.02)
+    else:
+        assert y.square().mean().item() == pytest.approx(1, rel=0.05)
+    for seed, same in ((1, True), (2, False)):
+        (other,) = settings.modules(Draws(seed, "s"), student, teacher).values()
+        assert torch.equal(other[0].weight, conv.weight) is same

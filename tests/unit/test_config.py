@@ -204,6 +204,22 @@ def test_networks_whose_maps_would_vanish_are_refused(project: Project) -> None:
         run.check_size((5, 8))
 
 
+def test_guided_layers_that_are_smaller_than_their_hints_are_refused(project: Project) -> None:
+    """In one of the two directions too. Maps of one size are not."""
+    project.set("networks.maxout", {"architecture": "maxout", "layers": [{"conv": 4, "kernel": 4}]})
+    last = {"method": "cross_entropy", "schedule": "short"}
+    hint = {"method": "hint", "teacher": "teacher/1", "schedule": "first", "guided": "layer1", "hint": "section2"}
+    project.set("rows.thin", {"data": "images", "network": "maxout", "nets": 1, "stage1": hint, "stage2": last})
+    run = project.plan().net("thin/1").start
+    run.check_size((8, 6))  # 5x3 and 4x3
+    with pytest.raises(
+        UserError,
+        match=r"run thin-stage1-\w+: images of 'digits', 4x8 pixels: the guided layer layer1 has maps of 1x5 and the hint "
+        r"section2 of 2x4, and a regressor makes maps no larger. Guide an earlier layer, or take a later hint",
+    ):
+        run.check_size((8, 4))
+
+
 def test_two_presets_that_write_to_one_folder_are_refused(project: Project) -> None:
     (project.folder / "config" / "twin.yaml").write_text("extends: tiny\n")
     with pytest.raises(UserError, match=r"twin.yaml: results = 'results/tiny': config/tiny.yaml writes there already"):
