@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import plain
 import pytest
 import torch
 from conftest import Project, images_of
@@ -68,64 +69,77 @@ def states(run: Run, folder: RunFolder) -> list[tuple[int, nn.Module, nn.Module]
 
 
 @torch.no_grad()
-def plain_value(run: Run, net: nn.Module, regressors: nn.ModuleDict) -> float:
-    """The hint loss on all validation images at once, in double precision; of a last stage, the error in percent."""
+def plain_value(run: Run, net: nn.Module, regressors: nn.ModuleDict, iteration: int) -> float:
+    """The loss on all validation images at once, in double precision; of a last stage, the error in percent."""
     images, method = images_of(run), run.spec.method
-    x = images.validation.permute(0, 3, 1, 2).double() / 255
+    x, y = images.validation.permute(0, 3, 1, 2).double() / 255, images.validation_labels
     net = net.double().eval()
     if run.spec.stage == 2:
-        return 100 * (net(x).argmax(1) != images.validation_labels).double().mean().item()
+        return 100 * (net(x).argmax(1) != y).double().mean().item()
     teacher = finished_net(run.teacher, images.shape, images.classes).double().eval()
+    if method.method == "kd":
+        return plain.kd_loss(([], net(x)), ([], teacher(x)), y, 4 - 3 * (iteration - 1) / 39).item()
     taps = method.student_taps(net.network), method.teacher_taps(teacher.network)
     student, hints = (of.taps(x, wanted).values() for of, wanted in zip((net, teacher), taps, strict=True))
     regressed = [regressors[tap].double()(maps) for tap, maps in zip(taps[0], student, strict=True)]
     return sum(0.5 * (h - r).square().sum() / len(x) for h, r in zip(hints, regressed, strict=True)).item()
 
 
-@pytest.mark.parametrize("case", ["hint", "hint of a net with dropout", "kd"])
-def test_training_ends_and_keeps_what_a_plain_look_at_every_measurement_says(project: Project, case: str) -> None:
-    project.set("training.evaluate_every", 8)
-    if case == "hint":
-        project.set("schedules.first", [{"until": 40, "rate": 3e-2}])
-    if case == "hint of a net with dropout":
-        keep = {"image": 0.8, "hidden": 0.5}
-        project.set("networks.net", {"architecture": "maxout", "layers": LAYERS, "init": "unit", "keep": keep})
-        for row in ("student", "fitnet"):
-            hint = {"method": "hint", "teacher": "teacher/1", "schedule": "first", "guided": "layer2", "hint": "layer1"}
-            project.set(f"rows.{row}.stage1", hint)
-        project.set("timings.timing", None)
-        project.set("claims", ...)
-    project.train("fitnet/1")
-    net = project.plan().net("fitnet/1")
-    run = net if case == "kd" else net.stage1
+def check_against_plain_looks(run: Run, whole: RunFolder) -> None:
     values, best, best_at = [], math.inf, 0
-    for iteration, student, regressors in states(run, RunFolder(project.folder / "whole")):
+    for iteration, student, regressors in states(run, whole):
         kept = copy.deepcopy(student.state_dict())
-        values.append(plain_value(run, student, regressors))
+        values.append(plain_value(run, student, regressors, iteration))
         if values[-1] < best:
             best, best_at, best_state = values[-1], iteration, kept
         elif iteration - best_at >= PATIENCE:
             break
     manifest, metrics = run.folder.read_manifest(), pd.read_csv(run.folder.metrics)
-    assert iteration < run.spec.iterations
     assert (manifest.iterations, manifest.best_iteration, len(metrics)) == (iteration, best_at, iteration)
     assert manifest.best_validation == pytest.approx(best, rel=1e-5)
     weights = load_weights(run.weights, run.id)
     assert all(torch.equal(weights[name], tensor) for name, tensor in best_state.items())
     measured = metrics.dropna(subset="validation_loss")
     assert measured["iteration"].tolist() == list(range(EVERY, iteration + 1, EVERY))
-    column = 100 - measured["validation_accuracy"] if case == "kd" else measured["validation_loss"]
+    column = measured["validation_loss"] if run.spec.stage == 1 else 100 - measured["validation_accuracy"]
     np.testing.assert_allclose(column, values, rtol=1e-5, atol=1e-5)
-    if case == "kd":
-        assert metrics.dropna(subset="test_accuracy")["iteration"].tolist() == list(range(8, iteration + 1, 8))
-        with np.load(run.folder.predictions) as file:
-            images = images_of(run)
-            expected = finished_net(run, images.shape, images.classes).eval()(images.to_input(images.test)).detach()
-            np.testing.assert_allclose(file["logits"], expected, rtol=1e-4, atol=1e-6 * expected.abs().max())
-            correct = 100 * (file["logits"].argmax(1) == file["labels"]).mean()
-        assert manifest.test_accuracy == pytest.approx(correct, abs=1e-4)
+
+
+def test_both_stages_end_and_keep_what_plain_looks_at_every_measurement_say(project: Project) -> None:
+    project.set("training.evaluate_every", 4)  # also where stage 2 ends
+    project.set("schedules.first", [{"until": 40, "rate": 3e-2}])
+    project.train("fitnet/1")
+    run = project.plan().net("fitnet/1")
+    for stage in (run.stage1, run):
+        check_against_plain_looks(stage, RunFolder(project.folder / f"whole {stage.id}"))
+        assert stage.folder.read_manifest().iterations < 40
+    first, metrics = pd.read_csv(run.stage1.folder.metrics), pd.read_csv(run.folder.metrics)
+    assert first[["test_accuracy", "validation_accuracy"]].isna().all(axis=None)
+    assert metrics.dropna(subset="test_accuracy")["iteration"].tolist() == list(range(4, len(metrics) + 1, 4))
+    images = images_of(run)
+    with np.load(run.folder.predictions) as file:
+        expected = finished_net(run, images.shape, images.classes).eval()(images.to_input(images.test)).detach()
+        np.testing.assert_allclose(file["logits"], expected, rtol=1e-4, atol=1e-6 * expected.abs().max())
+        correct = 100 * (file["logits"].argmax(1) == file["labels"]).mean()
+    assert run.folder.read_manifest().test_accuracy == pytest.approx(correct, abs=1e-4)
+
+
+@pytest.mark.parametrize("case", ["hint of a net with dropout", "kd, whose weight falls"])
+def test_first_stage_is_judged_by_its_loss_as_it_is_in_evaluation(project: Project, case: str) -> None:
+    learning = {"teacher": "teacher/1", "schedule": "first"}
+    if case == "kd, whose weight falls":
+        project.set("rows.fitnet.stage1", {"method": "kd", **learning})
     else:
-        assert metrics[["test_accuracy", "validation_accuracy"]].isna().all(axis=None)
+        keep = {"image": 0.8, "hidden": 0.5}
+        project.set("networks.net", {"architecture": "maxout", "layers": LAYERS, "init": "unit", "keep": keep})
+        for row in ("student", "fitnet"):
+            project.set(f"rows.{row}.stage1", {"method": "hint", "guided": "layer2", "hint": "layer1", **learning})
+        project.set("timings.timing", None)
+        project.set("claims", ...)
+    project.train("teacher/1")
+    run = project.plan().net("fitnet/1").stage1
+    loop.train([run], torch.device("cpu"), 1000)
+    check_against_plain_looks(run, RunFolder(project.folder / "whole"))
 
 
 def test_first_stage_is_measured_in_the_precision_that_it_is_trained_in(
