@@ -12,6 +12,7 @@ beside it; the engine and the ceiling are one process a core with one thread. Wa
 import argparse
 import os
 import resource
+import shutil
 import statistics
 import tempfile
 import time
@@ -79,7 +80,8 @@ def runs_of(case: str, members: int) -> list[Run]:
 def make_project(settings: argparse.Namespace) -> None:
     """A preset in the working directory, its data, and untrained weights where a case needs trained ones."""
     Path("config/fsp").mkdir(parents=True)
-    Path("config/fsp/paper.yaml").write_text(PAPER.read_text())
+    shutil.copy(PAPER, "config/fsp")
+    shutil.copytree(PAPER.parent / "reference", "config/fsp/reference")  # which its tables name
     bench = {
         "extends": "fsp/paper",
         "results": "results/bench",
@@ -110,7 +112,8 @@ def plain_way(case: str, runs: list[Run], on: torch.device, matrix: Callable = p
     """Members one after the other, as separate commands would train them."""
     spec = runs[0].spec
     data = load_packed(runs[0].data.path)
-    stream = plain.batches(data.images["train"], data.labels["train"], spec.training.batch_size, on)
+    images, labels = data.images["train"], data.labels["train"]
+    stream = plain.batches(images, labels, plain.crops(32), spec.training.batch_size, on)
 
     def net() -> plain.ResNet:
         return plain.ResNet(spec.network.depth, spec.network.width, 3, len(data.classes)).to(on)
