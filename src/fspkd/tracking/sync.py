@@ -111,10 +111,8 @@ class Sync:
         if run.spec.stage == 2:
             from fspkd.train.nets import finished_net
 
-            net, at = (
-                finished_net(run, images.shape, len(images.classes)),
-                manifest.best_iteration or manifest.iterations,
-            )
+            net = finished_net(run, images.shape, len(images.classes))
+            at = manifest.best_iteration or manifest.iterations
             model = self.store.model(run.id, net, list(images.shape), list(images.classes), at)
             rows = final_measurements(folder, journal)
             self.store.points(tracked, _points(rows[rows["iteration"] == at], "iteration", TESTED), model)

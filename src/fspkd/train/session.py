@@ -90,14 +90,14 @@ class Session:
         accuracy, test_loss = tested or (None, None)
         rows[-1] = (*rows[-1], test_loss, accuracy, *(validated or ()))
         self.metrics.append(rows)
+        if validated and not math.isfinite(validated[0]):
+            self._raise_not_finite("loss on validation images", validated[0], member.done)
         said = f"loss {values[-1][0]:.4g}" + (f", test {accuracy:.2f} %" if tested else "")
-        return f"{said}, {self._said_of_validation(*validated)}" if validated else said
+        return said + (f", validation {self._seen(*validated)}" if validated else "")
 
-    def _said_of_validation(self, loss: float, accuracy: float | None) -> str:
-        if not math.isfinite(loss):
-            self._raise_not_finite("loss on validation images", loss, self.member.done)
+    def _seen(self, loss: float, accuracy: float | None) -> str:
         value = f"loss {loss:.4g}" if accuracy is None else f"{accuracy:.2f} %"
-        return f"validation {value}, best at {self.member.stopping.iteration}"
+        return f"{value}, best at {self.member.stopping.iteration}"
 
     def _raise_not_finite(self, what: str, value: float, iteration: int) -> None:
         method, schedule = self.run.spec.method, self.run.spec.schedule
