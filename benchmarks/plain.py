@@ -224,6 +224,7 @@ def batches(
         shuffle=True,
         drop_last=True,
         num_workers=workers,
+        multiprocessing_context="fork" if workers else None,  # as where the process was not spawned itself
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
     )

@@ -3,203 +3,57 @@
 
 In one run, for each kind of training: the plain loop, the engine, and the ceiling, which is the same net's step on one
 constant batch and nothing else; for FSP also the plain loop with matrices by broadcasting, as much-cited public code
-makes them. Writes FOLDER/training.csv and training.png. Images are noise; nothing is downloaded.
+makes them; for FitNets the engine with the teacher computed in every iteration, and with what it gives computed once
+(tabulated; not in the time that is measured). Writes FOLDER/training.csv and training.png. Images are noise; nothing is
+downloaded.
 
 On a GPU a way is one process. On a CPU the plain loop has all cores, as PyTorch takes them, and two loader processes
 beside it; the engine and the ceiling are one process a core with one thread. Ways take turns, and medians are given.
 """
 
 import argparse
+import importlib
 import os
 import resource
-import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-import plain
-import seaborn as sns
 import torch
 import torch.multiprocessing as multiprocessing
-import yaml
-from torch import nn
+from cases import BATCH, CASES, make_project, runs_of
 
-from fspkd.config.data import Augment
-from fspkd.config.load import load_preset
-from fspkd.data.packed import PackedData, load_packed, save_packed
 from fspkd.engine import device
-from fspkd.engine.batches import Images
-from fspkd.engine.capture import Captured
-from fspkd.engine.step import BLOCK, Step
-from fspkd.plan import Plan
+from fspkd.engine.step import BLOCK
 from fspkd.runs.folder import RunFolder
-from fspkd.runs.spec import Run
-from fspkd.train.loop import Loop
-from fspkd.train.nets import initial_net
-from fspkd.train.session import Session
-from fspkd.weights import save_weights
+from fspkd.train.machine import description
 
-PAPER = Path(__file__).parent.parent / "config" / "fsp" / "paper.yaml"
-CASES = {  # the row and the stage that stand for each kind of training
-    "scratch": ("teacher", 2),
-    "stage 1, FSP": ("student_shuffled", 1),
-    "stage 1, hints": ("fitnet_3_losses", 1),
-    "stage 2, KD": ("fitnet_3_losses", 2),
+# Each with the module that has it: a process imports no more than its way needs.
+WAYS = {
+    "plain": "plain_ways",
+    "broadcasting": "plain_ways",
+    "engine": "engine_ways",
+    "tabulated": "engine_ways",
+    "ceiling": "engine_ways",
 }
-WAYS = ("plain", "broadcasting", "engine", "ceiling")
-PLAIN = WAYS[:2]
-BATCH = 128
-Go = Callable[[int], None]
 
 
-# --- what is measured -------------------------------------------------------------------------------------
-
-
-def bench_plan() -> Plan:
-    return Plan(load_preset(Path("config/bench.yaml")), {})
-
-
-def runs_of(case: str, members: int) -> list[Run]:
-    row, stage = CASES[case]
-    nets = bench_plan().rows[row][:members]
-    return [net.start for net in nets] if stage == 1 else nets
-
-
-def make_project(settings: argparse.Namespace) -> None:
-    """A preset in the working directory, its data, and untrained weights where a case needs trained ones."""
-    Path("config/fsp").mkdir(parents=True)
-    shutil.copy(PAPER, "config/fsp")
-    shutil.copytree(PAPER.parent / "reference", "config/fsp/reference")  # which its tables name
-    bench = {
-        "extends": "fsp/paper",
-        "results": "results/bench",
-        "claims": None,
-        "data": {"cifar10": {"name": "noise", "source": "imagefolder", "path": ".", "augment": {"pad": 4}}},
-        "networks": {
-            **{name: {"depth": settings.depth, "width": settings.width} for name in ("teacher", "student")},
-            "small_student": {"width": settings.width},
-        },
-        "schedules": {name: [{"until": 10**8, "rate": 1e-5}] for name in ("full", "third", "fsp", "hint")},
-        "training": {"batch_size": BATCH, "precision": settings.precision, "evaluate_every": 10**8},
-        "rows": {"fitnet_3_losses": {"stage1_shared": False}},
-    }
-    Path("config/bench.yaml").write_text(yaml.safe_dump(bench))
-    draw = np.random.default_rng(0)
-    images = {s: draw.integers(0, 256, (n, 32, 32, 3), np.uint8) for s, n in (("train", 10_000), ("test", 100))}
-    labels = {split: draw.integers(0, 10, len(pixels)) for split, pixels in images.items()}
-    data = PackedData(images, labels, [str(i) for i in range(10)], "noise")
-    runs = [run for case in CASES for run in runs_of(case, 3)]
-    save_packed(data, runs[0].data.path)
-    finished = [other for run in runs for other in (run.start, run.teacher) if other]
-    for run in dict.fromkeys(finished):
-        state = initial_net(run, Images(data, Augment(), torch.device("cpu"))).state_dict()
-        save_weights(dict(state), run.weights, run.id)
-
-
-def plain_way(case: str, runs: list[Run], on: torch.device, matrix: Callable = plain.fsp) -> Go:
-    """Members one after the other, as separate commands would train them."""
-    spec = runs[0].spec
-    data = load_packed(runs[0].data.path)
-    images, labels = data.images["train"], data.labels["train"]
-    stream = plain.batches(images, labels, plain.crops(32), spec.training.batch_size, on)
-
-    def net() -> plain.ResNet:
-        return plain.ResNet(spec.network.depth, spec.network.width, 3, len(data.classes)).to(on)
-
-    regressors = nn.ModuleDict()
-    if case == "stage 1, hints":
-        widths = {f"section{i}": spec.network.width * 2 ** (i - 1) for i in (1, 2, 3)}
-        regressors = nn.ModuleDict({k: nn.Sequential(nn.Conv2d(w, w, 1), nn.ReLU()) for k, w in widths.items()}).to(on)
-    teacher = None if case == "scratch" else net().eval().requires_grad_(False)
-    losses = {
-        "scratch": lambda student, _, y: nn.functional.cross_entropy(student[1], y),
-        "stage 1, FSP": lambda student, target, _: plain.fsp_loss(student, target, matrix),
-        "stage 1, hints": lambda student, target, _: plain.hint_loss(student, target, regressors),
-        "stage 2, KD": lambda student, target, y: plain.kd_loss(student, target, y, 4.0),
-    }
-    student = net().train()
-    parameters = [*student.parameters(), *regressors.parameters()]
-    rate = spec.schedule[0].rate
-    optimizer = torch.optim.SGD(
-        parameters, rate, spec.training.optimizer.momentum, weight_decay=spec.training.optimizer.weight_decay
-    )
-
-    def go(iterations: int) -> None:
-        for _ in range(iterations * len(runs)):
-            loss = plain.step(student, teacher, optimizer, *next(stream), losses[case])
-        loss.item()
-
-    return go
-
-
-def make_loop(runs: list[Run], on: torch.device) -> Loop:
-    images = Images(load_packed(runs[0].data.path), runs[0].spec.augment, on)
-    return Loop([Session(run, images, device.new_stream(on)) for run in runs], checkpoint_seconds=1e9, stopped=[])
-
-
-def engine_way(case: str, runs: list[Run], on: torch.device) -> Go:
-    loop = make_loop(runs, on)
-
-    def go(iterations: int) -> None:
-        for _ in range(iterations // BLOCK[on.type]):
-            loop.advance()
-        assert not loop.failures, loop.failures
-
-    return go
-
-
-def ceiling_way(case: str, runs: list[Run], on: torch.device) -> Go:
-    steps = make_loop(runs, on).steps
-    images = steps[0].members[0].images
-    x = images.to_input(images.test.repeat(2, 1, 1, 1)[: runs[0].spec.training.batch_size])
-    y = images.train_labels[: len(x)]
-    part = torch.zeros((), device=on)
-
-    def descend(step: Step) -> None:
-        for member, _ in step.gradients(x, y, part):
-            member.optimizer.step()
-
-    captured = [
-        Captured(partial(descend, step), lambda step=step: [t for m in step.members for t in m.changed()], step.stream)
-        for step in steps
-    ]
-
-    def go(iterations: int) -> None:
-        for _ in range(iterations):
-            for one in captured:
-                one()
-        if on.type == "cuda":
-            torch.cuda.synchronize()
-
-    return go
-
-
-# --- measuring --------------------------------------------------------------------------------------------
+def ways_of(case: str) -> list[str]:
+    """The ways to train that are measured."""
+    paper, row, _ = CASES[case]
+    only = {"broadcasting": row == "student_shuffled", "tabulated": paper == "fitnets"}
+    return [way for way in WAYS if only.get(way, True)]
 
 
 def work(connection: Connection, way: str, case: str, members: int, threads: int, folder: str) -> None:
     """A process that runs as many iterations as it is told to, and says how much memory that took (MiB)."""
     on = device.choose(None, threads)
     runs = [replace(run, folder=RunFolder(Path(folder) / run.id)) for run in runs_of(case, members)]
-    make = {
-        "plain": plain_way,
-        "broadcasting": partial(plain_way, matrix=plain.fsp_by_broadcasting),
-        "engine": engine_way,
-        "ceiling": ceiling_way,
-    }
-    go = make[way](case, runs, on)
+    go = importlib.import_module(WAYS[way]).WAYS[way](case, runs, on)
     go(BLOCK[on.type])
     connection.send(on.type)
     while True:
@@ -217,7 +71,7 @@ class Way:
     """The processes that train in one way."""
 
     def __init__(self, way: str, case: str, members: int, cores: int) -> None:
-        alone = way in PLAIN or torch.cuda.is_available()
+        alone = WAYS[way] == "plain_ways" or torch.cuda.is_available()
         self.count = 1 if alone else cores
         context = multiprocessing.get_context("spawn")
         self.pipes, self.processes = [], []
@@ -247,10 +101,9 @@ class Way:
 
 
 def measure(case: str, members: int, settings: argparse.Namespace) -> list[dict]:
-    names = [way for way in WAYS if way != "broadcasting" or case == "stage 1, FSP"]
     ways: dict[str, Way] = {}
     try:
-        for name in names:
+        for name in ways_of(case):
             ways[name] = Way(name, case, members, len(os.sched_getaffinity(0)))
         return _measure(ways, case, members, settings)
     finally:
@@ -290,6 +143,10 @@ def _measure(ways: dict[str, Way], case: str, members: int, settings: argparse.N
 
 
 def draw(frame: pd.DataFrame, path: Path, title: str) -> None:
+    import matplotlib
+    import seaborn as sns
+
+    matplotlib.use("Agg")
     sns.set_theme(context="paper", style="whitegrid", palette="colorblind")
     grid = sns.catplot(
         frame,
@@ -297,15 +154,14 @@ def draw(frame: pd.DataFrame, path: Path, title: str) -> None:
         x="case",
         y="images_per_second",
         hue="way",
-        hue_order=WAYS,
+        hue_order=[way for way in WAYS if way in set(frame["way"])],
         col="members",
         height=3.2,
-        aspect=1.3,
+        aspect=0.5 + frame["case"].nunique() / 5,
     )
     grid.set_axis_labels("", "images per second")
     grid.figure.suptitle(title, y=1.03)
     grid.savefig(path, dpi=150)
-    plt.close(grid.figure)
 
 
 def main() -> None:
@@ -316,17 +172,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6.0, help="of one turn (default: 6)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--depth", type=int, default=26)
-    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--depth", type=int, default=26, help="of ResNets")
+    parser.add_argument("--width", type=int, default=16, help="of ResNets; the published FitNets have 16")
     settings = parser.parse_args()
     settings.folder.mkdir(parents=True, exist_ok=True)
     folder = settings.folder.absolute()
     gpu = torch.cuda.is_available()
-    name = torch.cuda.get_device_name() if gpu else f"{len(os.sched_getaffinity(0))} CPU cores"
+    cores = f"{len(os.sched_getaffinity(0))} cores of {description(torch.device('cpu'))['processor']}"
+    name = torch.cuda.get_device_name() if gpu else cores
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         os.chdir(temporary)
-        make_project(settings)
+        make_project(settings.depth, settings.width, settings.precision)
         for case in settings.cases:
             for members in settings.members:
                 measured = measure(case, members, settings)
@@ -337,7 +194,7 @@ def main() -> None:
     frame.insert(0, "device", name)
     frame.insert(1, "precision", settings.precision)
     frame.to_csv(folder / "training.csv", index=False, float_format="%.4g")
-    title = f"ResNet-{settings.depth}, batch {BATCH}, {settings.precision}, {name}"
+    title = f"Batch {BATCH}, {settings.precision}, {name}"
     draw(frame, folder / "training.png", title)
 
 
