@@ -17,7 +17,7 @@ CONFIG = Path("config")
 CLAIMS = "claims.yaml"  # the name of files that hold no preset
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+class _UniqueKeyLoader(yaml.CSafeLoader):  # every job reads all presets, which took PyYAML's own parser three seconds
     """YAML that refuses a key given twice, which PyYAML would silently let the last one win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
