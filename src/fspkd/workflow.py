@@ -9,7 +9,7 @@ from pathlib import Path
 from snakemake.io import ancient
 
 from fspkd.config.load import CONFIG
-from fspkd.config.results import Curves, Depth, InferenceTime
+from fspkd.config.results import Curves, Depth, InferenceTime, Plateau
 from fspkd.plan import Plan
 from fspkd.provenance import PACKAGE
 from fspkd.runs.spec import Run
@@ -32,7 +32,7 @@ NUMBERS = (
     "results/tables.py",
 )
 POINTS = ("runs/predictions.py", "results/predictions.py", "results/points.py")
-FIGURES = {"curves": (".csv", "_flat.csv"), "depth": (".csv",)}  # what a figure has beside its drawings, by kind
+FIGURES = {"curves": (".csv", "_flat.csv"), "depth": (".csv",), "plateau": (".csv",)}  # what a figure has beside its drawings, by kind
 
 
 def one_of(texts: Iterable[str]) -> str:
@@ -188,7 +188,7 @@ class Result:
     def _figure(self) -> Files:
         own = code("results/figures.py", f"results/{self.settings.kind}.py")
         manifests = [str(run.folder.manifest) for run in self.runs]
-        if isinstance(self.settings, Curves):
+        if isinstance(self.settings, Curves | Plateau):
             return {"code": own, "metrics": [str(net.folder.metrics) for net in self.nets], "manifests": manifests}
         return {
             "code": [*own, *code(*POINTS, "models/counts.py")],

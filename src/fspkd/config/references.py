@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from fspkd.config.preset import Preset, Row
-from fspkd.config.results import Curves, Depth, InferenceTime, Table, TrainingTime
+from fspkd.config.results import Curves, Depth, InferenceTime, Plateau, Table, TrainingTime
 from fspkd.config.training import ByValidation, divided, divided_stop
 from fspkd.settings import suggest
+
+GUESSED = ("cross_entropy", "kd")  # methods that compare nothing but outputs, by cross-entropies
 
 
 def problems(preset: Preset) -> Iterator[str]:
@@ -31,7 +33,8 @@ def problems(preset: Preset) -> Iterator[str]:
             yield from _intervals(preset, f"tables.{name}", table)
         yield from _quoted(f"tables.{name}.quoted", table)
     for name, figure in preset.figures.items():
-        yield from _curves(preset, name, figure) if isinstance(figure, Curves) else _panels(preset, name, figure)
+        check = {Curves: _curves, Depth: _panels, Plateau: _plateau}[type(figure)]
+        yield from check(preset, name, figure)
     yield from _files(preset)
     for name, timing in preset.timings.items():
         check = _inference_time if isinstance(timing, InferenceTime) else _training_time
@@ -163,6 +166,18 @@ def _curves(preset: Preset, name: str, figure: Curves) -> Iterator[str]:
         row = preset.rows.get(nets.partition("/")[0])
         if figure.stage == 1 and row and not (row.stage1 or row.stage1_of):
             yield f"{where} = {nets!r}: that row has no stage 1, and the figure is of first stages"
+
+
+def _plateau(preset: Preset, name: str, figure: Plateau) -> Iterator[str]:
+    for label, nets in figure.curves.items():
+        where = f"figures.{name}.curves.{label}"
+        yield from _nets(preset, nets, where)
+        row = preset.rows.get(nets.partition("/")[0])
+        if row and row.stage2.method not in GUESSED:
+            yield (
+                f"{where} = {nets!r}: that row ends with {row.stage2.method}, of which no loss of guessing is known. Name rows "
+                f"that end with {' or '.join(GUESSED)}"
+            )
 
 
 def _panels(preset: Preset, name: str, figure: Depth) -> Iterator[str]:

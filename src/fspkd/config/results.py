@@ -89,7 +89,24 @@ class Depth(Settings):
         return tuple(row for methods in self.panels.values() for rows in methods.values() for row in rows)
 
 
-Figure = Annotated[Curves | Depth, Field(discriminator="kind")]
+class Plateau(Settings):
+    """A figure of how long nets guess: the training loss of the last stage, as a part of that of a net which gives all classes
+    the same probability, a curve a net."""
+
+    kind: Literal["plateau"]
+    """what the figure shows"""
+    title: str
+    """what stands above it"""
+    curves: NetsByLabel
+    """the row of each curve; its last stage trains by the labels or by distillation"""
+
+    @property
+    def nets(self) -> tuple[str, ...]:
+        """The rows, or nets of one, that it draws."""
+        return tuple(self.curves.values())
+
+
+Figure = Annotated[Curves | Depth | Plateau, Field(discriminator="kind")]
 
 
 class TrainingTime(Settings):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from fspkd.config.results import Curves
+from fspkd.config.results import Curves, Plateau
 from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.results.claims import independent_flat_parts, shown_claims
@@ -25,6 +25,11 @@ FLAT = (
 LEARNED = (
     "Means over the nets of a point that learnt; in brackets the published value. A net that is right less than twice as "
     "often as one that guesses has failed to learn."
+)
+
+PLATEAU = (
+    "A net has left the plateau when its training loss, a mean over 50 iterations, is below 0.99 of that of a net which gives "
+    "all classes the same probability; last: its loss as a part of that, at the end. A net a line."
 )
 
 
@@ -109,6 +114,8 @@ def _figure(plan: Plan, name: str) -> dict[str, object]:
     figure, results = plan.preset.figures[name], Path(plan.preset.results)
     if isinstance(figure, Curves):
         note, frame = FLAT, _flat_parts(plan, name, pd.read_csv(results / f"{name}_flat.csv"))
+    elif isinstance(figure, Plateau):
+        note, frame = PLATEAU, _plateau(pd.read_csv(results / f"{name}.csv"))
     else:
         note, frame = LEARNED, _points(pd.read_csv(results / f"{name}.csv"))
     svg = base64.b64encode((results / f"{name}.svg").read_bytes()).decode()
@@ -133,6 +140,13 @@ def _flat_parts(plan: Plan, name: str, frame: pd.DataFrame) -> pd.DataFrame:
         row["published"] = f"about {published[0]:g}" if published else "–"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _plateau(frame: pd.DataFrame) -> pd.DataFrame:
+    """When the nets of a figure left the plateau."""
+    left = [shown(value, ",.0f") if value == value else "never" for value in frame["left_at"]]
+    iterations = frame["iterations"].map("{:,}".format)
+    return pd.DataFrame({"": frame["curve"], "left after": left, "of": iterations, "last": frame["last"].map(shown)})
 
 
 def _points(frame: pd.DataFrame) -> pd.DataFrame:

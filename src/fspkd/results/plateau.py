@@ -1,0 +1,105 @@
+"""Figures of how long nets guess: their training loss beside that of a net which holds all classes equally likely."""
+
+import math
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+
+from fspkd.engine.schedule import progress
+from fspkd.files import write_atomically
+from fspkd.lazy import torch
+from fspkd.plan import Plan
+from fspkd.results.figures import save
+from fspkd.runs.spec import Run
+
+WINDOW = 50  # iterations that a loss is averaged over
+LEFT = 0.99  # of the loss of guessing: below it, a net has left the plateau
+POINTS = 200  # of a curve
+
+
+def guessing_loss(net: Run, classes: int) -> pd.Series:
+    """The loss at each iteration of a net's last stage if it gave all classes the same probability, whatever its teacher says.
+
+    It is computed by the net's method. Both cross-entropies of distillation are ln(classes) then, but the second one's weight
+    changes over the stage.
+    """
+    same, label = torch.zeros(1, classes), torch.zeros(1, dtype=torch.long)
+    losses = [
+        net.spec.method.loss({"logits": same}, {}, same, label, torch.tensor(progress(net.spec.schedule, done))).item()
+        for done in range(net.spec.iterations)
+    ]
+    return pd.Series(losses, range(1, len(losses) + 1))
+
+
+def measured(plan: Plan, name: str) -> dict[str, dict[str, pd.Series]]:
+    """The loss, as a part of that of guessing, by curve and net: means over WINDOW iterations, of the nets that are finished."""
+    found: dict[str, dict[str, pd.Series]] = {}
+    for label, reference in plan.preset.figures[name].curves.items():
+        for net in plan.nets(reference):
+            if net.folder.is_finished:
+                classes = len(net.folder.read_manifest().images.classes)
+                loss = pd.read_csv(net.folder.metrics, index_col="iteration")["loss"]
+                relative = loss / guessing_loss(net, classes).loc[loss.index]
+                found.setdefault(label, {})[net.id] = relative.rolling(WINDOW, min_periods=1).mean()
+    return found
+
+
+def left_at(relative: pd.Series) -> float:
+    """The iteration at which the mean over WINDOW iterations first falls below LEFT; NaN where it never does."""
+    below = relative[(relative < LEFT) & (relative.index >= WINDOW)]
+    return math.nan if below.empty else below.index[0]
+
+
+def _lines(curves: dict[str, dict[str, pd.Series]]) -> pd.DataFrame:
+    """A net a line: how long it was trained, when it left the plateau, and its relative loss at the end."""
+    lines = [
+        (label, net, relative.index[-1], left_at(relative), relative.iloc[-1])
+        for label, nets in curves.items()
+        for net, relative in nets.items()
+    ]
+    frame = pd.DataFrame(lines, columns=["curve", "net", "iterations", "left_at", "last"])
+    return frame.astype({"left_at": "Int64"})
+
+
+def draw_figure(title: str, curves: dict[str, dict[str, pd.Series]]) -> plt.Figure:
+    """The relative loss of each net over the iterations; a dot stands where it leaves the plateau.
+
+    The legend says after how many iterations that is, a mean over the nets that do.
+    """
+    sns.set_theme(context="paper", style="whitegrid")
+    drawing, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    colors = sns.color_palette("colorblind" if len(curves) <= 10 else "husl", len(curves))
+    for color, (label, nets) in zip(colors, curves.items(), strict=True):
+        at = [left_at(relative) for relative in nets.values()]
+        left = [iteration for iteration in at if not math.isnan(iteration)]
+        told = f"{sum(left) / len(left):,.0f}" if left else "never"
+        told += f" ({len(left)} of {len(nets)} nets)" if 0 < len(left) < len(nets) else ""
+        for number, (iteration, relative) in enumerate(zip(at, nets.values(), strict=True)):
+            drawn = relative.iloc[:: max(1, len(relative) // POINTS)]
+            axes.plot(drawn.index, drawn, color=color, linewidth=1, label=None if number else f"{label}: {told}")
+            if not math.isnan(iteration):
+                axes.plot(iteration, relative[iteration], "o", color=color, markersize=4)
+    axes.set(xlabel="iteration", ylabel="training loss / loss of guessing", ylim=(0, 1.25))
+    axes.set_xlim(left=0)
+    drawing.legend(loc="outside right upper", frameon=False, title="left after")
+    drawing.suptitle(f"{title}; dots: the plateau is left", fontsize="medium")
+    sns.despine(drawing)
+    return drawing
+
+
+def numbers(plan: Plan, name: str) -> bytes:
+    """The content of a figure's CSV file: a net a row."""
+    return _csv(measured(plan, name))
+
+
+def _csv(curves: dict[str, dict[str, pd.Series]]) -> bytes:
+    return _lines(curves).to_csv(index=False, float_format="%.4g").encode()
+
+
+def write(plan: Plan, name: str, png: Path) -> None:
+    """Write a figure as PNG, beside it as SVG, and its numbers as CSV; the same nets give the same bytes."""
+    curves = measured(plan, name)
+    save(draw_figure(f"{plan.preset.figures[name].title} (preset {plan.preset.name})", curves), png)
+    write_atomically(png.with_suffix(".csv"), _csv(curves))
