@@ -284,7 +284,9 @@ MISTAKES = [
     ),
     Mistake("rows.fitnet.stage1.sections", [0], r"rows.fitnet.stage1.sections.0 = 0: input should be greater than 0"),
     Mistake("tables.table1.reference", "/tmp/table1.csv", r"tables.table1.reference: must be a file in config/"),
-    Mistake("figures.figure3.kind", "bars", r"figures.figure3.kind = 'bars': must be one of 'curves', 'depth'"),
+    Mistake(
+        "figures.figure3.kind", "bars", r"figures.figure3.kind = 'bars': must be one of 'curves', 'depth', 'plateau'"
+    ),
     Mistake(
         "figures.figure3.curves.Teacher", "Teacher", r"figures.figure3.curves.Teacher: must be a row, or one net of it"
     ),

@@ -32,7 +32,8 @@ NUMBERS = (
     "results/tables.py",
 )
 POINTS = ("runs/predictions.py", "results/predictions.py", "results/points.py")
-FIGURES = {"curves": (".csv", "_flat.csv"), "depth": (".csv",), "plateau": (".csv",)}  # what a figure has beside its drawings, by kind
+# What a figure has beside its drawings, by kind.
+FIGURES = {"curves": (".csv", "_flat.csv"), "depth": (".csv",), "plateau": (".csv",)}
 
 
 def one_of(texts: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 
@@ -34,7 +35,7 @@ def guessing_loss(net: Run, classes: int) -> pd.Series:
 
 
 def measured(plan: Plan, name: str) -> dict[str, dict[str, pd.Series]]:
-    """The loss, as a part of that of guessing, by curve and net: means over WINDOW iterations, of the nets that are finished."""
+    """Loss / loss of guessing, by curve and net: means over WINDOW iterations, of the nets that are finished."""
     found: dict[str, dict[str, pd.Series]] = {}
     for label, reference in plan.preset.figures[name].curves.items():
         for net in plan.nets(reference):
@@ -77,12 +78,14 @@ def draw_figure(title: str, curves: dict[str, dict[str, pd.Series]]) -> plt.Figu
         told = f"{sum(left) / len(left):,.0f}" if left else "never"
         told += f" ({len(left)} of {len(nets)} nets)" if 0 < len(left) < len(nets) else ""
         for number, (iteration, relative) in enumerate(zip(at, nets.values(), strict=True)):
-            drawn = relative.iloc[:: max(1, len(relative) // POINTS)]
+            drawn = relative.iloc[np.unique(np.geomspace(1, len(relative), POINTS).astype(int)) - 1]
             axes.plot(drawn.index, drawn, color=color, linewidth=1, label=None if number else f"{label}: {told}")
             if not math.isnan(iteration):
                 axes.plot(iteration, relative[iteration], "o", color=color, markersize=4)
     axes.set(xlabel="iteration", ylabel="training loss / loss of guessing", ylim=(0, 1.25))
-    axes.set_xlim(left=0)
+    axes.set_xscale("log")  # plateaus are a small part of a long training
+    axes.set_xlim(left=10)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     drawing.legend(loc="outside right upper", frameon=False, title="left after")
     drawing.suptitle(f"{title}; dots: the plateau is left", fontsize="medium")
     sns.despine(drawing)

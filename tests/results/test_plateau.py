@@ -1,0 +1,109 @@
+"""How long nets guess: the loss of guessing, when it is left, the drawing, from known losses."""
+
+from math import log
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Project, finish
+
+from fspkd.errors import UserError
+from fspkd.results import plateau
+from fspkd.results.summary import summary
+from fspkd.runs.spec import Run
+from fspkd.workflow import Result
+
+LENGTH = 400
+LN3 = log(3)  # the images of these tests have three classes
+
+
+def lose(net: Run, losses: np.ndarray) -> None:
+    """Let a net have these losses, one an iteration."""
+    finish(net)
+    frame = pd.DataFrame({"iteration": np.arange(1, len(losses) + 1), "loss": losses})
+    frame.assign(test_accuracy=np.nan).to_csv(net.folder.metrics, index=False)
+
+
+@pytest.fixture
+def guessing(project: Project) -> Project:
+    """A figure of two nets that learn from labels, and of one that learns from a teacher; none is trained."""
+    alone = {"data": "images", "network": "net", "nets": 2, "stage2": {"method": "cross_entropy", "schedule": "some"}}
+    project.content["schedules"]["some"] = [{"until": LENGTH, "rate": 0.1}]
+    project.content["rows"]["alone"] = alone
+    taught = {"method": "kd", "teacher": "teacher/1", "schedule": "some"}
+    project.content["rows"]["taught"] = {**alone, "nets": 1, "stage2": taught}
+    figure = {"kind": "plateau", "title": "Plateaus", "curves": {"by labels": "alone", "taught": "taught"}}
+    project.content |= {"tables": {}, "timings": {}, "claims": None, "figures": {"plateau": figure}}
+    project.write()
+    return project
+
+
+def test_loss_of_guessing_is_that_of_equal_probabilities(guessing: Project) -> None:
+    """ln K for labels; with a teacher, whatever it says, (1 + lambda) ln K, whose lambda falls from 4 to 1 on a line."""
+    alone, taught = guessing.plan().net("alone/1"), guessing.plan().net("taught/1")
+    assert plateau.guessing_loss(alone, 3).to_numpy() == pytest.approx(np.full(LENGTH, LN3), rel=1e-6)
+    weights = np.linspace(4, 1, LENGTH)
+    assert plateau.guessing_loss(taught, 3).to_numpy() == pytest.approx((1 + weights) * LN3, rel=1e-6)
+
+
+def test_plateau_is_left_when_the_mean_loss_is_below_it(guessing: Project) -> None:
+    """Fifty iterations are averaged; of a loss that falls by a fifth after iteration 200, three are 1.2 % of the mean."""
+    plan = guessing.plan()
+    first, second, taught = plan.net("alone/1"), plan.net("alone/2"), plan.net("taught/1")
+    lose(first, np.where(np.arange(1, LENGTH + 1) <= 200, LN3, 0.8 * LN3))
+    lose(second, np.full(LENGTH, 0.995 * LN3))
+    lose(taught, (1 + np.linspace(4, 1, LENGTH)) * LN3)  # falls, since lambda does
+    plateau.write(plan, "plateau", Path("plateau.png"))
+    frame = pd.read_csv("plateau.csv")
+    assert frame["curve"].tolist() == ["by labels", "by labels", "taught"]
+    assert frame["net"].tolist() == [first.id, second.id, taught.id]
+    assert frame["left_at"].tolist() == pytest.approx([203, np.nan, np.nan], nan_ok=True)
+    assert frame["last"].tolist() == pytest.approx([0.8, 0.995, 1], rel=1e-3)
+    assert frame["iterations"].tolist() == [LENGTH] * 3
+    plateau.write(plan, "plateau", Path("again.png"))
+    for end in ("png", "svg", "csv"):
+        assert Path(f"plateau.{end}").read_bytes() == Path(f"again.{end}").read_bytes()
+
+
+def test_one_lucky_batch_is_not_learning(guessing: Project) -> None:
+    net = guessing.plan().net("alone/1")
+    lose(net, np.where(np.arange(1, LENGTH + 1) == 3, 0.6 * LN3, LN3))
+    relative = plateau.measured(guessing.plan(), "plateau")["by labels"][net.id]
+    assert np.isnan(plateau.left_at(relative))
+
+
+def test_nets_that_are_not_finished_are_not_drawn(guessing: Project) -> None:
+    lose(guessing.plan().net("alone/1"), np.full(LENGTH, LN3 / 2))
+    curves = plateau.measured(guessing.plan(), "plateau")
+    assert list(curves) == ["by labels"]
+    drawing = plateau.draw_figure("A title", curves)
+    assert [text.get_text() for text in drawing.legends[0].get_texts()] == ["by labels: 50"]
+    assert len([line for line in drawing.axes[0].lines if len(line.get_xdata()) == 1]) == 1  # the dot
+
+
+def test_page_and_inputs_of_the_figure(guessing: Project) -> None:
+    plan = guessing.plan()
+    for net in plan.nets("alone"):
+        lose(net, np.full(LENGTH, LN3 / 2))
+    lose(plan.net("taught/1"), np.full(LENGTH, 5 * LN3))
+    inputs = Result(plan, "figure", "plateau").inputs()
+    assert inputs["metrics"] == [str(net.folder.metrics) for net in (*plan.nets("alone"), plan.net("taught/1"))]
+    Path("results/tiny").mkdir(parents=True, exist_ok=True)
+    plateau.write(plan, "plateau", Path("results/tiny/plateau.png"))
+    page = summary(plan).decode()
+    for text in ("Plateaus", "left after", "never", "has left the plateau when"):
+        assert text in page
+
+
+def test_row_without_a_loss_of_guessing_is_refused(guessing: Project) -> None:
+    guessing.content["rows"]["alone"]["stage2"] = {
+        "method": "relational_kd",
+        "teacher": "teacher/1",
+        "schedule": "some",
+    }
+    guessing.write()
+    with pytest.raises(
+        UserError, match=r"figures.plateau.curves.by labels = 'alone': that row ends with relational_kd"
+    ):
+        guessing.plan()
