@@ -13,6 +13,7 @@ from mistakes import MISTAKES, Mistake
 from fspkd.config.load import load_preset, preset_files
 from fspkd.config.page import PAGE, page
 from fspkd.config.schema import SCHEMA, models, preset_schema, schema_text
+from fspkd.plan import Plan
 
 VALIDATOR = Draft7Validator(preset_schema())
 PRESETS = preset_files(REPOSITORY / "config")
@@ -72,13 +73,14 @@ def test_presets_of_the_repository_are_valid_and_name_the_schema(name: str) -> N
     assert mistakes_in(yaml.safe_load("\n".join(text))) == []
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/presets.md"])
+@pytest.mark.parametrize("path", ["README.md", "docs/presets.md", "docs/methods.md"])
 def test_presets_on_pages_are_valid(project: Project, path: str) -> None:
-    text = (REPOSITORY / path).read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    blocks = (REPOSITORY / path).read_text(encoding="utf-8").split("```yaml\n")[1:]
+    text = next(block.split("```")[0] for block in blocks if "extends: " in block)
     assert mistakes_in(yaml.safe_load(text)) == []
     shutil.copytree(REPOSITORY / "config", project.folder / "config", dirs_exist_ok=True)
     (project.folder / "config" / "mine.yaml").write_text(text)
-    assert load_preset(project.folder / "config" / "mine.yaml").results == "results/mine"
+    assert Plan(load_preset(project.folder / "config" / "mine.yaml")).preset.results == "results/mine"
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: f"{mistake.key}={mistake.value}")
