@@ -8,21 +8,21 @@ Of a damaged net the damaged files and the manifest go, of one that other code t
 import argparse
 from pathlib import Path
 
-from fspkd.data.packed import load_packed
-from fspkd.data.sets import PretrainedWeights
+from fspkd.data.packed import load_data
+from fspkd.data.sets import DataSet, PretrainedWeights
 from fspkd.errors import UserError, run_command
 from fspkd.plan import plan_for
 from fspkd.runs.folder import PHASES
 from fspkd.runs.spec import Run
 
 
-def drop_data(path: Path) -> None:
-    """Delete a packed data set that is damaged."""
+def drop_data(data: DataSet) -> None:
+    """Delete a packed data set that is damaged, or another's."""
     try:
-        load_packed(path)
+        load_data(data)
     except UserError as damage:
         print(damage, flush=True)
-        path.unlink()
+        data.path.unlink()
 
 
 def drop_weights(pretrained: PretrainedWeights) -> None:
@@ -59,7 +59,7 @@ def main() -> None:
     if args.phase in (None, "data"):
         for data in plan.data.values():
             if data.path.exists():
-                drop_data(data.path)
+                drop_data(data)
         for pretrained in plan.pretrained.values():
             if pretrained.weights.exists():
                 drop_weights(pretrained)

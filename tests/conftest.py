@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -24,6 +25,7 @@ from fspkd.data.packed import load_packed, save_packed
 from fspkd.data.sets import DataSet
 from fspkd.data.sources import read_source
 from fspkd.engine.batches import Images
+from fspkd.files import file_sha256
 from fspkd.plan import Plan
 from fspkd.results.tables import make_table, write_table
 from fspkd.runs.folder import Attempt, ImageFacts, Manifest
@@ -217,11 +219,25 @@ def finish(run: Run, code: dict[str, str] | None = None) -> None:
         attempts=(attempt,),
     )
     run.folder.write_manifest(manifest)
+    vouch(run)
+
+
+def vouch(run: Run) -> None:
+    """Let the manifest of a finished run have the checksums of the outputs that are there."""
+    checksums = {file.name: file_sha256(file) for file in run.folder.outputs(run.spec.stage) if file.exists()}
+    run.folder.write_manifest(run.folder.read_manifest().model_copy(update={"outputs_sha256": checksums}))
 
 
 def predict(run: Run, logits: torch.Tensor, labels: torch.Tensor) -> None:
     """Write the test predictions of a finished run."""
     save_predictions(run.folder.predictions, logits.numpy(), labels.numpy())
+    vouch(run)
+
+
+def measure(run: Run, frame: pd.DataFrame) -> None:
+    """Write the metrics of a finished run."""
+    frame.to_csv(run.folder.metrics, index=False)
+    vouch(run)
 
 
 def images_of(run: Run) -> Images:

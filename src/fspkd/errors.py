@@ -9,6 +9,10 @@ class UserError(Exception):
     """Something that the user must change: the message names the file, key and value and what to do."""
 
 
+class DamagedError(UserError):
+    """A file that is not as it was written."""
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a command; a UserError or a missing file ends it with one paragraph and exit status 1, not a traceback."""
     try:

@@ -5,10 +5,13 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from fspkd.errors import UserError
+
+WITHOUT_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # what such file systems say
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -43,10 +46,41 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
         ) from None
 
 
+def keep_previous(path: Path, previous: Path) -> None:
+    """Keep a file, where there is one, under another name too, for when it is written anew.
+
+    A folder that cannot be written is left to that writing to tell of.
+    """
+    temporary = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
+    try:
+        os.link(path, temporary)
+        temporary.replace(previous)
+    except OSError as error:
+        if error.errno in WITHOUT_HARD_LINKS:
+            write_atomically(previous, path.read_bytes())
+
+
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The first bytes of a growing file, which change no more, and their SHA-256; None where that was not noted."""
+
+    bytes: int = 0
+    sha256: str | None = None
+
+    def is_in(self, path: Path) -> bool:
+        """Whether a file begins with those bytes."""
+        try:
+            with path.open("rb") as file:
+                content = file.read(self.bytes)
+        except FileNotFoundError:
+            content = b""
+        return len(content) == self.bytes and self.sha256 in (None, hashlib.sha256(content).hexdigest())
 
 
 @contextmanager

@@ -1,15 +1,18 @@
-"""Tensors on disk: written atomically, and checked when they are read."""
+"""Tensors on disk: written atomically, and checked when they are read.
+
+The files are zip archives, whose members carry checksums (CRC-32). PyTorch does not compare these, so this does.
+"""
 
 import hashlib
 import io
-import pickle
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from fspkd.errors import UserError
+from fspkd.errors import DamagedError, UserError
 from fspkd.files import write_atomically
 
 
@@ -21,17 +24,31 @@ def save(content: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path, owner: str, advice: str) -> dict[str, Any]:
-    """Read what `save` wrote for a run; raises UserError for a damaged file or one of another run."""
+    """Read what `save` wrote for a run; raises DamagedError for a damaged file, and UserError for one of another run."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        found = content["run"]
+        with path.open("rb") as file:
+            content = _checked(file)
+            found = content["run"]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. Make it with: snakemake {path}") from None
-    except (RuntimeError, OSError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError):
-        raise UserError(f"{path}: this file is damaged. {advice}") from None
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}. Make it readable.") from None
+    except MemoryError:
+        raise
+    except Exception:  # zipfile, zlib, pickle and PyTorch each raise their own
+        raise DamagedError(f"{path}: this file is damaged. {advice}") from None
     if found != owner:
         raise UserError(f"{path}: belongs to another run: it was written by {found!r} and this is {owner!r}. {advice}")
     return content
+
+
+def _checked(file: BinaryIO) -> dict[str, Any]:
+    """The content of an open file; raises something or other where it is not as it was written."""
+    with zipfile.ZipFile(file) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(damaged)
+    file.seek(0)
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def weights_sha256(state: dict[str, Tensor]) -> str:
@@ -59,7 +76,7 @@ def load_weights(path: Path, owner: str) -> dict[str, Tensor]:
     """The final weights of a finished run, checked against the checksum that they carry."""
     content = load(path, owner, _advice(path))
     if weights_sha256(content["state"]) != content["sha256"]:
-        raise UserError(f"{path}: the weights do not match their checksum. {_advice(path)}")
+        raise DamagedError(f"{path}: the weights do not match their checksum. {_advice(path)}")
     return content["state"]
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from conftest import REPOSITORY, Project
 from fspkd.data.packed import PackedData, load_packed, save_packed
 from fspkd.errors import UserError
 from fspkd.runs import folder
+from fspkd.runs.journal import read_journal
 from fspkd.train import loop, session
 from fspkd.weights import load, load_weights, save, save_weights
 
@@ -113,7 +115,13 @@ def test_complete_run_is_left_alone_until_an_input_or_an_output_changes(project:
     assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0, 8]
 
     state = {name: tensor + 0.01 for name, tensor in load_weights(teacher.weights, teacher.id).items()}
-    save_weights(state, teacher.weights, teacher.id)
+    sha256 = save_weights(state, teacher.weights, teacher.id)
+    with pytest.raises(
+        UserError, match=r"teacher-1-\w+/weights.pt: are other weights than manifest.json beside them says"
+    ):
+        loop.train([run], torch.device("cpu"), 1000)
+    assert run.folder.read_manifest().attempts[-1].from_iteration == 8
+    teacher.folder.write_manifest(teacher.folder.read_manifest().model_copy(update={"weights_sha256": sha256}))
     loop.train([run], torch.device("cpu"), 1000)
     assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0]
     assert run.folder.read_manifest().weights_sha256 != first.weights_sha256
@@ -177,20 +185,99 @@ def test_checkpoint_of_another_run_is_refused(project: Project) -> None:
         project.train("teacher/1")
 
 
-def test_damaged_checkpoint_and_weights_are_named(project: Project) -> None:
-    project.train("teacher/1")
-    run = project.plan().net("teacher/1")
-    path = run.folder.weights
+def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"weights.pt: .*(damaged|checksum).*snakemake"):
+
+
+def test_damaged_weights_of_a_teacher_are_named(project: Project) -> None:
+    project.train("teacher/1")
+    flip_a_bit(project.plan().net("teacher/1").folder.weights)
+    with pytest.raises(UserError, match=r"weights.pt: this file is damaged.*snakemake"):
         loop.train([project.plan().net("fitnet/1").start], torch.device("cpu"), 1000)
-    other = project.plan().net("teacher/2")
-    other.folder.path.mkdir(parents=True)
-    other.folder.checkpoint.write_bytes(b"half a checkpoint")
-    with pytest.raises(UserError, match=r"checkpoint.pt: this file is damaged"):
-        project.train("teacher/2")
+
+
+@pytest.mark.parametrize(
+    ("damage", "begins_at", "named"),
+    [
+        ([], 20, []),
+        (["checkpoint.pt"], 19, ["checkpoint.pt: is damaged"]),
+        (
+            ["checkpoint.pt", "checkpoint.previous.pt"],
+            0,
+            ["checkpoint.pt: is damaged", "checkpoint.previous.pt: is damaged"],
+        ),
+        (["metrics.partial.csv"], 0, ["metrics.partial.csv: is not as checkpoint.pt says"]),
+        (["journal.jsonl"], 20, ["journal.jsonl: is damaged"]),
+    ],
+)
+def test_what_is_damaged_is_named_and_what_was_before_is_used(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    damage: list[str],
+    begins_at: int,
+    named: list[str],
+) -> None:
+    """One flipped bit in each file of a run that was killed when it was to finish; it ends in the same bits."""
+    project.train("teacher/1")
+    run = project.plan().net("teacher/1")
+    assert not run.folder.previous_checkpoint.exists()
+    whole, metrics = run.folder.read_manifest(), run.folder.metrics.read_bytes()
+    shutil.rmtree(run.folder)
+
+    def die(session: session.Session) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session.Session, "finish", die)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train([run], torch.device("cpu"), 0)
+    for name in damage:
+        flip_a_bit(run.folder.path / name)
+    capsys.readouterr()
+    loop.train([run], torch.device("cpu"), 1000)
+    told = capsys.readouterr().out
+    assert [text for text in named if text not in told] == []
+    assert told.count("damaged") + told.count("is not as") == max(len(named), told.count("is not as"))
+    manifest = run.folder.read_manifest()
+    assert manifest.attempts[-1].from_iteration == begins_at
+    assert manifest.outputs_sha256["metrics.csv"] == whole.outputs_sha256["metrics.csv"]
+    assert (manifest.weights_sha256, run.folder.metrics.read_bytes()) == (whole.weights_sha256, metrics)
+    journal = read_journal(run.folder)
+    assert (journal.saved, journal.is_damaged) == (20, False)
+
+
+def test_complete_run_keeps_its_manifest_where_its_data_are_gone_or_damaged(project: Project) -> None:
+    project.train("teacher/1")
+    run = project.plan().net("teacher/1")
+    manifest, packed = run.folder.manifest.read_bytes(), run.data.path.read_bytes()
+    run.data.path.write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(UserError, match=r"this packed data set is damaged"):
+        project.train("teacher/1")
+    run.data.path.unlink()
+    with pytest.raises(UserError, match=r"no such packed data set"):
+        project.train("teacher/1")
+    assert run.folder.manifest.read_bytes() == manifest
+    run.data.path.write_bytes(packed)
+    project.train("teacher/1")
+    assert run.folder.manifest.read_bytes() == manifest
+
+
+def test_another_data_set_in_the_place_of_pinned_data_is_named(project: Project) -> None:
+    pin = load_packed(project.plan().net("teacher/1").data.path).sha256
+    project.set("data.images.sha256", pin)
+    project.pack()
+    run = project.plan().net("teacher/1")
+    project.set("data.images.validation", 60)
+    project.pack()
+    other = project.plan().net("teacher/1").data
+    shutil.copy(other.path, run.data.path)
+    with pytest.raises(
+        UserError, match=rf"{run.data.path}: holds the data set {other.id}, and not {run.data.id}. Delete it"
+    ):
+        loop.train([run], torch.device("cpu"), 1000)
 
 
 def test_a_run_that_another_process_trains_is_waited_for(project: Project) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import CLAIMS, REPOSITORY, Project, finish, predict
+from conftest import CLAIMS, REPOSITORY, Project, finish, measure, predict
 from scipy import stats
 
 from fspkd.config.load import load_preset
@@ -17,6 +17,7 @@ from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.results import curves, predictions, tables
 from fspkd.results.claims import judge
+from fspkd.runs.spec import check_finished
 from fspkd.workflow import Result
 
 LABELS = torch.tensor([0, 1, 2, 2])
@@ -33,7 +34,7 @@ def pretend(project: Project) -> None:
             predict(run, logits, LABELS)
             loss = 2.0 if run.spec.row == "teacher" else 1.0
             frame = pd.DataFrame({"iteration": range(1, run.spec.iterations + 1), "loss": loss, "test_accuracy": 50.0})
-            frame.to_csv(run.folder.metrics, index=False)
+            measure(run, frame)
 
 
 def test_ensemble_is_the_mean_of_the_softmax_outputs() -> None:
@@ -105,17 +106,52 @@ def test_nets_of_different_code_are_told(project: Project) -> None:
     assert f"engine 1: {run.id}" in tables.different_code(project.plan(), "table1")
 
 
-def test_damaged_predictions_and_manifest_are_named(project: Project) -> None:
+def test_what_no_manifest_vouches_for_is_not_read(project: Project) -> None:
+    """Cut, another net's, gone; nothing is made of it, and what to do is said."""
     pretend(project)
-    run = project.plan().net("student/1")
-    content = run.folder.predictions.read_bytes()
-    run.folder.predictions.write_bytes(content[:100])
-    with pytest.raises(UserError, match=r"student-1-\w+/predictions.npz: these predictions cannot be read"):
+    run, other = project.plan().net("student/1"), project.plan().net("student/2")
+    files = {file: file.read_bytes() for file in (run.folder.predictions, run.folder.metrics, run.folder.manifest)}
+    again = r"Delete .*/student-1-\w+/manifest.json and make both again: snakemake .*/student-1-\w+/manifest.json"
+    for damaged in (files[run.folder.predictions][:-100], other.folder.predictions.read_bytes(), None):
+        run.folder.predictions.write_bytes(damaged) if damaged else run.folder.predictions.unlink()
+        with pytest.raises(UserError, match=rf"student-1-\w+/predictions.npz: is gone, or not what .*{again}"):
+            tables.make_table(project.plan(), "table1")
+    run.folder.metrics.write_bytes(files[run.folder.metrics][:-20])
+    with pytest.raises(UserError, match=rf"student-1-\w+/metrics.csv: is gone, or not what .*{again}"):
+        curves.read_curves(project.plan(), "figure3")
+    run.folder.manifest.write_bytes(other.folder.manifest.read_bytes())
+    with pytest.raises(UserError, match=r"student-1-\w+/manifest.json: belongs to another run, student-2"):
         tables.make_table(project.plan(), "table1")
-    run.folder.predictions.write_bytes(content)
     run.folder.manifest.write_text("{")
     with pytest.raises(UserError, match=r"student-1-\w+/manifest.json: cannot be read"):
         tables.make_table(project.plan(), "table1")
+    for file, content in files.items():
+        file.write_bytes(content)
+    tables.make_table(project.plan(), "table1")
+
+
+def test_runs_that_do_not_belong_together_are_refused(project: Project) -> None:
+    """Nets of different images in one row, and a net whose teacher has other weights by now."""
+    pretend(project)
+    run, stage1 = project.plan().net("student/1"), project.plan().net("student/1").stage1
+    whole = run.folder.read_manifest()
+
+    def made_from(**inputs: str) -> None:
+        run.folder.write_manifest(whole.model_copy(update={"inputs_sha256": inputs}))
+
+    check_finished(project.plan().shown({"Student": "student"}))
+    made_from(data="other images")
+    with pytest.raises(
+        UserError, match=r"student-2-\w+ and .*student-1-\w+: were trained on different images, both from"
+    ):
+        check_finished(project.plan().shown({"Student": "student"}))
+    made_from(start="other weights")
+    with pytest.raises(
+        UserError, match=rf"student-1-\w+: was made from other weights than those that .*{stage1.id} has"
+    ):
+        check_finished([run])
+    made_from(start=stage1.folder.read_manifest().weights_sha256)
+    check_finished([run])
 
 
 def draw(project: Project, *measures: str) -> plt.Figure:
@@ -156,7 +192,7 @@ def test_a_line_is_the_mean_of_its_nets_and_the_band_reaches_to_the_outermost(pr
     nets = project.plan().nets("teacher")
     for net, accuracy in zip(nets, (40.0, 60.0), strict=True):
         frame = pd.read_csv(net.folder.metrics).assign(test_accuracy=accuracy)
-        frame.to_csv(net.folder.metrics, index=False)
+        measure(net, frame)
     _, axes = draw(project).axes
     assert set(axes.lines[0].get_ydata()) == {50}
     band = axes.collections[0].get_paths()[0].vertices[:, 1]
@@ -172,7 +208,7 @@ def test_nets_that_stopped_at_different_iterations_are_drawn_at_the_same_ones(pr
     for net, length, loss in zip(project.plan().nets("teacher"), (399, 103), (2.0, 4.0), strict=True):
         frame = pd.read_csv(net.folder.metrics)[:length].assign(loss=loss, test_accuracy=np.nan)
         frame.loc[19::20, "test_accuracy"] = loss
-        frame.to_csv(net.folder.metrics, index=False)
+        measure(net, frame)
     losses, accuracies = draw(project).axes
     drawn = dict(losses.lines[0].get_xydata())
     assert drawn == {x: 3.0 if x <= 103 else 2.0 for x in range(4, 397, 4)}
@@ -188,13 +224,13 @@ def test_flat_part_begins_where_the_loss_comes_near_its_level(project: Project) 
     project.set("claims", ...)
     plan = project.plan()
     for number, reached in ((1, 100), (2, 200)):
-        folder = plan.net(f"teacher/{number}").folder
-        finish(plan.net(f"teacher/{number}"))
+        net = plan.net(f"teacher/{number}")
+        finish(net)
         loss = np.where(np.arange(1, 501) < reached, 2.0, 1.0)
         loss[400:] = 0.1  # at the second rate, which says nothing
         frame = pd.DataFrame({"iteration": range(1, 501), "loss": loss, "test_accuracy": np.nan})
         frame.loc[19::20, "test_accuracy"] = np.where(loss[19::20] > 1, 30.0, 50.0)
-        frame.to_csv(folder.metrics, index=False)
+        measure(net, frame)
     read = curves.read_curves(plan, "figure3")["Teacher"]
     window = 500 // curves.POINTS
     loss = [curves.flat_from(net, curve, "training loss") for net, curve in read]
@@ -255,7 +291,7 @@ def test_figure_of_first_stages_has_their_losses_alone(project: Project) -> None
         finish(run)
         loss = np.where(np.arange(1, 11) < 3, 2.0, 1.0)
         frame = pd.DataFrame({"iteration": range(1, 11), "loss": loss, "test_accuracy": np.nan})
-        frame.to_csv(run.folder.metrics, index=False)
+        measure(run, frame)
     csv = project.folder / "figure3.csv"
     curves.write(plan, "figure3", csv.with_suffix(".png"))
     (axes,) = draw(project, "training loss").axes

@@ -20,10 +20,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from fspkd.data.packed import load_packed
+from fspkd.errors import UserError
 from fspkd.plan import plan_for
 from fspkd.results import curves
 from fspkd.runs.folder import RunFolder
-from fspkd.runs.journal import read_journal, usage
+from fspkd.runs.journal import final_measurements, read_journal, usage
 from fspkd.tracking.follow import FOLLOWED, Sender, has_begun
 from fspkd.tracking.sync import MEASURED, Sync
 from fspkd.train.usage import append, sample
@@ -326,7 +327,40 @@ def test_journal_that_a_crashed_node_left_is_read_up_to_what_is_whole(project: P
     whole = read_journal(run.folder)
     with run.folder.journal.open("ab") as file:
         file.write(b"\0" * 100 + b'\n{"time": 1, "iteration": 99}\n')
-    assert read_journal(run.folder) == whole
+    left = read_journal(run.folder)
+    assert (left.lines, left.bytes, left.is_damaged) == (whole.lines, whole.bytes, True)
+    run.folder.journal.write_bytes(b"\0" * 100 + b"\n")
+    assert read_journal(run.folder) is None
+
+
+def test_finished_run_whose_journal_is_damaged_is_sent_with_the_times_of_its_manifest(project: Project) -> None:
+    """It is told once, and the points are those of the metrics."""
+    project.train("teacher/1")
+    run = project.plan().net("teacher/1")
+    content = run.folder.journal.read_bytes()
+    run.folder.journal.write_bytes(content.replace(b'"iteration": 0', b'"iteration": 9'))
+    table = Path("results/tiny/table1.csv")  # which shows it, though nothing tells for which preset it was trained
+    table.parent.mkdir(parents=True)
+    table.touch()
+    sync = Sync(project.plan())
+    assert sync.send_all() == [f"{run.folder.journal}: is damaged: times of its points are reckoned by its manifest"]
+    assert sync.send_all() == []
+    check_points(project, MlflowClient(local(project)))
+
+
+def test_metrics_that_are_not_what_was_measured_are_not_sent(project: Project) -> None:
+    """Of a run that was killed, by its journal; of a finished one, by its manifest."""
+    project.train("teacher/1")
+    run = project.plan().net("teacher/1")
+    journal = read_journal(run.folder)
+    for file in (run.folder.metrics, run.folder.growing_metrics):
+        content = file.read_bytes()
+        file.write_bytes(content.replace(b"\n5,", b"\n4,"))
+        with pytest.raises(UserError, match=rf"{file.name}: is (gone, or )?not what"):
+            final_measurements(run.folder, journal)
+        file.write_bytes(content)
+        assert len(final_measurements(run.folder, journal)) == 20
+        run.folder.manifest.unlink(missing_ok=True)
 
 
 def test_use_of_a_machine_without_and_then_of_one_with_a_gpu(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ def new_repository(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     parameters = {"preset": "tiny", "file": "config/tiny.yaml", "results": "results/tiny", **shown, "plots": PLOTS}
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
     project = settle(folder, patch)
+    with Path("profiles/default/config.yaml").open("a") as profile:
+        profile.write("config: [members=3]\n")  # seven nets in three jobs
     do(project, "git", "init", "--quiet")
     return project
 

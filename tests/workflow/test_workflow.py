@@ -154,7 +154,15 @@ def test_a_full_disk_loses_nothing(workflow: Project) -> None:
         assert re.search(r"error: results/runs/\S+: cannot be written:\s+No\s+space\s+left\s+on\s+device", full.stderr)
         assert "Traceback" not in full.stderr
         left = {file.name for file in run.folder.path.iterdir()}
-        assert left <= {"run.yaml", "lock", "metrics.partial.csv", "checkpoint.pt", "journal.jsonl", "usage.csv"}
+        assert left <= {
+            "run.yaml",
+            "lock",
+            "metrics.partial.csv",
+            "checkpoint.pt",
+            "checkpoint.previous.pt",
+            "journal.jsonl",
+            "usage.csv",
+        }
         subprocess.run(["mount", "-o", "remount,size=10m", run.folder], check=True)
         assert workflow.run(*command).returncode == 0
         assert workflow.checksums() == expected

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from fspkd.config.data import Preprocess
+from fspkd.data.sets import DataSet
 from fspkd.errors import UserError
 from fspkd.files import written_atomically
 
@@ -27,7 +28,7 @@ class PackedData:
     """Images (N, H, W, C) and labels (N,) int64 of all splits, class names, and where they came from.
 
     Images are uint8 or, whitened, float32. `preprocess` is what was done to them, or is to be done to each batch, and
-    `raw_sha256` the checksum of what they were before.
+    `raw_sha256` the checksum of what they were before. `pinned` is the data set's id where its content is pinned.
     """
 
     images: dict[str, np.ndarray]
@@ -36,6 +37,7 @@ class PackedData:
     source: str
     preprocess: Preprocess | None = None
     raw_sha256: str | None = None
+    pinned: str | None = None
 
     @property
     def sha256(self) -> str:
@@ -71,6 +73,8 @@ def save_packed(data: PackedData, path: Path) -> None:
     """Write a data set as one .npz file, atomically; equal content gives equal bytes."""
     arrays = {f"{split}_{kind}": getattr(data, kind)[split] for kind in ("images", "labels") for split in data.images}
     facts = {"classes": data.classes, "source": data.source, "sha256": data.sha256}
+    if data.pinned:
+        facts["pinned"] = data.pinned
     if data.preprocess:
         facts |= {
             "preprocess": data.preprocess.model_dump(mode="json"),
@@ -87,6 +91,17 @@ def read_sha256(path: Path) -> str:
         return json.loads(file["facts"].tobytes())["sha256"]
 
 
+def load_data(data: DataSet) -> PackedData:
+    """Read the packed file of a data set; raises UserError where it is missing, damaged or, of pinned data, another set's."""
+    packed = load_packed(data.path)
+    if data.settings.sha256 and packed.pinned not in (None, data.id):
+        raise UserError(
+            f"{data.path}: holds the data set {packed.pinned}, and not {data.id}. Delete it and make it again: snakemake "
+            f"{data.path}"
+        )
+    return packed
+
+
 def load_packed(path: Path) -> PackedData:
     """Read a packed data set and check it against its own checksums; raises UserError where it is missing or damaged."""
     try:
@@ -96,7 +111,8 @@ def load_packed(path: Path) -> PackedData:
             images = {split: file[f"{split}_images"] for split in splits}
             labels = {split: file[f"{split}_labels"] for split in splits}
         preprocess = TypeAdapter(Preprocess | None).validate_python(facts.get("preprocess"))
-        data = PackedData(images, labels, facts["classes"], facts["source"], preprocess, facts.get("raw_sha256"))
+        more = (facts.get("raw_sha256"), facts.get("pinned"))
+        data = PackedData(images, labels, facts["classes"], facts["source"], preprocess, *more)
         expected = (facts["sha256"], facts.get("stored_sha256", facts["sha256"]))
         damaged = (data.sha256, data.stored_sha256) != expected
     except FileNotFoundError:

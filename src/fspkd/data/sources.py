@@ -3,6 +3,7 @@
 import time
 import urllib.error
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,9 @@ def read_source(data: DataSet) -> PackedData:
         packed = _held_out(packed, settings.name, settings.hold_out)
     if settings.validation:
         packed = _with_validation(packed, settings.name, settings.validation)
-    return preprocessed(packed, settings.name, settings.preprocess) if settings.preprocess else packed
+    if settings.preprocess:
+        packed = preprocessed(packed, settings.name, settings.preprocess)
+    return replace(packed, pinned=data.id if settings.sha256 else None)
 
 
 def _held_out(packed: PackedData, name: str, count: int) -> PackedData:

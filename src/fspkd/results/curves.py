@@ -37,7 +37,11 @@ def read_curve(metrics: Path, length: int) -> pd.DataFrame:
 def read_curves(plan: Plan, name: str) -> Curves:
     """The curves of a figure, of the nets that are finished."""
     return {
-        label: [(net, read_curve(net.folder.metrics, net.spec.iterations)) for net in nets if net.folder.is_finished]
+        label: [
+            (net, read_curve(net.folder.vouched(net.folder.metrics), net.spec.iterations))
+            for net in nets
+            if net.folder.is_finished
+        ]
         for label, nets in plan.curves(name).items()
     }
 

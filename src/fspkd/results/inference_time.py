@@ -11,7 +11,7 @@ import torch
 from pandas.api.types import is_integer_dtype
 from torch import Tensor
 
-from fspkd.data.packed import load_packed
+from fspkd.data.packed import load_data
 from fspkd.engine.batches import Images
 from fspkd.engine.capture import Captured
 from fspkd.engine.device import new_stream
@@ -52,7 +52,7 @@ def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
     runs = {label: plan.net(net) for label, net in settings.rows.items()}
     check_finished(runs.values())
     one = plan.net(settings.teacher)
-    images = Images(load_packed(one.data.path), one.spec.augment, device)
+    images = Images(load_data(one.data), one.spec.augment, device)
     frame = pd.DataFrame([_worth(run, images) for run in runs.values()], pd.Index(runs, name="row"))
     rounds = seconds_per_round(list(runs.values()), images)
     teacher = list(runs).index(settings.teacher_label)

@@ -41,7 +41,7 @@ def measured(plan: Plan, name: str) -> dict[str, dict[str, pd.Series]]:
         for net in plan.nets(reference):
             if net.folder.is_finished:
                 classes = len(net.folder.read_manifest().images.classes)
-                loss = pd.read_csv(net.folder.metrics, index_col="iteration")["loss"]
+                loss = pd.read_csv(net.folder.vouched(net.folder.metrics), index_col="iteration")["loss"]
                 relative = loss / guessing_loss(net, classes).loc[loss.index]
                 found.setdefault(label, {})[net.id] = relative.rolling(WINDOW, min_periods=1).mean()
     return found

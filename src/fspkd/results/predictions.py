@@ -23,9 +23,9 @@ def correct(scores_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
 def correct_by_image(nets: list[Run]) -> tuple[np.ndarray, np.ndarray]:
     """Whether each net is right about each test image, (nets, images), and whether their ensemble is, (images,): 0 or 1.
 
-    Raises UserError where the nets were tested on different images, or their predictions cannot be read.
+    Raises UserError where the nets were tested on different images, or their predictions are not those that they made.
     """
-    logits, labels = zip(*(load_predictions(run.folder.predictions) for run in nets), strict=True)
+    logits, labels = zip(*(load_predictions(run.folder.vouched(run.folder.predictions)) for run in nets), strict=True)
     if any(not np.array_equal(labels[0], other) for other in labels):
         raise UserError(
             f"{nets[0].folder} and the other nets of its row were tested on different images. Train them again: "

@@ -12,7 +12,7 @@ import torch
 
 from fspkd.config.load import CONFIG
 from fspkd.config.results import SpeedUp
-from fspkd.data.packed import load_packed
+from fspkd.data.packed import load_data
 from fspkd.engine.batches import Images
 from fspkd.engine.device import new_stream
 from fspkd.engine.step import Step, steps_of
@@ -37,7 +37,7 @@ def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
     """
     settings = plan.preset.timings[name]
     teachers, students, shuffled = (plan.rows[row] for row in settings.nets)
-    images = Images(load_packed(teachers[0].data.path), teachers[0].spec.augment, device)
+    images = Images(load_data(teachers[0].data), teachers[0].spec.augment, device)
     stage1, all_stage1 = students[0].stage1, list(dict.fromkeys(run.stage1 for run in shuffled))
     with tempfile.TemporaryDirectory() as temporary:
         steps = [

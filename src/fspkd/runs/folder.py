@@ -133,6 +133,11 @@ class RunFolder:
         return self.path / "checkpoint.pt"
 
     @property
+    def previous_checkpoint(self) -> Path:
+        """The one before, for when the last one is damaged; gone when the run is finished."""
+        return self.path / "checkpoint.previous.pt"
+
+    @property
     def growing_metrics(self) -> Path:
         return self.path / "metrics.partial.csv"
 
@@ -179,14 +184,15 @@ class RunFolder:
 
     def read_manifest(self) -> Manifest:
         """The manifest of a finished run; raises UserError where it is missing or damaged."""
+        again = f"Delete it, if it is there, and make it again: snakemake {self.manifest}"
         try:
-            return Manifest.model_validate_json(self.manifest.read_bytes())
+            manifest = Manifest.model_validate_json(self.manifest.read_bytes())
         except (OSError, ValidationError) as error:
             reason = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
-            raise UserError(
-                f"{self.manifest}: cannot be read ({reason}). Delete it, if it is there, and make it again: snakemake "
-                f"{self.manifest}"
-            ) from None
+            raise UserError(f"{self.manifest}: cannot be read ({reason}). {again}") from None
+        if manifest.run != self.path.name:
+            raise UserError(f"{self.manifest}: belongs to another run, {manifest.run}. {again}")
+        return manifest
 
     def write_manifest(self, manifest: Manifest) -> None:
         text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
@@ -195,6 +201,16 @@ class RunFolder:
     def outputs_sha256(self, stage: int) -> dict[str, str]:
         """The checksums of the outputs as they are now."""
         return {file.name: file_sha256(file) for file in self.outputs(stage)}
+
+    def vouched(self, file: Path) -> Path:
+        """An output of a finished run, if it is what the manifest says; raises UserError where it is not."""
+        expected = self.read_manifest().outputs_sha256.get(file.name)
+        if file.exists() and file_sha256(file) == expected:
+            return file
+        raise UserError(
+            f"{file}: is gone, or not what {self.manifest.name} beside it says. Delete {self.manifest} and make both again: "
+            f"snakemake {self.manifest}"
+        )
 
     def damaged_outputs(self) -> list[Path]:
         """The outputs of a finished run that are missing or not as its manifest says; the manifest where that is damaged."""
@@ -211,9 +227,13 @@ class RunFolder:
 
 
 class ExportedFolder(RunFolder):
-    """The folder of an exported run."""
+    """The folder of an exported run, whose manifest is that of the run which it was exported from."""
 
     @property
     def metrics(self) -> Path:
         """A row for each iteration, without its learning rate and the norm of its gradient."""
         return self.path / "metrics.csv.gz"
+
+    def vouched(self, file: Path) -> Path:
+        """A file as it is: the manifest has checksums of what it was exported from."""
+        return file

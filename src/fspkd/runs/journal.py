@@ -1,22 +1,27 @@
 """The journal of a run: who trained it, when, and how far what is on disk is final.
 
-A line of JSON for each attempt at its start, each checkpoint and each failure. Only what a checkpoint holds is final:
-what was measured after it is measured again when a killed run goes on. Nothing but training writes it.
+A line of JSON for each attempt at its start, each checkpoint and each failure, with a checksum. Only what a checkpoint holds
+is final: what was measured after it is measured again when a killed run goes on. Nothing but training writes it.
 """
 
 import io
 import json
 import os
 import time
+import zlib
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from fspkd.files import growing
+from fspkd.errors import UserError
+from fspkd.files import Prefix, growing
 from fspkd.runs.folder import Attempt, RunFolder
+
+CHECKSUM = "crc32"  # the last key of a line: of the text of the others
 
 
 class JournalWriter:
@@ -28,7 +33,8 @@ class JournalWriter:
     def __init__(self, folder: RunFolder, attempt: Attempt) -> None:
         self.path = folder.journal
         before = read_journal(folder)
-        if before and before.saved > attempt.from_iteration:
+        self.was_damaged = self.path.exists() and (before is None or before.is_damaged)
+        if self.path.exists() and (before is None or before.saved > attempt.from_iteration):
             self.path.unlink()
             folder.usage.unlink(missing_ok=True)
         elif before:
@@ -36,23 +42,25 @@ class JournalWriter:
                 os.truncate(self.path, before.bytes)  # a full disk may have cut a line
         self._write(iteration=attempt.from_iteration, attempt=attempt.model_dump(mode="json"))
 
-    def saved(self, iteration: int) -> None:
-        self._write(iteration=iteration)
+    def saved(self, iteration: int, metrics: Prefix) -> None:
+        """Note a checkpoint, and what the metrics file held then."""
+        self._write(iteration=iteration, metrics=[metrics.bytes, metrics.sha256])
 
     def failed(self, iteration: int, reason: str) -> None:
         self._write(iteration=iteration, failure=reason)
 
     def _write(self, **line: object) -> None:
         with growing(self.path), self.path.open("a") as file:
-            file.write(json.dumps({"time": round(time.time(), 3), **line}) + "\n")
+            file.write(_with_checksum({"time": round(time.time(), 3), **line}) + "\n")
 
 
 @dataclass(frozen=True)
 class Journal:
-    """What a journal says: its lines in order, and their size."""
+    """What a journal says: its lines in order, their size, and whether there is something else behind them."""
 
     lines: list[dict]
     bytes: int
+    is_damaged: bool = False
 
     @property
     def started(self) -> int:
@@ -73,6 +81,11 @@ class Journal:
     def saved(self) -> int:
         """The iterations that a checkpoint holds."""
         return max(line["iteration"] for line in self.lines if "failure" not in line)
+
+    @property
+    def metrics(self) -> Prefix:
+        """What the metrics file held at the last checkpoint."""
+        return Prefix(*next((line["metrics"] for line in reversed(self.lines) if "metrics" in line), ()))
 
     @property
     def failure(self) -> str | None:
@@ -96,30 +109,68 @@ class Journal:
 
 
 def read_journal(folder: RunFolder) -> Journal | None:
-    """The journal in a run's folder; None where there is none yet.
+    """The journal in a run's folder; None where there is none yet, or nothing in it is whole.
 
-    It ends before the first incomplete line, which a full disk or a crashed node may leave.
+    It ends before the first line that is incomplete, as a full disk or a crashed node may leave one, or damaged.
     """
     try:
         content = folder.journal.read_bytes()
     except FileNotFoundError:
         return None
-    lines, size = [], 0
-    for line in content.splitlines(keepends=True):
-        try:
-            lines.append(json.loads(line[: line.index(b"\n")]))
-        except ValueError:
+    lines, size, whole = [], 0, content[: content.rfind(b"\n") + 1]
+    for text in whole.splitlines(keepends=True):
+        line = _checked(text)
+        if line is None or not (lines or "attempt" in line):
             break
-        size += len(line)
-    return Journal(lines, size) if lines else None
+        lines.append(line)
+        size += len(text)
+    return Journal(lines, size, is_damaged=size < len(whole)) if lines else None
+
+
+def _with_checksum(line: dict) -> str:
+    text = json.dumps(line)
+    return f'{text[:-1]}, "{CHECKSUM}": {zlib.crc32(text.encode())}}}'
+
+
+def _checked(text: bytes) -> dict | None:
+    """A line without its checksum; None where it is not as it was written."""
+    try:
+        line = json.loads(text)
+        if _with_checksum({key: value for key, value in line.items() if key != CHECKSUM}).encode() != text.rstrip(
+            b"\n"
+        ):
+            return None
+    except (ValueError, AttributeError):
+        return None
+    del line[CHECKSUM]
+    return line
+
+
+def journal_of_manifest(folder: RunFolder) -> Journal:
+    """What a finished run's manifest still knows where its journal is gone or damaged: its beginning and its end."""
+    manifest = folder.read_manifest()
+    ended = datetime.fromisoformat(manifest.finished).timestamp()
+    attempts = [{"iteration": a.from_iteration, "attempt": a.model_dump(mode="json")} for a in manifest.attempts]
+    begun = [{"time": ended - manifest.seconds, **attempt} for attempt in attempts]
+    return Journal([*begun, {"time": ended, "iteration": manifest.iterations}], 0)
 
 
 def final_measurements(folder: RunFolder, journal: Journal) -> pd.DataFrame:
-    """The final rows of a run's metrics, with the `time` of each in milliseconds since 1970."""
-    file = next((f for f in (folder.metrics, folder.growing_metrics) if f.exists()), None)
-    if file is None:
+    """The final rows of a run's metrics, with the `time` of each in milliseconds since 1970.
+
+    Raises UserError where they are not those that were measured.
+    """
+    if folder.is_finished:
+        frame = _complete_rows(folder.vouched(folder.metrics))
+    elif not folder.growing_metrics.exists():
         return pd.DataFrame(columns=["iteration", "time"])
-    frame = _complete_rows(file)
+    elif not (folder.is_training or journal.metrics.is_in(folder.growing_metrics)):
+        raise UserError(
+            f"{folder.growing_metrics}: is not what {folder.journal.name} beside it says. It is mended when training goes "
+            f"on: snakemake {folder.manifest}"
+        )
+    else:
+        frame = _complete_rows(folder.growing_metrics)
     frame = frame[frame["iteration"] <= len(journal.times)].copy()
     frame["time"] = journal.times[frame["iteration"].to_numpy(dtype=np.int64) - 1]
     return frame

@@ -10,7 +10,7 @@ from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.results.tables import make_table, row_values, table_csv
 from fspkd.runs.folder import RUNS, Attempt, Manifest, RunFolder
-from fspkd.runs.journal import Journal, final_measurements, read_journal, usage
+from fspkd.runs.journal import Journal, final_measurements, journal_of_manifest, read_journal, usage
 from fspkd.runs.spec import Run, RunSpec
 from fspkd.settings import digest
 from fspkd.tracking.store import Store
@@ -33,6 +33,7 @@ class Sync:
         self.store = Store(f"fspkd-{self.preset.name}", about)
         self.complete: set[str] = set()  # runs and rows of which nothing is missing
         self.shown: set[str] = set()  # runs of other presets that results of this one are made of
+        self.told: dict[str, bool] = {}  # damages that keep nothing from being sent, and whether they have been told
 
     def send_all(self) -> list[str]:
         """Send runs, each after those that it links to, then rows, then tables and figures.
@@ -54,7 +55,9 @@ class Sync:
                     send(part)
                 except (UserError, ValueError, KeyError) as problem:
                     problems.append(f"{name}: {type(problem).__name__}: {problem}")
-        return problems
+        news = [damage for damage, is_told in self.told.items() if not is_told]
+        self.told |= dict.fromkeys(news, True)
+        return problems + news
 
     def _shown(self) -> set[str]:
         """The runs in the tables and figures that have been made, and what these start from and learn from."""
@@ -72,8 +75,24 @@ class Sync:
 
     # --- a net, one stage ---------------------------------------------------------------------------------
 
+    def _journal(self, folder: RunFolder) -> Journal | None:
+        """A run's journal, if it has one; where that is damaged, what is left of it or, of a finished run, its manifest's."""
+        journal = read_journal(folder)
+        is_damaged = journal.is_damaged if journal else folder.journal.exists()
+        if not is_damaged or folder.is_training:
+            return journal
+        if folder.is_finished:
+            self.told.setdefault(
+                f"{folder.journal}: is damaged: times of its points are reckoned by its manifest", False
+            )
+            return journal_of_manifest(folder)
+        self.told.setdefault(
+            f"{folder.journal}: is damaged: what it no longer tells is sent when training goes on", False
+        )
+        return journal
+
     def _run(self, run: Run) -> None:
-        journal = read_journal(run.folder)
+        journal = self._journal(run.folder)
         if journal is None or not (journal.attempt.preset == self.preset.name or run.id in self.shown):
             return
         held = self.store.runs.get(run.id)
@@ -107,7 +126,7 @@ class Sync:
         folder, images = run.folder, manifest.images
         name = run.spec.data.rsplit("-", 1)[0]
         self.store.data_set(tracked, name, manifest.inputs_sha256["data"], "training")
-        self.store.artifacts(run.id, [folder.specification, folder.manifest, folder.metrics])
+        self.store.artifacts(run.id, [folder.specification, folder.manifest, folder.vouched(folder.metrics)])
         if run.spec.stage == 2:
             from fspkd.train.nets import finished_net
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
-from fspkd.data.packed import load_packed
+from fspkd.data.packed import load_data
 from fspkd.engine.batches import Images
 from fspkd.engine.device import new_stream
 from fspkd.engine.step import steps_of
@@ -46,7 +46,7 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float, 
             raise UserError(
                 f"{unfinished[0].folder} and {other.folder}: are trained on different data. Train them one by one."
             )
-        images = Images(load_packed(data.path), data.settings.augment, device)
+        images = Images(load_data(data), data.settings.augment, device)
         sessions = [Session(run, images, new_stream(device), preset) for run in unfinished]
         with usage_recorded([run.folder for run in unfinished], device):
             Loop(sessions, checkpoint_seconds, stopped).to_the_end()
@@ -60,7 +60,6 @@ def _claim(run: Run, locks: ExitStack, stopped: list[int]) -> bool:
     if is_complete(run):
         tell(f"{run.folder}: complete, nothing to do")
         return False
-    run.folder.manifest.unlink(missing_ok=True)  # of other inputs, or of outputs that are gone
     run.folder.remove_left_overs()
     return True
 

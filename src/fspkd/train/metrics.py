@@ -1,10 +1,11 @@
 """The measurements of a run: a row for each iteration, appended while it trains."""
 
+import hashlib
 import os
 from pathlib import Path
 
 from fspkd.errors import UserError
-from fspkd.files import growing
+from fspkd.files import Prefix, growing
 
 COLUMNS = ("iteration", "learning_rate", "loss", "gradient_norm", "test_loss", "test_accuracy")
 VALIDATION_COLUMNS = ("validation_loss", "validation_accuracy")  # of runs that stop by validation
@@ -18,19 +19,17 @@ class MetricsFile:
     that, whose loss is a first stage's own.
     """
 
-    def __init__(self, path: Path, keep_bytes: int, validation: bool) -> None:
+    def __init__(self, path: Path, keep: Prefix, validation: bool) -> None:
         self.path = path
         self.columns = (*COLUMNS, *VALIDATION_COLUMNS) if validation else COLUMNS
         try:
             self._file = path.open("a+b")
-            if self._file.seek(0, os.SEEK_END) < keep_bytes:
-                raise UserError(
-                    f"{path}: is shorter than its checkpoint says. Delete the folder {path.parent} and train that net again."
-                )
-            self._file.truncate(keep_bytes)
+            self._file.truncate(keep.bytes)
+            self._file.seek(0)
+            self._sha256 = hashlib.file_digest(self._file, "sha256")
         except OSError as error:
             raise UserError(f"{path}: cannot be written: {error.strerror}. Make the folder writable.") from None
-        if not keep_bytes:
+        if not keep.bytes:
             self.append([self.columns])
 
     def append(self, rows: list[tuple]) -> None:
@@ -38,11 +37,13 @@ class MetricsFile:
         whole = ((*row, *[None] * (len(self.columns) - len(row))) for row in rows)
         lines = (",".join("" if v is None else v if isinstance(v, str) else f"{v:.9g}" for v in row) for row in whole)
         with growing(self.path):
-            self._file.write("".join(f"{line}\n" for line in lines).encode())
+            content = "".join(f"{line}\n" for line in lines).encode()
+            self._file.write(content)
             self._file.flush()
+            self._sha256.update(content)
 
-    def sync(self) -> int:
-        """Bring everything to the disk; the file's size in bytes."""
+    def sync(self) -> Prefix:
+        """Bring everything to the disk; gives what is there."""
         with growing(self.path):
             os.fsync(self._file.fileno())
-            return self._file.tell()
+            return Prefix(self._file.tell(), self._sha256.hexdigest())

@@ -1,17 +1,37 @@
 """Nets built from the files in run folders."""
 
+from torch import Tensor
+
+from fspkd.data.sets import PretrainedWeights
 from fspkd.engine import start
 from fspkd.engine.batches import Images
 from fspkd.errors import UserError
 from fspkd.models import build
 from fspkd.models.net import Net
 from fspkd.runs.spec import Run
-from fspkd.weights import load_weights
+from fspkd.weights import load_weights, weights_sha256
+
+
+def checked(other: Run | PretrainedWeights, sha256: str) -> str:
+    """A checksum of weights that a run starts or learns from; raises UserError where they are not what a manifest says."""
+    if isinstance(other, Run) and other.folder.read_manifest().weights_sha256 != sha256:
+        manifest = other.folder.manifest
+        raise UserError(
+            f"{other.weights}: are other weights than {manifest.name} beside them says. Delete {manifest} and make both "
+            f"again: snakemake {manifest}"
+        )
+    return sha256
+
+
+def _weights(other: Run | PretrainedWeights) -> dict[str, Tensor]:
+    state = load_weights(other.weights, other.id)
+    checked(other, weights_sha256(state))
+    return state
 
 
 def initial_net(run: Run, images: Images) -> Net:
     """The net that a run trains, as it is at its start; raises UserError where the weights that it starts from do not fit."""
-    state = load_weights(run.start.weights, run.start.id) if run.start else None
+    state = _weights(run.start) if run.start else None
     try:
         return start.initial_net(run.spec, images, state, run.is_transfer)
     except RuntimeError as misfit:
@@ -24,5 +44,5 @@ def initial_net(run: Run, images: Images) -> Net:
 def finished_net(run: Run, shape: tuple[int, int, int], classes: int) -> Net:
     """The net that a finished run has trained, for images of that shape (C, H, W) and number of classes."""
     net = build(run.spec.network, shape, classes, None)
-    net.load_state_dict(load_weights(run.weights, run.id))
+    net.load_state_dict(_weights(run))
     return net

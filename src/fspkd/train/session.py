@@ -12,8 +12,8 @@ from fspkd.engine.batches import Images
 from fspkd.engine.device import usable_precision
 from fspkd.engine.member import Member
 from fspkd.engine.schedule import learning_rate
-from fspkd.errors import UserError
-from fspkd.files import write_atomically
+from fspkd.errors import DamagedError, UserError
+from fspkd.files import Prefix, keep_previous, write_atomically
 from fspkd.provenance import provenance
 from fspkd.runs.folder import Attempt, ImageFacts, Manifest
 from fspkd.runs.journal import JournalWriter
@@ -21,7 +21,7 @@ from fspkd.runs.predictions import save_predictions
 from fspkd.runs.spec import Run
 from fspkd.train.machine import description
 from fspkd.train.metrics import MetricsFile
-from fspkd.train.nets import finished_net, initial_net
+from fspkd.train.nets import checked, finished_net, initial_net
 from fspkd.train.progress import tell
 from fspkd.weights import load, load_checksum, save, save_weights
 
@@ -29,7 +29,7 @@ from fspkd.weights import load, load_checksum, save, save_weights
 def inputs_sha256(run: Run, data_sha256: str) -> dict[str, str | None]:
     """Checksums of what a run is made from: data, and the weights that it starts and learns from."""
     others = {"start": run.start, "teacher": run.teacher}
-    weights = {role: other and load_checksum(other.weights, other.id) for role, other in others.items()}
+    weights = {role: other and checked(other, load_checksum(other.weights, other.id)) for role, other in others.items()}
     return {"data": data_sha256, **weights}
 
 
@@ -64,10 +64,13 @@ class Session:
         self.seconds = 0.0  # of training, all attempts together
         self.attempts: list[Attempt] = []  # what has trained this run
         machine = {"preset": preset, **description(images.device), "precision": name, **provenance()}
-        keep_bytes = self._resume()
+        keep = self._resume()
         self.attempts.append(Attempt(from_iteration=self.member.done, code_sha256=run.code_sha256, **machine))
-        self.metrics = MetricsFile(self.folder.growing_metrics, keep_bytes, bool(run.spec.training.stop))
+        self.folder.manifest.unlink(missing_ok=True)  # of other inputs, or of outputs that are gone
+        self.metrics = MetricsFile(self.folder.growing_metrics, keep, bool(run.spec.training.stop))
         self.journal = JournalWriter(self.folder, self.attempts[-1])
+        if self.journal.was_damaged:
+            tell(f"{self.folder.journal}: is damaged: when this run was trained so far is not known any more")
         self.since = time.monotonic()
 
     # --- measurements -------------------------------------------------------------------------------------
@@ -112,40 +115,58 @@ class Session:
     # --- what is on disk ----------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint, and keep the one before."""
         now = time.monotonic()
         self.seconds, self.since = self.seconds + now - self.since, now
+        metrics = self.metrics.sync()
         content = {
             "run": self.run.id,
             "inputs_sha256": self.inputs_sha256,
             "member": self.member.state(),
-            "metrics_bytes": self.metrics.sync(),
+            "metrics_bytes": metrics.bytes,
+            "metrics_sha256": metrics.sha256,
             "seconds": self.seconds,
             "attempts": [attempt.model_dump(mode="json") for attempt in self.attempts],
         }
+        keep_previous(self.folder.checkpoint, self.folder.previous_checkpoint)
         save(content, self.folder.checkpoint)
-        self.journal.saved(self.member.done)
+        self.journal.saved(self.member.done, metrics)
 
-    def _resume(self) -> int:
-        """Resume from the checkpoint, if it is usable; gives the size that the metrics file had then, else 0."""
-        if not self.folder.checkpoint.exists():
-            return 0
-        name = self.run.id
+    def _whole_checkpoint(self) -> dict | None:
+        """The content of the last checkpoint that is whole, with what was measured up to it; damaged ones are deleted."""
         advice = f"Delete the folder {self.folder} to train that net from its start."
-        saved = load(self.folder.checkpoint, name, advice)
+        for file in (self.folder.checkpoint, self.folder.previous_checkpoint):
+            try:
+                saved = load(file, self.run.id, advice) if file.exists() else None
+            except DamagedError:
+                tell(f"{file}: is damaged: {self.run.id} goes on from what was saved before, or from its start")
+                file.unlink()
+                continue
+            if saved and not _measured(saved).is_in(self.folder.growing_metrics):
+                tell(f"{self.folder.growing_metrics}: is not as {file.name} says, which is of no use without it")
+                file.unlink()
+            elif saved:
+                return saved
+        return None
+
+    def _resume(self) -> Prefix:
+        """Resume from a checkpoint, if one is usable; gives what the metrics file held then."""
+        name, saved = self.run.id, self._whole_checkpoint()
+        if saved is None:
+            return Prefix()
         if saved["inputs_sha256"] != self.inputs_sha256:
             tell(f"{name}: its checkpoint was made from other images or weights, so it starts anew")
-            return 0
+            return Prefix()
         attempts = [Attempt.model_validate(attempt) for attempt in saved["attempts"]]
         if any(attempt.code_sha256 != self.run.code_sha256 for attempt in attempts):
             if Member.is_final(saved["member"], self.run.spec):
                 tell(f"{name}: the code has changed since it was trained, so it starts anew")
-                return 0
+                return Prefix()
             tell(f"{name}: the code has changed since it was begun; the manifest records both versions")
         self.member.set_state(saved["member"])
         self.seconds, self.attempts = saved["seconds"], attempts
         tell(f"{name}: goes on from its checkpoint at iteration {self.member.done}")
-        return saved["metrics_bytes"]
+        return _measured(saved)
 
     def finish(self) -> None:
         """Save, and write the outputs of a run at its end: weights, predictions, metrics and, last, the manifest."""
@@ -178,3 +199,9 @@ class Session:
                 attempts=tuple(self.attempts),
             )
         )
+        self.folder.previous_checkpoint.unlink(missing_ok=True)
+
+
+def _measured(saved: dict) -> Prefix:
+    """What the metrics file held when a checkpoint was saved."""
+    return Prefix(saved["metrics_bytes"], saved.get("metrics_sha256"))
