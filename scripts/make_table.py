@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for, result_of
-from fspkd.results.tables import different_code, make_table, write_table
+from fspkd.results.tables import make_table, write_table
 from fspkd.runs.spec import check_finished
 from fspkd.tracking.follow import followed
 
@@ -21,8 +21,6 @@ def main() -> None:
     with followed(args.output.parent):
         write_table(make_table(plan, name), plan, name, args.output)
     print(args.output.with_suffix(".md").read_text(), flush=True)
-    if warning := different_code(plan, name):
-        print(warning, flush=True)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,12 @@ def main() -> None:
     with followed(args.results):
         from fspkd.engine.device import choose
         from fspkd.train.loop import train
+        from fspkd.train.machine import check_precision
 
-        train(runs, choose(args.device, args.threads), args.checkpoint_seconds, plan.preset.name)
+        device = choose(args.device, args.threads)
+        if plan.preset.without_bfloat16 == "refuse":
+            check_precision(runs, device)
+        train(runs, device, args.checkpoint_seconds, plan.preset.name)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ NUMBERS = (
     "results/predictions.py",
     "results/stats.py",
     "results/columns.py",
+    "results/origins.py",
     "results/tables.py",
 )
 POINTS = ("runs/predictions.py", "results/predictions.py", "results/points.py")

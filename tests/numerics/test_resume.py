@@ -19,6 +19,7 @@ from fspkd.errors import UserError
 from fspkd.runs import folder
 from fspkd.runs.journal import read_journal
 from fspkd.train import loop, session
+from fspkd.train.machine import check_precision
 from fspkd.weights import load, load_weights, save, save_weights
 
 pytestmark = pytest.mark.usefixtures("not_followed")
@@ -247,6 +248,36 @@ def test_what_is_damaged_is_named_and_what_was_before_is_used(
     assert (manifest.weights_sha256, run.folder.metrics.read_bytes()) == (whole.weights_sha256, metrics)
     journal = read_journal(run.folder)
     assert (journal.saved, journal.is_damaged) == (20, False)
+
+
+def test_a_run_that_goes_on_elsewhere_says_so(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.train("teacher/1")
+    run = project.plan().net("teacher/1")
+    here = run.folder.read_manifest().attempts[0]
+    run.folder.manifest.unlink()
+    elsewhere = {**session.description(torch.device("cpu")), "processor": "another", "threads": 7}
+    capsys.readouterr()
+    monkeypatch.setattr(session, "description", lambda device: elsewhere)
+    project.train("teacher/1")
+    told = capsys.readouterr().out
+    assert (
+        f"threads: {here.threads}, now 7; processor: {here.processor}, now another): its bits will be those of" in told
+    )
+    assert [attempt.threads for attempt in run.folder.read_manifest().attempts] == [here.threads, 7]
+
+
+def test_a_preset_may_refuse_another_precision(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.set("training.precision", "bfloat16")
+    run = project.plan().net("teacher/1")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    check_precision([run], torch.device("cpu"))
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    with pytest.raises(
+        UserError, match=r"training.precision = 'bfloat16': .* has no instructions for it.* without_bfloat16"
+    ):
+        check_precision([run], torch.device("cpu"))
 
 
 def test_complete_run_keeps_its_manifest_where_its_data_are_gone_or_damaged(project: Project) -> None:

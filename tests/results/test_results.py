@@ -17,6 +17,7 @@ from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.results import curves, predictions, tables
 from fspkd.results.claims import judge
+from fspkd.results.origins import warnings
 from fspkd.runs.spec import check_finished
 from fspkd.workflow import Result
 
@@ -100,10 +101,27 @@ def test_nets_tested_on_different_images_are_not_averaged(project: Project) -> N
 
 def test_nets_of_different_code_are_told(project: Project) -> None:
     pretend(project)
-    assert tables.different_code(project.plan(), "table1") is None
+    assert warnings(project.plan(), "table1") == []
     run = project.plan().net("student/2")
     finish(run, {"engine": "1", "method": "0"})
-    assert f"engine 1: {run.id}" in tables.different_code(project.plan(), "table1")
+    (warning,) = warnings(project.plan(), "table1")
+    assert f"engine 1: {run.id}" in warning
+
+
+def test_nets_of_different_kinds_of_machines_are_told(project: Project) -> None:
+    """Also where a net was only finished on another one; in the table's files too."""
+    pretend(project)
+    run = project.plan().net("student/2")
+    manifest = run.folder.read_manifest()
+    other = manifest.attempts[0].model_copy(update={"precision": "bfloat16", "instructions": "AVX512", "threads": 2})
+    run.folder.write_manifest(manifest.model_copy(update={"attempts": (*manifest.attempts, other)}))
+    (warning,) = warnings(project.plan(), "table1")
+    for text in ("precision: float32, but bfloat16 in", "threads: 1, but 2 in", "instructions: AVX2, but AVX512 in"):
+        assert f"{text} {run.id}" in warning
+    plan = project.plan()
+    tables.write_table(tables.make_table(plan, "table1"), plan, "table1", Path("table1.csv"))
+    for name in ("table1.md", "table1.html"):
+        assert f"precision: float32, but bfloat16 in {run.id}" in Path(name).read_text()
 
 
 def test_what_no_manifest_vouches_for_is_not_read(project: Project) -> None:

@@ -1,6 +1,6 @@
 """What a preset may say: frozen models that refuse unknown keys. Imports no torch, so that planning is quick."""
 
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field
 
@@ -109,6 +109,8 @@ class Preset(Settings):
     """learning rates over the iterations of a stage"""
     training: Training
     """what every stage shares"""
+    without_bfloat16: Literal["refuse"] | None = None
+    """`refuse`: on a device that would have to emulate it, what asks for bfloat16 is not trained; else it is, in float32"""
     rows: dict[Identifier, Row]
     """nets trained alike"""
     tables: dict[Identifier, Table]

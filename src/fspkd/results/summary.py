@@ -13,9 +13,10 @@ from fspkd.config.results import Curves, Plateau
 from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.results.claims import independent_flat_parts, shown_claims
+from fspkd.results.origins import warnings
 from fspkd.results.pages import render, shown
 from fspkd.results.stats import ratio
-from fspkd.results.tables import PUBLISHED, different_code, make_table, shown_table
+from fspkd.results.tables import PUBLISHED, make_table, shown_table
 from fspkd.runs.spec import Run
 
 FLAT = (
@@ -96,7 +97,7 @@ def _table(plan: Plan, name: str) -> dict[str, object]:
         "measured": "Errors are those" if table.measured == "error" else "Accuracies are those",
         "has_published": any(column.endswith(PUBLISHED) for column in frame),
         "frame": shown_table(frame),
-        "warning": different_code(plan, name),
+        "warnings": warnings(plan, name),
         "rows": rows,
     }
 

@@ -10,6 +10,7 @@ from fspkd.config.published import labels as published_labels
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.results.columns import COLUMNS, OF_NETS, OF_SINGLE_NETS, Nets
+from fspkd.results.origins import warnings
 from fspkd.results.pages import table_page
 from fspkd.results.stats import mean_half_width, over_seeds, within_groups
 
@@ -133,26 +134,6 @@ def read_published(reference: str | None) -> pd.DataFrame:
     return pd.read_csv(CONFIG / reference).set_index(pd.Index(published_labels(CONFIG / reference)))
 
 
-def different_code(plan: Plan, name: str) -> str | None:
-    """A warning where the nets of a table were not all trained by the same code, or None."""
-    versions: dict[str, dict[str, list[str]]] = {}  # of each part of the code
-    for run in {run.id: run for row in plan.preset.tables[name].rows.values() for run in plan.row_runs(row)}.values():
-        own = {"method": run.spec.method.method, "network": " and ".join(sorted(run.architectures))}
-        own["optimizer"] = run.spec.training.optimizer.algorithm
-        for attempt in run.folder.read_manifest().attempts:
-            for part, version in attempt.code_sha256.items():
-                versions.setdefault(own.get(part, part), {}).setdefault(version[:10], []).append(run.id)
-    parts = [
-        f"{part} {version}: {', '.join(dict.fromkeys(runs))}"
-        for part, found in versions.items()
-        if len(found) > 1
-        for version, runs in found.items()
-    ]
-    if not parts:
-        return None
-    return f"warning: these nets were trained by different versions of the code ({'; '.join(parts)})"
-
-
 def table_csv(frame: pd.DataFrame) -> bytes:
     """A table as the content of a CSV file."""
     return frame.to_csv(index=False, float_format="%.2f").encode()
@@ -193,10 +174,12 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     half_widths = "; ± half a 95 % interval for other nets" if plan.preset.tables[name].intervals else ""
     note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published}{half_widths})."
     alignment = ("left", *["right"] * (shown.shape[1] - 1))
+    below = "\n\n".join(warnings(plan, name))
     markdown = f"{note}\n\n{shown.to_markdown(index=False, disable_numparse=True, colalign=alignment)}\n"
+    markdown += f"\n{below}\n" if below else ""
     write_atomically(csv.with_suffix(".md"), markdown.encode())
     latex = shown.map(lambda text: text.translate(LATEX)).to_latex(
         index=False, caption=note.translate(LATEX), label=f"tab:{name}", column_format="l" + "r" * (shown.shape[1] - 1)
     )
     write_atomically(csv.with_suffix(".tex"), latex.encode())
-    write_atomically(csv.with_suffix(".html"), table_page(note, shown))
+    write_atomically(csv.with_suffix(".html"), table_page(note, shown, note=below or None))

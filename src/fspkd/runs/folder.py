@@ -54,9 +54,28 @@ class Attempt(Record):
     """the instruction set that PyTorch's own kernels use"""
     onednn_instructions: str | None
     """the instruction set that oneDNN, which computes convolutions, uses"""
+    mkl_cbwr: str | None = None
+    """the instruction set that the variable MKL_CBWR has MKL, which computes matrix products, use"""
     driver: str | None = None
     """the GPU's"""
     cudnn: int | None = None
+
+    @property
+    def kind(self) -> dict[str, str]:
+        """What decides the bits of a result, besides code and inputs, by what it is called."""
+        own = (
+            "device",
+            "precision",
+            "threads",
+            "processor",
+            "instructions",
+            "onednn_instructions",
+            "mkl_cbwr",
+            "driver",
+            "cudnn",
+        )
+        kind = {name.replace("_", " "): str(getattr(self, name)) for name in own if getattr(self, name) is not None}
+        return kind | {package: self.versions[package] for package in ("torch",) if package in self.versions}
 
 
 class ImageFacts(Record):

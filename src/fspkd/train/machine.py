@@ -5,11 +5,16 @@ import platform
 import re
 import sys
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import torch
+
+from fspkd.engine.device import usable_precision
+from fspkd.errors import UserError
+from fspkd.runs.spec import Run
 
 
 def description(device: torch.device) -> dict[str, object]:
@@ -21,9 +26,23 @@ def description(device: torch.device) -> dict[str, object]:
         "processor": _processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "onednn_instructions": _onednn_instructions(),
+        "mkl_cbwr": os.environ.get("MKL_CBWR"),
         "driver": _driver() if gpu else None,
         "cudnn": torch.backends.cudnn.version() if gpu else None,
     }
+
+
+def check_precision(runs: Iterable[Run], device: torch.device) -> None:
+    """Raise UserError where a device would compute a run in another precision than its preset asks for."""
+    for run in runs:
+        asked = run.spec.training.precision
+        if usable_precision(asked, device) != getattr(torch, asked):
+            lacking = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+            raise UserError(
+                f"run {run.id}: training.precision = {asked!r}: {lacking} has no instructions for it, and the preset has "
+                f"without_bfloat16 = 'refuse'. Train it where there are (avx512_bf16 in /proc/cpuinfo, or a GPU since Ampere), "
+                f"set precision: float32, or remove without_bfloat16."
+            )
 
 
 def _processor() -> str:

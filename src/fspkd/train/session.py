@@ -65,7 +65,10 @@ class Session:
         self.attempts: list[Attempt] = []  # what has trained this run
         machine = {"preset": preset, **description(images.device), "precision": name, **provenance()}
         keep = self._resume()
-        self.attempts.append(Attempt(from_iteration=self.member.done, code_sha256=run.code_sha256, **machine))
+        attempt = Attempt(from_iteration=self.member.done, code_sha256=run.code_sha256, **machine)
+        if self.attempts and (changed := _changes(self.attempts[-1].kind, attempt.kind)):
+            tell(f"{run.id}: goes on elsewhere than it was trained ({changed}): its bits will be those of neither")
+        self.attempts.append(attempt)
         self.folder.manifest.unlink(missing_ok=True)  # of other inputs, or of outputs that are gone
         self.metrics = MetricsFile(self.folder.growing_metrics, keep, bool(run.spec.training.stop))
         self.journal = JournalWriter(self.folder, self.attempts[-1])
@@ -200,6 +203,14 @@ class Session:
             )
         )
         self.folder.previous_checkpoint.unlink(missing_ok=True)
+
+
+def _changes(before: dict[str, str], after: dict[str, str]) -> str:
+    """What is different between two kinds of machines."""
+    keys = dict.fromkeys([*before, *after])
+    return "; ".join(
+        f"{key}: {before.get(key)}, now {after.get(key)}" for key in keys if before.get(key) != after.get(key)
+    )
 
 
 def _measured(saved: dict) -> Prefix:

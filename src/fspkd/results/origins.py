@@ -1,0 +1,49 @@
+"""Whether the nets of a table come from the same code and the same kind of machine."""
+
+from collections import Counter
+
+from fspkd.plan import Plan
+from fspkd.runs.spec import Run
+
+
+def warnings(plan: Plan, name: str) -> list[str]:
+    """What a reader of a table has to know of how its nets were made; nothing where all were made alike."""
+    rows = plan.preset.tables[name].rows.values()
+    runs = {run.id: run for row in rows for run in plan.row_runs(row) if run.folder.is_finished}
+    return [text for text in (_different_code(list(runs.values())), _different_kinds(list(runs.values()))) if text]
+
+
+def _different_code(runs: list[Run]) -> str | None:
+    versions: dict[str, dict[str, list[str]]] = {}  # of each part of the code
+    for run in runs:
+        own = {"method": run.spec.method.method, "network": " and ".join(sorted(run.architectures))}
+        own["optimizer"] = run.spec.training.optimizer.algorithm
+        for attempt in run.folder.read_manifest().attempts:
+            for part, version in attempt.code_sha256.items():
+                versions.setdefault(own.get(part, part), {}).setdefault(version[:10], []).append(run.id)
+    parts = [
+        f"{part} {version}: {', '.join(dict.fromkeys(runs))}"
+        for part, found in versions.items()
+        if len(found) > 1
+        for version, runs in found.items()
+    ]
+    if not parts:
+        return None
+    return f"warning: these nets were trained by different versions of the code ({'; '.join(parts)})"
+
+
+def _different_kinds(runs: list[Run]) -> str | None:
+    """Of each thing that decides bits, what most nets had, and which nets had something else, at least for a while."""
+    had: dict[str, dict[str, list[str]]] = {}
+    for run in runs:
+        for attempt in run.folder.read_manifest().attempts:
+            for what, value in attempt.kind.items():
+                had.setdefault(what, {}).setdefault(value, []).append(run.id)
+    parts = []
+    for what, by_value in had.items():
+        (usual, _), *others = Counter({value: len(set(ids)) for value, ids in by_value.items()}).most_common()
+        told = [f"{value} in {', '.join(dict.fromkeys(by_value[value]))}" for value, _ in others]
+        parts += [f"{what}: {usual}, but {'; '.join(told)}"] if told else []
+    if not parts:
+        return None
+    return f"warning: these nets were computed on different kinds of machines ({'; '.join(parts)})"
