@@ -14,7 +14,8 @@ _NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
 _NUMBER_OR_TEXT = {"type": ["number", "string"], "pattern": _NUMBER, "patternErrorMessage": "must be a number"}
 Real = Annotated[float, Field(strict=False, allow_inf_nan=False, json_schema_extra=_NUMBER_OR_TEXT)]
 PositiveReal = Annotated[Real, Field(gt=0)]
-PositiveInt = Annotated[int, Field(gt=0)]
+PositiveInt = Annotated[int, Field(gt=0, lt=2**53)]  # what every reader of JSON and YAML has exactly
+Few = Annotated[int, Field(gt=0, le=1000)]
 
 
 def matching(pattern: str, description: str) -> tuple[AfterValidator, object]:

@@ -166,7 +166,8 @@ class Result:
             settings = self.settings.model_dump_json(exclude_none=True)
         else:
             settings = self.plan.preset.model_dump_json(include=SHOWN, exclude_none=True)
-        return [settings, *(run.id for run in self.runs)]
+        # Snakemake's report has parameters as they are in a script of its page, which a text in them could end.
+        return [settings.replace("<", r"\u003c"), *(run.id for run in self.runs)]
 
     def inputs(self) -> Files:
         """The files that it is made of."""

@@ -99,6 +99,23 @@ def test_nets_tested_on_different_images_are_not_averaged(project: Project) -> N
         tables.make_table(project.plan(), "table1")
 
 
+def test_labels_are_texts_wherever_they_stand(project: Project) -> None:
+    """Not HTML, marks of a table or, in a legend, a curve to hide."""
+    odd = "_<script>alert(1)</script> | a & b"
+    project.set("tables.table1", {"title": odd, "rows": {odd: "teacher"}})
+    project.set("figures.figure3.curves", {odd: "teacher"})
+    project.set("claims", ...)
+    pretend(project)
+    plan = project.plan()
+    tables.write_table(tables.make_table(plan, "table1"), plan, "table1", Path("table1.csv"))
+    assert "<script>" not in Path("table1.html").read_text()
+    markdown = Path("table1.md").read_text()
+    assert markdown.count(r"_&lt;script&gt;alert(1)&lt;/script&gt; \| a &amp; b") == 2
+    assert pd.read_csv("table1.csv")["row"].tolist() == [odd]
+    for axes in draw(project).axes[1:]:
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == [odd]
+
+
 def test_nets_of_different_code_are_told(project: Project) -> None:
     pretend(project)
     assert warnings(project.plan(), "table1") == []

@@ -1,5 +1,6 @@
 """Presets: what is refused, and how it is told."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,40 @@ def test_file_that_is_no_yaml_or_no_mapping_or_missing(project: Project) -> None
         project.plan()
     with pytest.raises(UserError, match=r"none.yaml: cannot be read"):
         load_preset(Path("none.yaml"))
+
+
+def bomb() -> str:
+    lists = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lists += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    return "\n".join(lists)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("about: " + "[" * 60 + "]" * 60, r"nested more than 50 deep, in line 1"),
+        ("about: " + "{a: " * 200_000, r"nested more than 50 deep, in line 1"),  # would overflow libyaml's own stack
+        (bomb(), r"with its aliases written out it has [0-9,]{15} values"),
+        ("about: &a [*a]", r"an alias stands for what it is in, in line 1"),
+        ("seed: " + "9" * 5000, r"5000 digits"),
+    ],
+)
+def test_yaml_that_would_take_all_time_or_memory_is_refused(project: Project, text: str, told: str) -> None:
+    project.preset_path.write_text(text)
+    with pytest.raises(UserError, match=rf"tiny.yaml: is not valid YAML: .*{told}"):
+        project.plan()
+
+
+def test_aliases_as_people_use_them_are_read(project: Project) -> None:
+    project.preset_path.write_text(project.preset_path.read_text() + "\nlists: [&a [1, 2], *a, {b: *a}]\n")
+    with pytest.raises(UserError, match=r"lists = \[\[1, 2\], \[1, 2\], \{'b': \[1, 2\]\}\]: unknown key"):
+        project.plan()
+
+
+def test_a_preset_that_is_no_file_is_not_waited_for(project: Project) -> None:
+    os.mkfifo(project.preset_path.with_name("pipe.yaml"))
+    with pytest.raises(UserError, match=r"pipe.yaml: is not a file"):
+        load_plans(project.folder / "config")
 
 
 def test_a_mistake_in_what_is_extended_names_the_base(project: Project) -> None:

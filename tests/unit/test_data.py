@@ -3,11 +3,13 @@
 import hashlib
 import http.server
 import io
+import os
 import pickle
 import shutil
 import struct
 import tarfile
 import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +127,63 @@ def test_missing_folder_and_damaged_archive(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(start + b"half" * 10)
         with pytest.raises(UserError, match=rf"{name}': this archive cannot be unpacked"):
             sources.read_source(folder(tmp_path / name))
+
+
+def test_what_is_no_file_among_the_images_is_not_waited_for(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images")
+    os.mkfifo(root / "train" / "bee" / "pipe.png")
+    with pytest.raises(UserError, match=r"train/bee/pipe.png: is not a file"):
+        sources.read_source(folder(root))
+
+
+def test_image_that_would_fill_the_memory_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images")
+    Image.new("L", (20_000, 20_000)).save(root / "train" / "bee" / "huge.png")
+    with pytest.raises(UserError, match=r"train/bee/huge.png: has 20000x20000 pixels, more than 50,000,000"):
+        sources.read_source(folder(root))
+
+
+def test_archive_that_the_disk_cannot_hold_is_refused_before_it_fills_it(tmp_path: Path) -> None:
+    """Its files are zeros that take next to nothing in the archive: as zip and as tar."""
+    huge = shutil.disk_usage(tmp_path).total + 1
+    with zipfile.ZipFile(tmp_path / "huge.zip", "w") as archive:
+        archive.writestr("train/a/0.png", b"")
+        archive.filelist[0].file_size = huge
+    header = tarfile.TarInfo("train/a/0.png")
+    header.size = huge
+    (tmp_path / "huge.tar").write_bytes(header.tobuf() + bytes(10240))
+    for name in ("huge.zip", "huge.tar"):
+        with pytest.raises(
+            UserError, match=rf"{name}': this archive cannot be unpacked: its files are larger than what is"
+        ):
+            sources.read_source(folder(tmp_path / name))
+
+
+def test_encrypted_and_odd_zips_are_told(tmp_path: Path) -> None:
+    plain = Path(shutil.make_archive(str(tmp_path / "plain"), "zip", make_folder(tmp_path / "images")))
+    content = plain.read_bytes()
+    local, central = content.index(b"train/ant/0.png") - 30, content.rindex(b"train/ant/0.png") - 46
+    for name, offset, value, told in (("encrypted", 6, 1, "encrypted"), ("odd", 8, 77, "compression")):
+        changed = bytearray(content)
+        changed[local + offset] = changed[central + offset + 2] = value
+        (tmp_path / f"{name}.zip").write_bytes(changed)
+        with pytest.raises(UserError, match=rf"{name}.zip': this archive cannot be unpacked: .*{told}"):
+            sources.read_source(folder(tmp_path / f"{name}.zip"))
+
+
+def test_image_in_an_archive_is_named_by_archive_and_member(tmp_path: Path) -> None:
+    """And its provenance is the archive, so that it packs to the same bytes wherever it was unpacked."""
+    root = make_folder(tmp_path / "images")
+    archive = Path(shutil.make_archive(str(tmp_path / "good"), "zip", root))
+    packed = sources.read_source(folder(archive))
+    assert packed.source == f"image folder {archive}"
+    for name in ("first.npz", "second.npz"):
+        save_packed(sources.read_source(folder(archive)), tmp_path / name)
+    assert (tmp_path / "first.npz").read_bytes() == (tmp_path / "second.npz").read_bytes()
+    (root / "train" / "bee" / "1.png").write_bytes(b"no image")
+    archive = Path(shutil.make_archive(str(tmp_path / "bad"), "zip", root))
+    with pytest.raises(UserError, match=rf"^{archive}: train/bee/1.png: not a whole image"):
+        sources.read_source(folder(archive))
 
 
 def test_location_of_this_machine_is_used_and_checked_against_the_pin(tmp_path: Path) -> None:

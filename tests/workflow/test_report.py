@@ -15,6 +15,7 @@ pytestmark = pytest.mark.usefixtures("not_followed")
 
 
 def test_summary_and_report_can_be_read(made: Project, browser: webdriver.Chrome) -> None:
+    made.set("tables.table1.title", "A tiny table</script><script>document.title = 'broken out'</script>")
     for options in ([], ["--report", "results/tiny/report.html"]):
         result = made.run("snakemake", SUMMARY, *options)
         assert result.returncode == 0, result.stdout + result.stderr
@@ -46,5 +47,6 @@ def test_summary_and_report_can_be_read(made: Project, browser: webdriver.Chrome
     browser.get(Path("results/tiny/report.html").absolute().as_uri())
     for category in ("Workflow", "Statistics", "Claims", "Figures", "Summary", "Tables", "Time"):
         WebDriverWait(browser, 60).until(lambda _, text=category: text in shown())
+    assert browser.title != "broken out"
     errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not errors

@@ -15,6 +15,7 @@ from fspkd.settings import suggest
 
 CONFIG = Path("config")
 CLAIMS = "claims.yaml"  # the name of files that hold no preset
+DEEPEST, LARGEST = 50, 100_000  # mappings and lists in each other; values of a file
 
 
 class _UniqueKeyLoader(yaml.CSafeLoader):  # every job reads all presets, which took PyYAML's own parser three seconds
@@ -28,13 +29,51 @@ class _UniqueKeyLoader(yaml.CSafeLoader):  # every job reads all presets, which 
         return super().construct_mapping(node, deep)
 
 
+def _loaded(text: str) -> object:
+    """The content of YAML that is not nested, or multiplied by aliases, beyond what any preset is.
+
+    Raises ValueError where it is, before it costs time, or the stack of the parser.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested more than {DEEPEST} deep, in line {event.start_mark.line + 1}")
+    loader = _UniqueKeyLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if (size := _expanded(node, {})) > LARGEST:
+            raise ValueError(f"with its aliases written out it has {size:,} values, more than {LARGEST:,}")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _expanded(node: yaml.Node, sizes: dict[int, int | None]) -> int:
+    """How many values a node stands for; raises ValueError where it is in itself."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in sizes:
+        sizes[id(node)] = None  # on the way
+        is_mapping = isinstance(node, yaml.MappingNode)
+        below = [part for pair in node.value for part in pair] if is_mapping else node.value
+        sizes[id(node)] = 1 + sum(_expanded(part, sizes) for part in below)
+    if sizes[id(node)] is None:
+        raise ValueError(f"an alias stands for what it is in, in line {node.start_mark.line + 1}")
+    return sizes[id(node)]
+
+
 def read_yaml(path: Path) -> dict:
     """The mapping in a YAML file; raises UserError where there is none."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: is not a file. Remove it.")
+        content = _loaded(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: must be a mapping of keys to values, and holds {type(content).__name__}.")

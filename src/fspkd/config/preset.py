@@ -9,7 +9,7 @@ from fspkd.config.results import Figure, File, Table, Timing
 from fspkd.config.training import OptimizerSettings, Schedule, Stop, Training
 from fspkd.distill import METHODS
 from fspkd.networks import AnyNetwork
-from fspkd.settings import Identifier, NetReference, NotEmptyMapping, PositiveInt, Settings, matching
+from fspkd.settings import Few, Identifier, NetReference, NotEmptyMapping, PositiveInt, Settings, matching
 
 Method = Annotated[Union[METHODS], Field(discriminator="method")]  # noqa: UP007 (a union of a tuple)
 Start = Annotated[
@@ -41,7 +41,7 @@ class Row(Settings):
     """an entry of `data`"""
     network: Identifier
     """an entry of `networks`"""
-    nets: PositiveInt
+    nets: Few
     """how many"""
     start: Start = "scratch"
     """what all of them start from: scratch, a net as row/number, or an entry of `pretrained`. Where that was trained on
@@ -95,7 +95,7 @@ class Preset(Settings):
     """the folder that tables and figures are written to"""
     seed: Annotated[int, Field(ge=0)]
     """all random numbers follow from it"""
-    replicates: PositiveInt = 1
+    replicates: Few = 1
     """how often every row is trained, teachers and all"""
     divide_schedules: dict[Identifier, PositiveInt] = Field(default_factory=dict)
     """by the entry of `data`, what all iterations of rows on it are divided by"""

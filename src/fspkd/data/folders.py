@@ -2,13 +2,17 @@
 
 import lzma
 import os
+import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -17,6 +21,9 @@ from fspkd.data.packed import SPLITS, PackedData
 from fspkd.errors import UserError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+MOST_PIXELS = 50_000_000  # of an image: 150 MB once it is decoded
+Image.MAX_IMAGE_PIXELS = None  # _decode asks before it decodes
+Member = TypeVar("Member", zipfile.ZipInfo, tarfile.TarInfo)
 CUB200_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
 
 
@@ -26,17 +33,42 @@ def is_archive(path: Path) -> bool:
 
 @contextmanager
 def unpacked(archive: Path, where: str) -> Iterator[Path]:
-    """The content of a tar or zip in a temporary folder; raises UserError where it is damaged."""
+    """The content of a tar or zip in a temporary folder; raises UserError where it is damaged, or too large for the disk.
+
+    Errors about a file in that folder become errors about that member of the archive.
+    """
     with tempfile.TemporaryDirectory() as folder:
         try:
             if archive.suffix == ".zip":
-                zipfile.ZipFile(archive).extractall(folder)
+                with zipfile.ZipFile(archive) as file:
+                    for member in _fitting(((m, m.file_size) for m in file.infolist()), folder):
+                        file.extract(member, folder)
             else:
                 with tarfile.open(archive) as file:
-                    file.extractall(folder, filter="data")
-        except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, OSError, EOFError) as error:
+                    for member in _fitting(((m, m.size) for m in file), folder):
+                        file.extract(member, folder, filter="data")
+        # RuntimeError: encrypted; NotImplementedError: a way of compressing that Python lacks
+        except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, OSError, EOFError, ValueError,
+                RuntimeError, NotImplementedError) as error:  # fmt: skip
             raise UserError(f"{where}: this archive cannot be unpacked: {error}. Fetch or make it again.") from None
-        yield Path(folder)
+        try:
+            yield Path(folder)
+        except UserError as error:
+            raise UserError(
+                str(error).replace(f"{folder}{os.sep}", f"{archive}: ").replace(folder, str(archive))
+            ) from None
+
+
+def _fitting(members: Iterable[tuple[Member, int]], folder: str) -> Iterator[Member]:
+    """The members of an archive, given with their sizes in bytes; raises OSError before one that the disk cannot hold."""
+    free = shutil.disk_usage(folder).free
+    for member, size in members:
+        free -= size
+        if free < 0:
+            raise OSError(
+                f"its files are larger than what is free in {tempfile.gettempdir()}; TMPDIR names another place"
+            )
+        yield member
 
 
 def find_splits(root: Path) -> Path | None:
@@ -55,7 +87,7 @@ def read_image_folder(path: Path, size: int | None, where: str) -> PackedData:
     """
     if is_archive(path):
         with unpacked(path, where) as folder:
-            return read_image_folder(folder, size, where)
+            return replace(read_image_folder(folder, size, where), source=f"image folder {path}")
     root = find_splits(path)
     if root is None:
         raise UserError(
@@ -93,7 +125,7 @@ def read_cub200(path: Path, size: int, where: str) -> PackedData:
     """
     if is_archive(path):
         with unpacked(path, where) as folder:
-            return read_cub200(folder, size, where)
+            return replace(read_cub200(folder, size, where), source=f"CUB-200-2011 at {path}")
     folders = [path, *sorted(p for p in path.iterdir() if p.is_dir())] if path.is_dir() else []
     root = next((folder for folder in folders if (folder / "images").is_dir()), None)
     if root is None:
@@ -151,13 +183,23 @@ def _read_images(files: dict[str, Sequence[Path]], size: int | None, square: boo
 
 
 def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
+    return _size_of(image.shape[1::-1])
+
+
+def _size_of(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def _decode(file: Path, size: int | None, square: bool) -> np.ndarray:
     """One image, (H, W) where it is grey and (H, W, 3) otherwise, uint8; `square`: of the middle, and not squeezed."""
+    if not file.is_file():  # to open a FIFO would be to wait for its writer
+        raise UserError(f"{file}: is not a file. Replace or remove it.")
     try:
         with Image.open(file) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise UserError(
+                    f"{file}: has {_size_of(image.size)} pixels, more than {MOST_PIXELS:,} in all. Replace or remove it."
+                )
             if image.mode[0] in "IF":
                 raise UserError(
                     f"{file}: has {image.mode} pixels, of more than 8 bits. Convert the images to 8 bits a channel."

@@ -88,14 +88,15 @@ def draw_figure(title: str, curves: Curves, flat: pd.DataFrame) -> plt.Figure:
     for axes, measure in zip(panels[0], measures, strict=True):
         column = MEASURES[measure]
         colors = sns.color_palette("colorblind" if len(curves) <= 10 else "husl", len(curves))
+        lines = []
         for color, (label, nets) in zip(colors, curves.items(), strict=True):
             long = pd.concat([_thinned(curve, column) for _, curve in nets])
-            sns.lineplot(long, x="iteration", y=column, errorbar=("pi", 100), color=color, label=label, ax=axes)
+            sns.lineplot(long, x="iteration", y=column, errorbar=("pi", 100), color=color, ax=axes)
+            lines.append(axes.lines[-1])
             begin = flat[(flat["measure"] == measure) & (flat["curve"] == label)]["iteration"].mean()
             if not math.isnan(begin):
                 axes.axvline(begin, color=color, linestyle=":", linewidth=1)
         axes.set_xlim(left=0)
-        axes.get_legend().remove()
         axes.set(xlabel="iteration", ylabel=measure)
         if measure == "training loss":
             axes.set_yscale("log")
@@ -104,7 +105,8 @@ def draw_figure(title: str, curves: Curves, flat: pd.DataFrame) -> plt.Figure:
             axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             axes.set_ylabel(f"{measure} in %")
-    axes.legend(loc="upper right" if measure == "training loss" else "lower right", frameon=False)
+    place = "upper right" if measure == "training loss" else "lower right"
+    axes.legend(lines, curves, loc=place, frameon=False)  # labels given so may begin with _
     drawing.suptitle(f"{title}; dotted: the flat part begins", fontsize="medium")
     sns.despine(drawing)
     return drawing

@@ -46,7 +46,8 @@ def draw_figure(title: str, points: pd.DataFrame) -> plt.Figure:
         axes.grid(visible=False, axis="x")
     grid[0][0].set_ylabel("test accuracy in %")
     handles = _legend(points, dict(zip(methods, styles, strict=True)))
-    drawing.legend(handles=handles, loc="outside lower center", ncols=3 * len(panels) - 1, frameon=False)
+    told = [handle.get_label() for handle in handles]  # given so, they may begin with _
+    drawing.legend(handles, told, loc="outside lower center", ncols=3 * len(panels) - 1, frameon=False)
     drawing.suptitle(textwrap.fill(f"{title}{_note(points)}", int(14 * width)), fontsize="medium")
     sns.despine(drawing)
     return drawing

@@ -72,21 +72,23 @@ def draw_figure(title: str, curves: dict[str, dict[str, pd.Series]]) -> plt.Figu
     sns.set_theme(context="paper", style="whitegrid")
     drawing, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     colors = sns.color_palette("colorblind" if len(curves) <= 10 else "husl", len(curves))
+    handles: dict[str, plt.Line2D] = {}
     for color, (label, nets) in zip(colors, curves.items(), strict=True):
         at = [left_at(relative) for relative in nets.values()]
         left = [iteration for iteration in at if not math.isnan(iteration)]
         told = f"{sum(left) / len(left):,.0f}" if left else "never"
         told += f" ({len(left)} of {len(nets)} nets)" if 0 < len(left) < len(nets) else ""
-        for number, (iteration, relative) in enumerate(zip(at, nets.values(), strict=True)):
+        for iteration, relative in zip(at, nets.values(), strict=True):
             drawn = relative.iloc[np.unique(np.geomspace(1, len(relative), POINTS).astype(int)) - 1]
-            axes.plot(drawn.index, drawn, color=color, linewidth=1, label=None if number else f"{label}: {told}")
+            (line,) = axes.plot(drawn.index, drawn, color=color, linewidth=1)
+            handles.setdefault(f"{label}: {told}", line)
             if not math.isnan(iteration):
                 axes.plot(iteration, relative[iteration], "o", color=color, markersize=4)
     axes.set(xlabel="iteration", ylabel="training loss / loss of guessing", ylim=(0, 1.25))
     axes.set_xscale("log")  # plateaus are a small part of a long training
     axes.set_xlim(left=10)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    drawing.legend(loc="outside right upper", frameon=False, title="left after")
+    drawing.legend(handles.values(), handles, loc="outside right upper", frameon=False, title="left after")
     drawing.suptitle(f"{title}; dots: the plateau is left", fontsize="medium")
     sns.despine(drawing)
     return drawing

@@ -1,5 +1,6 @@
 """Tables: a row for each method, what its nets are worth, and the published values beside it."""
 
+import html
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -157,6 +158,11 @@ def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
+def _in_markdown(text: str) -> str:
+    """A text whose marks of HTML and of tables are not taken for such."""
+    return html.escape(text, quote=False).replace("|", "\\|")
+
+
 def as_texts(numbers: pd.Series, form: str) -> pd.Series:
     """Numbers as people read them; a dash for NaN."""
     return pd.Series([form.format(number) if pd.notna(number) else "–" for number in numbers], numbers.index, object)
@@ -175,7 +181,8 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published}{half_widths})."
     alignment = ("left", *["right"] * (shown.shape[1] - 1))
     below = "\n\n".join(warnings(plan, name))
-    markdown = f"{note}\n\n{shown.to_markdown(index=False, disable_numparse=True, colalign=alignment)}\n"
+    safe = shown.map(_in_markdown)
+    markdown = f"{_in_markdown(note)}\n\n{safe.to_markdown(index=False, disable_numparse=True, colalign=alignment)}\n"
     markdown += f"\n{below}\n" if below else ""
     write_atomically(csv.with_suffix(".md"), markdown.encode())
     latex = shown.map(lambda text: text.translate(LATEX)).to_latex(
