@@ -1,8 +1,25 @@
 """Errors that a user can act on, and how a command reports them."""
 
+import errno
+import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable
+from contextlib import suppress
+
+OF_THE_MACHINE = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space, or ask for a larger quota",
+    errno.EMFILE: "Allow more open files (ulimit -n 4096)",
+    errno.ENFILE: "End what has so many files open",
+    errno.EACCES: "Make it readable and its folder writable",
+    errno.EROFS: "Make the file system writable",
+    errno.EIO: "The disk is failing: use another",
+}  # what to do about errors of the system
+OUT_OF_MEMORY = re.compile(
+    r"OutOfMemoryError|can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|failed to map segment"
+)
 
 
 class UserError(Exception):
@@ -14,12 +31,33 @@ class DamagedError(UserError):
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command; a UserError or a missing file ends it with one paragraph and exit status 1, not a traceback."""
+    """Run a command; what its user must change ends it with one paragraph and exit status 1, not a traceback."""
     try:
         main()
-    except (UserError, FileNotFoundError) as error:
-        message = " ".join(str(error).split())
-        if isinstance(error, FileNotFoundError) and error.filename:
-            message = f"{error.filename}: {error.strerror}. Snakemake makes what the workflow makes: snakemake {error.filename}"
+        sys.stdout.flush()
+    except Exception as error:
+        if (message := _message(error)) is None:
+            raise
         print(textwrap.fill(f"error: {message}", 120, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
+        with suppress(OSError):  # or else Python, which tries once more, would print a paragraph of its own
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise SystemExit(1) from None
+
+
+def _message(error: Exception) -> str | None:
+    """What to tell of an error that a user can act on; None for one that is the program's own."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return (
+            f"{error.filename}: {error.strerror}. Snakemake makes what the workflow makes: snakemake {error.filename}"
+        )
+    if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+        where = f"{error.filename or 'a file, or standard output'}: {error.strerror}"
+        return f"{where}. {OF_THE_MACHINE[error.errno]}, and run the same command again: what was finished stays."
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"):
+        return (
+            "there is not enough memory. Train fewer nets side by side (--config members=1), ask the cluster for more, or end "
+            "what else runs, and run the same command again: training goes on from its last checkpoint."
+        )
+    return None

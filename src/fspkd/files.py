@@ -1,8 +1,11 @@
 """Writing files so that nothing half-written is ever taken for whole, and checking that they are what they were."""
 
 import errno
+import glob
 import hashlib
 import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,7 +14,35 @@ from typing import BinaryIO
 
 from fspkd.errors import UserError
 
+A_DAY = 86400  # seconds
 WITHOUT_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # what such file systems say
+
+
+def temporary_beside(path: Path) -> Path:
+    """The file that this process may write in a file's place until it is whole.
+
+    What processes that were killed have left in the place of that file is removed: those of this machine that are gone, and
+    those of another that have not written for a day.
+    """
+    here, start = socket.gethostname(), f".{path.name}."
+    for left_over in path.parent.glob(f"{glob.escape(start)}*@*.tmp"):
+        with suppress(OSError, ValueError):
+            process, _, host = left_over.name.removeprefix(start).removesuffix(".tmp").partition("@")
+            is_old = time.time() - left_over.stat().st_mtime > A_DAY
+            if is_old if host != here else not _is_alive(int(process)):
+                left_over.unlink()
+    return path.with_name(f"{start}{os.getpid()}@{here}.tmp")
+
+
+def _is_alive(process: int) -> bool:
+    """Whether this machine has a process of that number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -27,7 +58,7 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
     Raises UserError where the disk is full or the folder cannot be written; the old content is then untouched.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -51,7 +82,7 @@ def keep_previous(path: Path, previous: Path) -> None:
 
     A folder that cannot be written is left to that writing to tell of.
     """
-    temporary = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(previous)
     try:
         os.link(path, temporary)
         temporary.replace(previous)

@@ -5,10 +5,13 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -25,7 +28,7 @@ from fspkd.plan import plan_for
 from fspkd.results import curves
 from fspkd.runs.folder import RunFolder
 from fspkd.runs.journal import final_measurements, read_journal, usage
-from fspkd.tracking.follow import FOLLOWED, Sender, has_begun
+from fspkd.tracking.follow import FOLLOWED, Sender, has_begun, tell
 from fspkd.tracking.sync import MEASURED, Sync
 from fspkd.train.usage import append, sample
 
@@ -398,6 +401,47 @@ def test_nothing_there_is_told_in_a_line_and_with_exit_status_1(made: Project) -
     assert result.returncode == 1
     assert "not everything was sent" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def answer_without_end(listening: socket.socket) -> None:
+    with suppress(OSError):
+        connection, _ = listening.accept()
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            connection.sendall(b"x" * 100)
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("store", ["no database", "no file", "question mark", "no server", "answers without end"])
+def test_store_that_cannot_be_used_is_told_within_seconds(
+    project: Project, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    address = None
+    match store:
+        case "no database":
+            Path("mlflow.db").write_bytes(b"something else" * 1000)
+        case "no file":
+            Path("mlflow.db").mkdir()
+        case "question mark":
+            address = f"sqlite:///{project.folder}/what?/mlflow.db"
+        case "no server":
+            address = "http://somebody:secret@127.0.0.1:9"
+        case "answers without end":
+            listening = socket.create_server(("127.0.0.1", 0))
+            Thread(target=answer_without_end, args=(listening,), daemon=True).start()
+            address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    if address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    began = time.monotonic()
+    with pytest.raises(Exception, match=r"(database|end|refused)"):
+        Sync(project.plan())
+    assert time.monotonic() - began < 20  # of minutes that MLflow's own tries take
+
+
+def test_passwords_are_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    tell("http://somebody:se-cret@127.0.0.1:9/health and postgresql://a:b@c/d do not answer")
+    said = capsys.readouterr().err
+    assert said == "MLflow: http://***@127.0.0.1:9/health and postgresql://***@c/d do not answer\n"
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Bad input, given to the commands that users type: one paragraph that names it, exit status 1, nothing half-written."""
 
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,3 +146,28 @@ def test_schedule_that_goes_backwards(workflow: Project) -> None:
     workflow.set("schedules.long", [{"until": 20, "rate": 0.1}, {"until": 10, "rate": 0.01}])
     message = fails(workflow, "scripts/train.py", "results/tiny", "teacher-1-0000000000")
     assert "config/tiny.yaml: schedules.long: goes backwards: 'until' must rise, and is [20, 10]" in message
+
+
+def test_full_standard_output_stops_no_training_and_is_told(workflow: Project) -> None:
+    workflow.pack()
+    runs = [run.id for run in workflow.plan().nets("teacher")]
+    with Path("/dev/full").open("w") as full:
+        trained = workflow.start("python", "scripts/train.py", "results/tiny", *runs, stdout=full)
+        assert trained.wait(120) == 0
+        workflow.set("claims", None)
+        workflow.set("tables.table1.rows", {"Teacher": "teacher"})
+        command = ("python", "scripts/make_table.py", "results/tiny/table1.csv")
+        table = workflow.start(*command, stdout=full, stderr=subprocess.PIPE, text=True)
+        told = table.communicate()[1]
+    assert table.returncode == 1
+    assert told.startswith("error: a file, or standard output: No space left on device. Free some space")
+    assert told.count("\n") == 2  # lines of one paragraph
+
+
+def test_too_little_memory_is_told(workflow: Project) -> None:
+    workflow.pack()
+    command = f"ulimit -v 2000000; python scripts/train.py results/tiny {workflow.plan().net('teacher/1').id}"
+    result = workflow.run("bash", "-c", command)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "there is not enough memory" in " ".join(result.stderr.split())

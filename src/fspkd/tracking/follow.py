@@ -8,6 +8,7 @@ So no step waits for a tracking server or fails with it, or spends its time on i
 
 import math
 import os
+import re
 import select
 import signal
 import subprocess
@@ -116,7 +117,8 @@ class Sender:
 
 
 def tell(text: str) -> None:
-    print(f"MLflow: {text}", file=sys.stderr, flush=True)
+    """Print a line about MLflow, with no password that an address in it may have."""
+    print(f"MLflow: {re.sub(r'//[^/@ ]*@', '//***@', text)}", file=sys.stderr, flush=True)
 
 
 def follow(send: Callable[[], bool], seconds: float) -> None:

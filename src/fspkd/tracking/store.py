@@ -6,14 +6,17 @@ carry the time at which they were measured, by which MLflow knows them.
 
 import hashlib
 import os
+import sqlite3
 import tempfile
-import urllib.request
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
+from time import monotonic
 
 import mlflow.pytorch
 import numpy as np
 import pandas as pd
+import requests
 from mlflow import MlflowClient
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
@@ -22,7 +25,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from torch import nn
 
-from fspkd.files import file_sha256
+from fspkd.files import file_sha256, temporary_beside
 
 IDENTITY = "identity"  # a tag: what a tracked run is, among those of its experiment
 BATCH = 1000  # points, MLflow's limit
@@ -43,8 +46,7 @@ class Store:
             if not local.exists():
                 _make_local(local)
             uri, place = f"sqlite:///{local}", (local.parent / "mlartifacts" / experiment).as_uri()
-        elif uri.startswith("http"):
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SECONDS_TO_ANSWER).close()
+        _check(uri)
         self.client = MlflowClient(uri)
         found = self.client.get_experiment_by_name(experiment)
         self.experiment = found.experiment_id if found else self.client.create_experiment(experiment, place)
@@ -193,8 +195,24 @@ class Store:
         return model.model_id
 
 
+def _check(uri: str) -> None:
+    """Raise where a store does not answer within SECONDS_TO_ANSWER; MLflow itself tries again for minutes."""
+    if "?" in uri:
+        raise ValueError("the address of the store has a '?', which MLflow takes for the end of its path. Use another")
+    if uri.startswith("sqlite:///"):
+        with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=SECONDS_TO_ANSWER)) as database:
+            database.execute("PRAGMA schema_version").fetchone()
+    elif uri.startswith("http"):
+        until = monotonic() + SECONDS_TO_ANSWER
+        with requests.get(f"{uri.rstrip('/')}/health", timeout=SECONDS_TO_ANSWER, stream=True) as answer:
+            answer.raise_for_status()
+            for _ in answer.iter_content(1024):
+                if monotonic() > until:
+                    raise TimeoutError("the store answers without end")
+
+
 def _make_local(path: Path) -> None:
     """Make an empty local store. Its many tables appear at once: a part of them would stop every other process."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished = temporary_beside(path)
     MlflowClient(f"sqlite:///{unfinished}").search_experiments()
     unfinished.replace(path)

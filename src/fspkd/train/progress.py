@@ -11,10 +11,10 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 def tell(text: str) -> None:
-    """Print a line at once. Training goes on where nobody reads it: a cluster may end what writes the log first."""
+    """Print a line at once. Training goes on where nobody reads it, or the disk of its log is full: it tells on and on."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
 
 

@@ -1,0 +1,119 @@
+"""Files that are written whole or not at all, and what killed processes leave."""
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fspkd.errors import run_command
+from fspkd.files import Prefix, keep_previous, write_atomically
+
+
+@pytest.fixture
+def dead() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_left_overs_of_dead_processes_go_and_those_of_others_stay(tmp_path: Path, dead: int) -> None:
+    here = socket.gethostname()
+    of_the_dead, of_the_living = (tmp_path / f".a.csv.{pid}@{here}.tmp" for pid in (dead, os.getppid()))
+    elsewhere, long_ago = (tmp_path / f".a.csv.{dead}@{host}.tmp" for host in ("node1.cluster", "node2.cluster"))
+    of_another_file = tmp_path / f".a.csv.gz.{dead}@{here}.tmp"
+    for file in (of_the_dead, of_the_living, elsewhere, long_ago, of_another_file):
+        file.write_text("half")
+    os.utime(long_ago, (0, 0))
+    write_atomically(tmp_path / "a.csv", b"whole")
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {"a.csv", of_the_living.name, elsewhere.name, of_another_file.name}
+
+
+def test_killed_while_it_writes_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "[odd] name.csv"
+    write_atomically(path, b"old")
+    program = (
+        "import os, sys; from pathlib import Path; from fspkd.files import written_atomically\n"
+        "with written_atomically(Path(sys.argv[1])) as file:\n"
+        "    file.write(b'ne'); file.flush(); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run(["python", "-c", program, path]).returncode == -9
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 2
+    write_atomically(path, b"new")
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"new"]
+
+
+def test_previous_content_is_kept(tmp_path: Path) -> None:
+    path, previous = tmp_path / "checkpoint.pt", tmp_path / "checkpoint.previous.pt"
+    for content in (b"1", b"2", b"3"):
+        keep_previous(path, previous)
+        write_atomically(path, content)
+    assert (path.read_bytes(), previous.read_bytes()) == (b"3", b"2")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_previous_content_is_kept_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*paths: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path, previous = tmp_path / "checkpoint.pt", tmp_path / "checkpoint.previous.pt"
+    path.write_bytes(b"1")
+    keep_previous(path, previous)
+    assert previous.read_bytes() == b"1"
+
+
+@pytest.mark.parametrize(("content", "is_in"), [(b"abcdef", True), (b"abc", True), (b"abd", False), (b"ab", False)])
+def test_prefix_is_what_a_file_begins_with(tmp_path: Path, content: bytes, is_in: bool) -> None:
+    whole = Prefix(3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")  # SHA-256's own example: abc
+    (tmp_path / "file").write_bytes(content)
+    assert whole.is_in(tmp_path / "file") == is_in
+    assert not whole.is_in(tmp_path / "none")
+    assert Prefix().is_in(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), "there is not enough memory"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+            "not enough memory",
+        ),
+        (
+            OSError(24, "Too many open files", "x.npz"),
+            "x.npz: Too many open files. Allow more open files (ulimit -n 4096)",
+        ),
+        (OSError(28, "No space left on device"), "standard output: No space left on device. Free some space"),
+        (PermissionError(13, "Permission denied", "config"), "config: Permission denied. Make it readable"),
+    ],
+)
+def test_what_the_machine_lacks_is_told_in_a_paragraph(
+    error: Exception, told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    out = os.dup(1)  # run_command closes it, as the last thing that a process does
+    try:
+        with pytest.raises(SystemExit) as ended:
+            run_command(fail)
+    finally:
+        os.dup2(out, 1)
+        os.close(out)
+    assert ended.value.code == 1
+    said = capfd.readouterr().err
+    assert told in " ".join(said.split())
+    assert "Traceback" not in said
+
+
+def test_the_programs_own_errors_have_a_traceback() -> None:
+    def fail() -> None:
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run_command(fail)
