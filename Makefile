@@ -1,5 +1,5 @@
 # Everything that needs the environment depends on .venv/ready, which installs it once.
-.PHONY: quickstart report mini test test-slurm lint schema benchmark mlflow lock
+.PHONY: quickstart report mini test test-slurm faults lint schema benchmark mlflow lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 RESULTS ?= results/quickstart results/fitnets/quickstart
 PYTHON ?= python3.11
@@ -29,6 +29,9 @@ test: .venv/ready lint  ## every test but those on a SLURM cluster
 
 test-slurm: .venv/ready  ## the workflow on real SLURM clusters, started for it; needs root and the packages in .ci/run
 	pytest -n 3 --durations=10 --dist worksteal tests/slurm  # on two cores: much of it waits
+
+faults: .venv/ready  ## thousands of random damages to files, and a matrix of what is said of each
+	DAMAGES=5000 pytest --capture=no tests/faults
 
 lint: .venv/ready  ## style, imports that go up, and rules
 	ruff check .

@@ -346,7 +346,9 @@ def test_finished_run_whose_journal_is_damaged_is_sent_with_the_times_of_its_man
     table.parent.mkdir(parents=True)
     table.touch()
     sync = Sync(project.plan())
-    assert sync.send_all() == [f"{run.folder.journal}: is damaged: times of its points are reckoned by its manifest"]
+    assert sync.send_all() == [
+        f"{run.folder.journal}: is gone or damaged: times of its points are reckoned by its manifest"
+    ]
     assert sync.send_all() == []
     check_points(project, MlflowClient(local(project)))
 

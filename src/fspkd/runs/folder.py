@@ -4,6 +4,7 @@ While a run trains its folder holds a checkpoint, growing measurements, a journa
 end come weights, metrics, the predictions of a last stage and, at the very end, the manifest with their checksums.
 """
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from fspkd.errors import UserError
 from fspkd.files import file_sha256, write_atomically
 
 RUNS = Path("results/runs")  # of all presets: a run is the same run wherever its specification is
+CHECKSUM = "checksum"  # the last key of a manifest
 PHASES = ("teachers", "stage1", "students")
 
 
@@ -113,6 +115,23 @@ class Manifest(Record):
     attempts: tuple[Attempt, ...]
 
 
+def _checksum(content: dict) -> str:
+    """The SHA-256 of a manifest's other keys and values."""
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+
+
+def _checked(content: dict) -> dict:
+    """A manifest without its checksum; raises ValueError where it is not as it was written.
+
+    Those of before there were checksums have none, and no other key that is not known.
+    """
+    checksum = content.pop(CHECKSUM, None)
+    unknown = content.keys() - Manifest.model_fields.keys()
+    if checksum != _checksum(content) if checksum is not None else unknown:
+        raise ValueError("it is damaged")
+    return content
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """A run's folder, <phase>/<run>, and the paths of the files in it."""
@@ -205,17 +224,21 @@ class RunFolder:
         """The manifest of a finished run; raises UserError where it is missing or damaged."""
         again = f"Delete it, if it is there, and make it again: snakemake {self.manifest}"
         try:
-            manifest = Manifest.model_validate_json(self.manifest.read_bytes())
-        except (OSError, ValidationError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
-            raise UserError(f"{self.manifest}: cannot be read ({reason}). {again}") from None
+            content = json.loads(self.manifest.read_bytes())
+            manifest = Manifest.model_validate(_checked(content), strict=False)
+        except (OSError, ValueError, AttributeError) as error:
+            reason = (
+                error.errors()[0]["msg"] if isinstance(error, ValidationError) else getattr(error, "strerror", None)
+            )
+            raise UserError(f"{self.manifest}: cannot be read ({reason or error}). {again}") from None
         if manifest.run != self.path.name:
             raise UserError(f"{self.manifest}: belongs to another run, {manifest.run}. {again}")
         return manifest
 
     def write_manifest(self, manifest: Manifest) -> None:
-        text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
-        write_atomically(self.manifest, f"{text}\n".encode())
+        content = manifest.model_dump(mode="json")
+        content[CHECKSUM] = _checksum(content)
+        write_atomically(self.manifest, f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode())
 
     def outputs_sha256(self, stage: int) -> dict[str, str]:
         """The checksums of the outputs as they are now."""

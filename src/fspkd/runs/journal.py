@@ -12,14 +12,13 @@ import zlib
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from fspkd.errors import UserError
 from fspkd.files import Prefix, growing
-from fspkd.runs.folder import Attempt, RunFolder
+from fspkd.runs.folder import Attempt, Manifest, RunFolder
 
 CHECKSUM = "crc32"  # the last key of a line: of the text of the others
 
@@ -146,9 +145,22 @@ def _checked(text: bytes) -> dict | None:
     return line
 
 
-def journal_of_manifest(folder: RunFolder) -> Journal:
-    """What a finished run's manifest still knows where its journal is gone or damaged: its beginning and its end."""
-    manifest = folder.read_manifest()
+def trusted_journal(folder: RunFolder) -> tuple[Journal | None, bool]:
+    """A run's journal, and whether it is damaged; then it is what is left of it or, of a finished run, its manifest's.
+
+    None where a run has none. While a run is trained, an unfinished line is no damage.
+    """
+    journal, manifest = read_journal(folder), folder.read_manifest() if folder.is_finished else None
+    is_damaged = journal.is_damaged if journal else folder.journal.exists()
+    if manifest and (journal is None or journal.saved < manifest.iterations):
+        is_damaged = True  # it is gone, or its end
+    if not is_damaged or folder.is_training:
+        return journal, False
+    return _of_manifest(manifest) if manifest else journal, True
+
+
+def _of_manifest(manifest: Manifest) -> Journal:
+    """What a manifest still knows of a journal: the beginning and the end."""
     ended = datetime.fromisoformat(manifest.finished).timestamp()
     attempts = [{"iteration": a.from_iteration, "attempt": a.model_dump(mode="json")} for a in manifest.attempts]
     begun = [{"time": ended - manifest.seconds, **attempt} for attempt in attempts]
@@ -161,8 +173,8 @@ def final_measurements(folder: RunFolder, journal: Journal) -> pd.DataFrame:
     Raises UserError where they are not those that were measured.
     """
     if folder.is_finished:
-        frame = _complete_rows(folder.vouched(folder.metrics))
-    elif not folder.growing_metrics.exists():
+        frame = _complete_rows(folder.vouched(folder.metrics).read_bytes())
+    elif not journal.metrics.bytes:  # nothing is final yet
         return pd.DataFrame(columns=["iteration", "time"])
     elif not (folder.is_training or journal.metrics.is_in(folder.growing_metrics)):
         raise UserError(
@@ -170,7 +182,7 @@ def final_measurements(folder: RunFolder, journal: Journal) -> pd.DataFrame:
             f"on: snakemake {folder.manifest}"
         )
     else:
-        frame = _complete_rows(folder.growing_metrics)
+        frame = _complete_rows(folder.growing_metrics.read_bytes()[: journal.metrics.bytes])
     frame = frame[frame["iteration"] <= len(journal.times)].copy()
     frame["time"] = journal.times[frame["iteration"].to_numpy(dtype=np.int64) - 1]
     return frame
@@ -178,12 +190,11 @@ def final_measurements(folder: RunFolder, journal: Journal) -> pd.DataFrame:
 
 def usage(folder: RunFolder) -> pd.DataFrame:
     """What the machine was doing while a run trained: a row each ten seconds, `time` in milliseconds since 1970."""
-    return _complete_rows(folder.usage) if folder.usage.exists() else pd.DataFrame(columns=["time"])
+    return _complete_rows(folder.usage.read_bytes()) if folder.usage.exists() else pd.DataFrame(columns=["time"])
 
 
-def _complete_rows(file: Path) -> pd.DataFrame:
+def _complete_rows(content: bytes) -> pd.DataFrame:
     """The rows of a CSV file that may be growing."""
-    content = file.read_bytes()
     return pd.read_csv(io.BytesIO(content[: content.rfind(b"\n") + 1]))
 
 

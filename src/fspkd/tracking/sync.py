@@ -10,7 +10,7 @@ from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.results.tables import make_table, row_values, table_csv
 from fspkd.runs.folder import RUNS, Attempt, Manifest, RunFolder
-from fspkd.runs.journal import Journal, final_measurements, journal_of_manifest, read_journal, usage
+from fspkd.runs.journal import Journal, final_measurements, read_journal, trusted_journal, usage
 from fspkd.runs.spec import Run, RunSpec
 from fspkd.settings import digest
 from fspkd.tracking.store import Store
@@ -77,18 +77,12 @@ class Sync:
 
     def _journal(self, folder: RunFolder) -> Journal | None:
         """A run's journal, if it has one; where that is damaged, what is left of it or, of a finished run, its manifest's."""
-        journal = read_journal(folder)
-        is_damaged = journal.is_damaged if journal else folder.journal.exists()
-        if not is_damaged or folder.is_training:
-            return journal
-        if folder.is_finished:
-            self.told.setdefault(
-                f"{folder.journal}: is damaged: times of its points are reckoned by its manifest", False
+        journal, is_damaged = trusted_journal(folder)
+        if is_damaged:
+            left = (
+                "times of its points are reckoned by its manifest" if folder.is_finished else "the rest is sent later"
             )
-            return journal_of_manifest(folder)
-        self.told.setdefault(
-            f"{folder.journal}: is damaged: what it no longer tells is sent when training goes on", False
-        )
+            self.told.setdefault(f"{folder.journal}: is gone or damaged: {left}", False)
         return journal
 
     def _run(self, run: Run) -> None:
