@@ -13,6 +13,7 @@ from fspkd.config.load import load_preset
 from fspkd.data.packed import PackedData, save_packed
 from fspkd.engine.batches import Images
 from fspkd.plan import Plan
+from fspkd.runs.folder import ImageFacts, Manifest
 from fspkd.runs.spec import Run
 from fspkd.train.nets import initial_net
 from fspkd.weights import save_weights
@@ -63,7 +64,11 @@ def make_project(depth: int, width: int, precision: str) -> None:
         finished = [other for run in runs for other in (run.start, run.teacher) if other]
         for run in dict.fromkeys(finished):
             state = initial_net(run, Images(data, Augment(), torch.device("cpu"))).state_dict()
-            save_weights(dict(state), run.weights, run.id)
+            sha256 = save_weights(dict(state), run.weights, run.id)
+            facts = ImageFacts(shape=(data.images["test"].shape[3], 32, 32), classes=tuple(data.classes))
+            untrained = {"iterations": 0, "test_accuracy": None, "finished": "never", "seconds": 0, "attempts": ()}
+            made = {"inputs_sha256": {}, "outputs_sha256": {}, "weights_sha256": sha256}
+            run.folder.write_manifest(Manifest(run=run.id, images=facts, **made, **untrained))
 
 
 def _fsp(depth: int, width: int, training: dict[str, Any]) -> dict[str, Any]:

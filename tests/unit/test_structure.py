@@ -20,7 +20,7 @@ def files_of_a_run() -> dict[str, str]:
 
 def test_only_the_run_folder_knows_its_files() -> None:
     names = files_of_a_run().values()
-    assert len(names) == 9
+    assert len(names) == 10
     pattern = re.compile("|".join(map(re.escape, names)))
     found = [
         file for place in CODE for file in [REPOSITORY / place, *(REPOSITORY / place).rglob("*")] if file.is_file()

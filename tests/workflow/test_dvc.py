@@ -87,11 +87,11 @@ def repro(project: Project, *targets: str) -> tuple[set[str], set[str]]:
     return stages, {name for name in after if after[name] != before.get(name)}
 
 
-def attempts(project: Project) -> dict[str, int]:
-    """When each net of the plan was finished, by its manifest's time of change."""
+def attempts(project: Project) -> dict[str, bytes]:
+    """Each finished net's manifest, which says when it was trained; nets of one job may have theirs touched."""
     runs = project.plan().runs.values()
     manifests = {run.spec.name: run.folder.manifest for run in runs}
-    return {name: path.stat().st_mtime_ns for name, path in manifests.items() if path.exists()}
+    return {name: path.read_bytes() for name, path in manifests.items() if path.exists()}
 
 
 def edit(path: str, old: str, new: str) -> None:

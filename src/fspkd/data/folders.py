@@ -192,7 +192,7 @@ def _size_of(size: tuple[int, int]) -> str:
 
 def _decode(file: Path, size: int | None, square: bool) -> np.ndarray:
     """One image, (H, W) where it is grey and (H, W, 3) otherwise, uint8; `square`: of the middle, and not squeezed."""
-    if not file.is_file():  # to open a FIFO would be to wait for its writer
+    if file.exists() and not file.is_file():  # to open a FIFO would be to wait for its writer
         raise UserError(f"{file}: is not a file. Replace or remove it.")
     try:
         with Image.open(file) as image:
