@@ -6,7 +6,6 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable
-from contextlib import suppress
 
 OF_THE_MACHINE = {
     errno.ENOSPC: "Free some space",
@@ -39,7 +38,9 @@ def run_command(main: Callable[[], None]) -> None:
         if (message := _message(error)) is None:
             raise
         print(textwrap.fill(f"error: {message}", 120, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
-        with suppress(OSError):  # or else Python, which tries once more, would print a paragraph of its own
+        try:
+            sys.stdout.flush()
+        except OSError:  # Python tries once more at its end, and would print a paragraph of its own
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise SystemExit(1) from None
 

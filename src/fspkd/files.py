@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import psutil
+
 from fspkd.errors import UserError
 
 A_DAY = 86400  # seconds
@@ -29,20 +31,9 @@ def temporary_beside(path: Path) -> Path:
         with suppress(OSError, ValueError):
             process, _, host = left_over.name.removeprefix(start).removesuffix(".tmp").partition("@")
             is_old = time.time() - left_over.stat().st_mtime > A_DAY
-            if is_old if host != here else not _is_alive(int(process)):
+            if is_old if host != here else not psutil.pid_exists(int(process)):
                 left_over.unlink()
     return path.with_name(f"{start}{os.getpid()}@{here}.tmp")
-
-
-def _is_alive(process: int) -> bool:
-    """Whether this machine has a process of that number."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 def write_atomically(path: Path, content: bytes) -> None:

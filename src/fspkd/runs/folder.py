@@ -18,6 +18,8 @@ from fspkd.files import file_sha256, write_atomically
 
 RUNS = Path("results/runs")  # of all presets: a run is the same run wherever its specification is
 CHECKSUM = "checksum"  # the last key of a manifest
+ON_CPU = ("threads", "processor", "instructions", "onednn_instructions", "mkl_cbwr")
+KIND = ("device", "precision", *ON_CPU, "driver", "cudnn")  # what decides bits, of an attempt
 PHASES = ("teachers", "stage1", "students")
 
 
@@ -65,19 +67,8 @@ class Attempt(Record):
     @property
     def kind(self) -> dict[str, str]:
         """What decides the bits of a result, besides code and inputs, by what it is called."""
-        own = (
-            "device",
-            "precision",
-            "threads",
-            "processor",
-            "instructions",
-            "onednn_instructions",
-            "mkl_cbwr",
-            "driver",
-            "cudnn",
-        )
-        kind = {name.replace("_", " "): str(getattr(self, name)) for name in own if getattr(self, name) is not None}
-        return kind | {package: self.versions[package] for package in ("torch",) if package in self.versions}
+        kind = {name.replace("_", " "): getattr(self, name) for name in KIND} | {"torch": self.versions.get("torch")}
+        return {what: str(value) for what, value in kind.items() if value is not None}
 
 
 class ImageFacts(Record):
@@ -127,7 +118,7 @@ def _checked(content: dict) -> dict:
     """
     checksum = content.pop(CHECKSUM, None)
     unknown = content.keys() - Manifest.model_fields.keys()
-    if checksum != _checksum(content) if checksum is not None else unknown:
+    if unknown if checksum is None else checksum != _checksum(content):
         raise ValueError("it is damaged")
     return content
 

@@ -20,7 +20,7 @@ from fspkd.errors import UserError
 from fspkd.files import Prefix, growing
 from fspkd.runs.folder import Attempt, Manifest, RunFolder
 
-CHECKSUM = "crc32"  # the last key of a line: of the text of the others
+CHECKSUM = "crc32"  # the last key of a line: of the others
 
 
 class JournalWriter:
@@ -49,8 +49,9 @@ class JournalWriter:
         self._write(iteration=iteration, failure=reason)
 
     def _write(self, **line: object) -> None:
+        line = {"time": round(time.time(), 3), **line}
         with growing(self.path), self.path.open("a") as file:
-            file.write(_with_checksum({"time": round(time.time(), 3), **line}) + "\n")
+            file.write(json.dumps({**line, CHECKSUM: _checksum(line)}) + "\n")
 
 
 @dataclass(frozen=True)
@@ -126,23 +127,17 @@ def read_journal(folder: RunFolder) -> Journal | None:
     return Journal(lines, size, is_damaged=size < len(whole)) if lines else None
 
 
-def _with_checksum(line: dict) -> str:
-    text = json.dumps(line)
-    return f'{text[:-1]}, "{CHECKSUM}": {zlib.crc32(text.encode())}}}'
+def _checksum(line: dict) -> int:
+    return zlib.crc32(json.dumps(line).encode())
 
 
 def _checked(text: bytes) -> dict | None:
     """A line without its checksum; None where it is not as it was written."""
     try:
         line = json.loads(text)
-        if _with_checksum({key: value for key, value in line.items() if key != CHECKSUM}).encode() != text.rstrip(
-            b"\n"
-        ):
-            return None
+        return line if line.pop(CHECKSUM, None) == _checksum(line) else None
     except (ValueError, AttributeError):
         return None
-    del line[CHECKSUM]
-    return line
 
 
 def trusted_journal(folder: RunFolder) -> tuple[Journal | None, bool]:

@@ -9,23 +9,24 @@ from fspkd.errors import UserError
 from fspkd.models import build
 from fspkd.models.net import Net
 from fspkd.runs.spec import Run
-from fspkd.weights import load_weights, weights_sha256
+from fspkd.weights import load_checksum, load_weights, weights_sha256
 
 
-def checked(other: Run | PretrainedWeights, sha256: str) -> str:
-    """A checksum of weights that a run starts or learns from; raises UserError where they are not what a manifest says."""
-    if isinstance(other, Run) and other.folder.read_manifest().weights_sha256 != sha256:
+def checksum(other: Run | PretrainedWeights) -> str:
+    """The checksum of weights that a run starts or learns from: of another run's, what its manifest says."""
+    is_run = isinstance(other, Run)
+    return other.folder.read_manifest().weights_sha256 if is_run else load_checksum(other.weights, other.id)
+
+
+def _weights(other: Run | PretrainedWeights) -> dict[str, Tensor]:
+    """Those weights; raises UserError where they are missing, damaged, or not what a manifest says."""
+    state = load_weights(other.weights, other.id)
+    if isinstance(other, Run) and weights_sha256(state) != checksum(other):
         manifest = other.folder.manifest
         raise UserError(
             f"{other.weights}: are other weights than {manifest.name} beside them says. Delete {manifest} and make both "
             f"again: snakemake {manifest}"
         )
-    return sha256
-
-
-def _weights(other: Run | PretrainedWeights) -> dict[str, Tensor]:
-    state = load_weights(other.weights, other.id)
-    checked(other, weights_sha256(state))
     return state
 
 

@@ -11,7 +11,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 def tell(text: str) -> None:
-    """Print a line at once. Training goes on where nobody reads it, or the disk of its log is full: it tells on and on."""
+    """Print a line at once. Training goes on where nobody reads it, or the disk of its log is full."""
     try:
         print(text, flush=True)
     except OSError:

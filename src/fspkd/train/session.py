@@ -21,15 +21,15 @@ from fspkd.runs.predictions import save_predictions
 from fspkd.runs.spec import Run
 from fspkd.train.machine import description
 from fspkd.train.metrics import MetricsFile
-from fspkd.train.nets import checked, finished_net, initial_net
+from fspkd.train.nets import checksum, finished_net, initial_net
 from fspkd.train.progress import tell
-from fspkd.weights import load, load_checksum, save, save_weights
+from fspkd.weights import load, save, save_weights
 
 
 def inputs_sha256(run: Run, data_sha256: str) -> dict[str, str | None]:
     """Checksums of what a run is made from: data, and the weights that it starts and learns from."""
     others = {"start": run.start, "teacher": run.teacher}
-    weights = {role: other and checked(other, load_checksum(other.weights, other.id)) for role, other in others.items()}
+    weights = {role: other and checksum(other) for role, other in others.items()}
     return {"data": data_sha256, **weights}
 
 
