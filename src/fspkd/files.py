@@ -77,6 +77,7 @@ def keep_previous(path: Path, previous: Path) -> None:
     try:
         os.link(path, temporary)
         temporary.replace(previous)
+        temporary.unlink(missing_ok=True)  # renaming a file to another name of its own does nothing
     except OSError as error:
         if error.errno in WITHOUT_HARD_LINKS:
             write_atomically(previous, path.read_bytes())

@@ -53,6 +53,11 @@ def test_previous_content_is_kept(tmp_path: Path) -> None:
         keep_previous(path, previous)
         write_atomically(path, content)
     assert (path.read_bytes(), previous.read_bytes()) == (b"3", b"2")
+    keep_previous(path, previous)  # and then it was killed
+    for content in (b"4", b"5"):
+        keep_previous(path, previous)
+        write_atomically(path, content)
+    assert (path.read_bytes(), previous.read_bytes()) == (b"5", b"4")
     assert not list(tmp_path.glob(".*"))
 
 

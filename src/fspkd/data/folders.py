@@ -24,6 +24,15 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 MOST_PIXELS = 50_000_000  # of an image: 150 MB once it is decoded
 Image.MAX_IMAGE_PIXELS = None  # _decode asks before it decodes
 Member = TypeVar("Member", zipfile.ZipInfo, tarfile.TarInfo)
+FORMATS = (
+    "BMP",
+    "GIF",
+    "JPEG",
+    "PNG",
+    "PPM",
+    "TIFF",
+    "WEBP",
+)  # of pixels alone: others run programs, or name other files
 CUB200_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
 
 
@@ -195,7 +204,7 @@ def _decode(file: Path, size: int | None, square: bool) -> np.ndarray:
     if file.exists() and not file.is_file():  # to open a FIFO would be to wait for its writer
         raise UserError(f"{file}: is not a file. Replace or remove it.")
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise UserError(
                     f"{file}: has {_size_of(image.size)} pixels, more than {MOST_PIXELS:,} in all. Replace or remove it."

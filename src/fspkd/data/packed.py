@@ -117,7 +117,7 @@ def load_packed(path: Path) -> PackedData:
         damaged = (data.sha256, data.stored_sha256) != expected
     except FileNotFoundError:
         raise UserError(f"{path}: no such packed data set. Make it with: snakemake {path}") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError):
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError, RecursionError):
         damaged = True
     if damaged:
         raise UserError(f"{path}: this packed data set is damaged. Delete it and make it again: snakemake {path}")

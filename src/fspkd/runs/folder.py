@@ -217,7 +217,7 @@ class RunFolder:
         try:
             content = json.loads(self.manifest.read_bytes())
             manifest = Manifest.model_validate(_checked(content), strict=False)
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             reason = (
                 error.errors()[0]["msg"] if isinstance(error, ValidationError) else getattr(error, "strerror", None)
             )
@@ -238,7 +238,7 @@ class RunFolder:
     def vouched(self, file: Path) -> Path:
         """An output of a finished run, if it is what the manifest says; raises UserError where it is not."""
         expected = self.read_manifest().outputs_sha256.get(file.name)
-        if file.exists() and file_sha256(file) == expected:
+        if file.is_file() and file_sha256(file) == expected:
             return file
         raise UserError(
             f"{file}: is gone, or not what {self.manifest.name} beside it says. Delete {self.manifest} and make both again: "
@@ -251,7 +251,7 @@ class RunFolder:
             expected = {self.path / name: sha256 for name, sha256 in self.read_manifest().outputs_sha256.items()}
         except UserError:
             return [self.manifest]
-        return [file for file, sha256 in expected.items() if not file.exists() or file_sha256(file) != sha256]
+        return [file for file, sha256 in expected.items() if not file.is_file() or file_sha256(file) != sha256]
 
     def remove_left_overs(self) -> None:
         """Remove what a process that was killed while it wrote has left."""

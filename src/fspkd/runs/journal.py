@@ -136,7 +136,7 @@ def _checked(text: bytes) -> dict | None:
     try:
         line = json.loads(text)
         return line if line.pop(CHECKSUM, None) == _checksum(line) else None
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None
 
 

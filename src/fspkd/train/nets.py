@@ -36,6 +36,8 @@ def initial_net(run: Run, images: Images) -> Net:
     try:
         return start.initial_net(run.spec, images, state, run.is_transfer)
     except RuntimeError as misfit:
+        if run.start is None:
+            raise
         raise UserError(
             f"run {run.id}: the weights of {run.start.id} do not fit images of {images.channels} channels: {misfit}. "
             f"Start from weights that were trained on such images."

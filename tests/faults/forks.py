@@ -1,0 +1,52 @@
+"""Scripts of the project run in processes that cost no seconds: forked off one that has imported everything."""
+
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+from itertools import count
+from pathlib import Path
+
+CHANGES = ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["fspkd.train.loop", "fspkd.results.summary", "fspkd.data.sources", "sklearn.datasets"])
+KILLED = (-signal.SIGKILL, -signal.SIGALRM)
+
+
+def run(command: tuple[str, ...], *, change: int = 0, seconds: float = 0, output: str | None = None) -> int | None:
+    """Run a script in the working directory; gives its exit status, negative for a signal, None where it does not end.
+
+    It is killed before its so-and-so-many-th change to files, counted from 1, or after so many seconds; 0 is never. `output`
+    is a file for what it prints.
+    """
+    process = FORKS.Process(target=_run, args=(str(Path.cwd()), dict(os.environ), command, change, seconds, output))
+    process.start()
+    process.join(120)
+    if process.exitcode is None:
+        process.kill()
+    return process.exitcode
+
+
+def _run(
+    folder: str, environment: dict[str, str], command: tuple[str, ...], change: int, seconds: float, output: str | None
+) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    if output:
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends a process as SIGKILL does
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    seen = count(1)
+
+    def watch(event: str, args: tuple) -> None:
+        writes = event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if (writes or event in CHANGES) and not str(args[0]).startswith("/dev/") and next(seen) == change:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+    sys.argv = list(command)
+    runpy.run_path(command[0], run_name="__main__")
