@@ -30,8 +30,8 @@ test: .venv/ready lint  ## every test but those on a SLURM cluster
 test-slurm: .venv/ready  ## the workflow on real SLURM clusters, started for it; needs root and the packages in .ci/run
 	pytest -n 3 --durations=10 --dist worksteal tests/slurm  # on two cores: much of it waits
 
-faults: .venv/ready  ## thousands of random damages to files, and a matrix of what is said of each
-	DAMAGES=5000 pytest --capture=no tests/faults
+faults: .venv/ready  ## thousands of damages, kills and attacks, and what became of each: half an hour
+	DAMAGES=5000 KILLS=40 pytest --capture=no tests/faults tests/workflow/test_dvc.py::test_killed_at_random_then_complete
 
 lint: .venv/ready  ## style, imports that go up, and rules
 	ruff check .

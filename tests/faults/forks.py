@@ -28,6 +28,14 @@ def run(command: tuple[str, ...], *, change: int = 0, seconds: float = 0, output
     return process.exitcode
 
 
+def said(command: tuple[str, ...], seconds: float = 60) -> tuple[int | None, str]:
+    """Run a script for so many seconds at most; gives its exit status and what it prints."""
+    status = run(command, seconds=seconds, output="said")
+    text = Path("said").read_text()
+    assert "Traceback" not in text, text
+    return status, text
+
+
 def _run(
     folder: str, environment: dict[str, str], command: tuple[str, ...], change: int, seconds: float, output: str | None
 ) -> None:

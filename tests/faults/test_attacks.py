@@ -419,10 +419,8 @@ def meet(target: Project, attack: Attack) -> tuple[int, str]:
     """The exit status of the script that meets an attack, and what it says."""
     command = attack(target)
     start = time.monotonic()
-    status = forks.run(command, seconds=60, output="said")
+    status, said = forks.said(command)
     seconds = time.monotonic() - start
-    said = Path("said").read_text()
-    assert "Traceback" not in said, said
     assert not [
         found for folder in (target.folder, target.folder.parent, Path("/")) for found in folder.glob("hacked*")
     ]

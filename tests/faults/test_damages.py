@@ -3,6 +3,8 @@
 `make faults` does thousands of them and prints the matrix; without DAMAGES in the environment it is a small, fixed share.
 """
 
+import contextlib
+import io
 import os
 import random
 from collections import Counter
@@ -176,9 +178,9 @@ def test_damages_are_named_or_change_nothing(made: Project) -> None:
         of_killed = file.parent == killed.folder.path
         for name, read in by_name.items():
             if of_killed == (name in ("resumed", "points of the killed")) or file == data:
-                matrix[
-                    file.name if file != data else "packed data", damage.__name__, name, outcome(read, allowed[name])
-                ] += 1
+                with contextlib.redirect_stdout(io.StringIO()):  # which says each time what is damaged
+                    found = outcome(read, allowed[name])
+                matrix[file.name if file != data else "packed data", damage.__name__, name, found] += 1
         restore()
     lines = pd.Series(matrix).rename_axis(["file", "damage", "read", "outcome"]).reset_index(name="times")
     print(lines.pivot_table(index=["file", "damage"], columns="outcome", values="times", aggfunc="sum", fill_value=0))

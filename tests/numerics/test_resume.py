@@ -1,5 +1,6 @@
 """What is on disk: resumable at any moment, and nothing taken for what it is not."""
 
+import dataclasses
 import os
 import random
 import shutil
@@ -303,11 +304,12 @@ def test_another_data_set_in_the_place_of_pinned_data_is_named(project: Project)
     project.set("data.images.validation", 60)
     project.pack()
     other = project.plan().net("teacher/1").data
-    shutil.copy(other.path, run.data.path)
-    with pytest.raises(
-        UserError, match=rf"{run.data.path}: holds the data set {other.id}, and not {run.data.id}. Delete it"
-    ):
-        loop.train([run], torch.device("cpu"), 1000)
+    unknown = dataclasses.replace(load_packed(run.data.path), pinned=None)
+    for packed, what in ((load_packed(other.path), other.id), (unknown, "images of nobody knows where")):
+        save_packed(packed, run.data.path)
+        message = rf"{run.data.path}: holds {what}, and not {run.data.id}, which the preset pins. Delete it"
+        with pytest.raises(UserError, match=message):
+            loop.train([run], torch.device("cpu"), 1000)
 
 
 def test_a_run_that_another_process_trains_is_waited_for(project: Project) -> None:

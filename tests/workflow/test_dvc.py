@@ -1,10 +1,12 @@
 """`dvc repro` on the tiny preset: what changed is made again, what was made can be fetched."""
 
+import contextlib
 import hashlib
 import os
+import random
 import shutil
 import signal
-import time
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -207,16 +209,36 @@ def check_damaged_cache(fetched: Project) -> None:
     do(fetched, "snakemake", "--touch", *TARGETS)
 
 
-def test_killed_in_the_middle_then_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    repository = new_repository(tmp_path, monkeypatch)
-    process = repository.start("dvc", "repro", start_new_session=True)
-    net = repository.plan().net("teacher/1").folder
-    while not net.growing_metrics.exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+def kill_at_random(repository: Project, longest: float, draw: random.Random, *command: str) -> bool:
+    """Start a command and kill it and all that it has started, so many seconds later at most; gives whether it still ran."""
+    process = repository.start(*command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        assert process.wait(draw.uniform(0, longest)) == 0
+        return False
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    stages, _ = repro(repository, "students")
-    assert {"teachers", "stage1", "students"} <= stages
-    assert repro(repository, "students") == (set(), set())
+    return True
+
+
+def test_killed_at_random_then_complete(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As often as KILLS in the environment says, by `make faults`; what is complete begins anew until then."""
+    kills, draw = int(os.environ.get("KILLS", "2")), random.Random(1)
+    of_finished = settle(finished, monkeypatch).checksums()
+    repository = new_repository(tmp_path / "killed", monkeypatch)
+    report = ("snakemake", *TARGETS, "--report", "report.html")
+    killed, reports_killed = 0, 0
+    while killed < kills:
+        if kill_at_random(repository, 30, draw, "dvc", "repro"):
+            killed += 1
+            continue
+        while reports_killed < killed // 4:
+            reports_killed += kill_at_random(repository, 10, draw, *report)
+        shutil.rmtree("results")
+    repro(repository)
+    assert repro(repository) == (set(), set())
+    do(repository, *report)
+    assert Path("report.html").read_text().rstrip().endswith("</html>")
     assert set(repository.checksums()) == set(repository.plan().runs)
+    assert repository.checksums() == of_finished
+    assert list(Path("results").rglob(".*.tmp")) == []
+    print(f"dvc repro: killed {killed} times, and {reports_killed} times in a report")

@@ -94,10 +94,10 @@ def read_sha256(path: Path) -> str:
 def load_data(data: DataSet) -> PackedData:
     """Read the packed file of a data set; raises UserError where it is missing, damaged or, of pinned data, another set's."""
     packed = load_packed(data.path)
-    if data.settings.sha256 and packed.pinned not in (None, data.id):
+    if data.settings.sha256 and packed.pinned != data.id:
         raise UserError(
-            f"{data.path}: holds the data set {packed.pinned}, and not {data.id}. Delete it and make it again: snakemake "
-            f"{data.path}"
+            f"{data.path}: holds {packed.pinned or 'images of nobody knows where'}, and not {data.id}, which the preset pins. "
+            f"Delete it and make it again: snakemake {data.path}"
         )
     return packed
 
