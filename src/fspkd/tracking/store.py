@@ -6,12 +6,14 @@ carry the time at which they were measured, by which MLflow knows them.
 
 import hashlib
 import os
+import signal
 import sqlite3
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import mlflow.pytorch
 import numpy as np
@@ -30,6 +32,8 @@ from fspkd.files import file_sha256, temporary_beside
 IDENTITY = "identity"  # a tag: what a tracked run is, among those of its experiment
 BATCH = 1000  # points, MLflow's limit
 SECONDS_TO_ANSWER = 3
+SECONDS_OF_A_CALL = 20
+SECONDS_OF_FILES = 300  # and of a call that sends some
 
 
 class Store:
@@ -47,7 +51,7 @@ class Store:
                 _make_local(local)
             uri, place = f"sqlite:///{local}", (local.parent / "mlartifacts" / experiment).as_uri()
         _check(uri)
-        self.client = MlflowClient(uri)
+        self.client = Client(MlflowClient(uri))
         found = self.client.get_experiment_by_name(experiment)
         self.experiment = found.experiment_id if found else self.client.create_experiment(experiment, place)
         if not found:
@@ -193,6 +197,33 @@ class Store:
         if not self.client.get_run(run_id).outputs.model_outputs:
             self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
         return model.model_id
+
+
+class Client:
+    """MLflow's client, each of whose calls fails after a time, even where a store answers without end.
+
+    MLflow's own limit is the time between two pieces of an answer. Only for the main thread, which alone gets signals.
+    """
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        seconds = SECONDS_OF_FILES if "artifact" in name else SECONDS_OF_A_CALL
+
+        def give_up(*args: object) -> None:
+            raise TimeoutError(f"the store has not answered {name} within {seconds} s")
+
+        def call(*args: object, **named: object) -> Any:
+            before = signal.signal(signal.SIGALRM, give_up)
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            try:
+                return getattr(self._client, name)(*args, **named)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGALRM, before)
+
+        return call
 
 
 def _check(uri: str) -> None:
