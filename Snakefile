@@ -5,7 +5,8 @@ From raw images to the papers' tables.
     snakemake results/mini/table1.csv            the real CIFAR-10 at a hundredth of the length
     snakemake results/table1.csv                 the paper
 
-Each preset in config/ names its tables; their rows decide which nets are trained. Add -n to see what would run.
+Each preset in config/ names its tables; their rows decide which nets are trained. Add -n to see what would run; without a
+file's name Snakemake lists what there is.
 """
 
 from snakemake.utils import min_version
@@ -21,21 +22,15 @@ include: "workflow/rules/slurm.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/results.smk"
+include: "workflow/rules/targets.smk"
 
 
 localrules:
-    all,
     pack_data,
     pack_weights,
     table,
     claims,
     summary,
-
-
-rule all:
-    default_target: True
-    input:
-        "results/summary.html",
 
 
 onstart:

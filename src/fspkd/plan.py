@@ -244,32 +244,39 @@ def _needed(row: Row) -> Iterator[str]:
 def load_plans(folder: Path = CONFIG, invalid: Callable[[UserError], object] | None = None) -> dict[str, Plan]:
     """The plans of all presets in a folder, by the folder of results that each writes; what is extended comes first.
 
-    Raises UserError for two that write to the same place, and for a preset that is not valid, unless `invalid` takes it.
+    Raises UserError for a preset that is not valid or writes where another does, unless `invalid` takes it, and where nothing
+    is left.
     """
     paths = list(preset_files(folder).values())
     if not paths:
         raise UserError(f"{folder}: no presets here. Run this from the top folder of the repository.")
+    problems: list[UserError] = []
     found: list[tuple[int, Path, Plan]] = []
     for path in paths:
         try:
             found.append((len(chain_of(path)), path, Plan(load_preset(path))))
         except UserError as error:
-            if invalid is None:
-                raise
-            invalid(error)
+            problems.append(error)
     plans: dict[str, Plan] = {}
     owners: dict[str, Path] = {}
     for _, path, plan in sorted(found, key=lambda item: item[:2]):
-        if (results := plan.preset.results) in plans:
-            raise UserError(
-                f"{path}: results = {results!r}: {owners[results]} writes there already. Name another folder."
+        where = f"{path}: results = {(results := plan.preset.results)!r}"
+        other = next((o for o, p in plans.items() if p.preset.name == plan.preset.name), None)
+        if results in plans:
+            problems.append(UserError(f"{where}: {owners[results]} writes there already. Name another folder."))
+        elif other:
+            problems.append(
+                UserError(
+                    f"{where}: would be called {plan.preset.name!r}, as {owners[other]} is, which writes to {other}. Name "
+                    f"another folder."
+                )
             )
-        if other := next((o for o, p in plans.items() if p.preset.name == plan.preset.name), None):
-            raise UserError(
-                f"{path}: results = {results!r}: would be called {plan.preset.name!r}, as {owners[other]} is, which writes to "
-                f"{other}. Name another folder."
-            )
-        plans[results], owners[results] = plan, path
+        else:
+            plans[results], owners[results] = plan, path
+    if problems and (invalid is None or not plans):
+        raise problems[0]
+    for problem in problems:
+        invalid(problem)
     return plans
 
 

@@ -1,20 +1,25 @@
 """What the rules of the workflow ask of a plan: inputs, outputs, names. Imports no torch."""
 
+import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+import yaml
 from snakemake.io import ancient
+from snakemake.iocontainers import Wildcards
 
 from fspkd.config.load import CONFIG
 from fspkd.config.results import Curves, Depth, InferenceTime, Plateau
 from fspkd.plan import Plan
 from fspkd.provenance import PACKAGE
+from fspkd.runs.folder import PHASES
 from fspkd.runs.spec import Run
 from fspkd.settings import Settings
 
+DVC = Path("params.yaml")
 Files = dict[str, list[str]]
 SHOWN = {
     "about",
@@ -64,51 +69,84 @@ def code(*files: str) -> list[str]:
 # --- training ---------------------------------------------------------------------------------------------
 
 
-def training_jobs(plans: Iterable[Plan], members: int) -> list[tuple[Plan, tuple[Run, ...]]]:
-    """All trainings, in groups that one job trains side by side, each run once.
+@dataclass(frozen=True)
+class TrainingRule:
+    """A rule that trains: the runs of a phase, each by a job of its own, or one group of runs, side by side.
 
-    A run that several presets share is trained for the first of them.
-    """
-    taken: set[str] = set()
-    jobs = []
-    for plan in plans:
-        jobs += [(plan, job) for job in plan.jobs(members, without=taken)]
-        taken |= plan.runs.keys()
-    return jobs
-
-
-def training_rule(runs: tuple[Run, ...]) -> str:
-    """The name of the rule that trains a group of runs."""
-    return f"train__{runs[0].id.replace('-', '__')}"
-
-
-def training_message(runs: tuple[Run, ...]) -> str:
-    """What Snakemake says when it trains a group of runs."""
-    lengths = {run: f"{'at most ' if run.spec.training.stop else ''}{run.spec.iterations} iterations" for run in runs}
-    return "\n".join(f"train {run.folder}: {lengths[run]} of {run.spec.method.method}" for run in runs)
-
-
-def training_inputs(runs: tuple[Run, ...]) -> Files:
-    """The packed data, and the weights that runs start from and learn from."""
-    data = runs[0].data
-    needed = [other for run in runs for other in (run.start, run.teacher) if other]
-    return {
-        # Pinned content is part of a run's name; other images may have been packed anew from the same place.
-        "data": [ancient(str(data.path)) if data.settings.sha256 else str(data.path)],
-        "weights": list(dict.fromkeys(str(other.weights) for other in needed)),
-    }
-
-
-def training_arguments(plan: Plan) -> Callable[[object, Iterable[str]], list[str]]:
-    """The arguments of scripts/train.py, as a function of a job's outputs.
-
-    Snakemake does not compare params that depend on outputs, so grouping nets otherwise retrains none.
+    `jobs` are those runs, and the plan that they are trained for, by the first of them, which the wildcard {run} names.
     """
 
-    def arguments(wildcards: object, output: Iterable[str]) -> list[str]:
+    name: str
+    jobs: dict[str, tuple[Plan, tuple[Run, ...]]]
+    is_group: bool
+
+    def _job(self, wildcards: Wildcards) -> tuple[Plan, tuple[Run, ...]]:
+        return self.jobs[wildcards.get("run", next(iter(self.jobs)))]
+
+    @property
+    def runs(self) -> str:
+        """A pattern for the runs."""
+        return one_of(self.jobs)
+
+    @property
+    def first(self) -> str:
+        """What logs are called by."""
+        return next(iter(self.jobs)) if self.is_group else "{run}"
+
+    @property
+    def outputs(self) -> list[str]:
+        """Of a group its files, else those of any run of the phase."""
+        _, runs = next(iter(self.jobs.values()))
+        files = [file for run in runs for file in run_outputs(run)]
+        return files if self.is_group else [file.replace(runs[0].id, "{run}") for file in files]
+
+    def inputs(self, wildcards: Wildcards) -> Files:
+        """The packed data, and the weights that runs start from and learn from."""
+        _, runs = self._job(wildcards)
+        data = runs[0].data
+        needed = [other for run in runs for other in (run.start, run.teacher) if other]
+        return {
+            # Pinned content is part of a run's name; other images may have been packed anew from the same place.
+            "data": [ancient(str(data.path)) if data.settings.sha256 else str(data.path)],
+            "weights": list(dict.fromkeys(str(other.weights) for other in needed)),
+        }
+
+    # Snakemake does not compare params that depend on outputs, so grouping nets otherwise retrains none.
+
+    def arguments(self, wildcards: Wildcards, output: Iterable[str]) -> list[str]:
+        """The arguments of scripts/train.py."""
+        plan, _ = self._job(wildcards)
         return [plan.preset.results, *dict.fromkeys(Path(file).parent.name for file in output)]
 
-    return arguments
+    def message(self, wildcards: Wildcards, output: Iterable[str]) -> str:
+        """What Snakemake says when it trains."""
+        _, runs = self._job(wildcards)
+        lengths = {
+            run: f"{'at most ' if run.spec.training.stop else ''}{run.spec.iterations} iterations" for run in runs
+        }
+        return "\n".join(f"train {run.folder}: {lengths[run]} of {run.spec.method.method}" for run in runs)
+
+
+def training_rules(plans: Iterable[Plan], members: int) -> list[TrainingRule]:
+    """The rules that train: one for each phase or, where a job trains several runs side by side, one for each job.
+
+    The folders of the runs of a job have nothing in common, so no pattern of a rule fits several such jobs. A run that several
+    presets share is trained for the first of them.
+    """
+    taken: set[str] = set()
+    jobs: dict[str, tuple[Plan, tuple[Run, ...]]] = {}
+    for plan in plans:
+        jobs |= {runs[0].id: (plan, runs) for runs in plan.jobs(members, without=taken)}
+        taken |= plan.runs.keys()
+    if members > 1:
+        return [TrainingRule(f"train_{first.replace('-', '_')}", {first: job}, True) for first, job in jobs.items()]
+    of_phases = {phase: {run: job for run, job in jobs.items() if job[1][0].phase == phase} for phase in PHASES}
+    return [TrainingRule(f"train_{phase}", of_phase, False) for phase, of_phase in of_phases.items() if of_phase]
+
+
+def dvc_plan(plans: dict[str, Plan]) -> Plan | None:
+    """The plan of the preset that params.yaml names, where there is such a file and such a preset."""
+    return plans.get(yaml.safe_load(DVC.read_text())["results"]) if DVC.exists() else None
 
 
 def run_outputs(run: Run) -> list[str]:
@@ -168,6 +206,13 @@ class Result:
             settings = self.plan.preset.model_dump_json(include=SHOWN, exclude_none=True)
         # Snakemake's report has parameters as they are in a script of its page, which a text in them could end.
         return [settings.replace("<", r"\u003c"), *(run.id for run in self.runs)]
+
+    def gone(self) -> list[str]:
+        """The outputs of the runs that it shows of which something is missing."""
+        if self.kind not in ("table", "figure", "claims"):
+            return []  # a time is not measured again, and a page shows what these make
+        files = (run_outputs(run) for run in self.runs)
+        return [file for of_run in files if not all(map(os.path.exists, of_run)) for file in of_run]
 
     def inputs(self) -> Files:
         """The files that it is made of."""

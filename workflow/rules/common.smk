@@ -18,9 +18,10 @@ if not isinstance(MEMBERS, int) or MEMBERS < 1:
         f"--config members={MEMBERS}: must be a whole number, 1 or more: the nets that one job trains."
     )
 
+PROBLEMS = []  # with presets, which stop nothing but what these presets make
+
 try:
-    # Somebody may write at another preset while a job that was submitted begins.
-    PLANS = load_plans(invalid=logger.warning if workflow.remote_exec else None)
+    PLANS = load_plans(invalid=PROBLEMS.append)
 except UserError as error:
     raise WorkflowError(str(error))
 
@@ -35,8 +36,17 @@ def result(kind):
 def needs(kind):
     """
     The inputs of a result of that kind, by name.
+
+    Nets that it shows and that are gone are trained again, though Snakemake by itself makes no missing file again from which
+    nothing newer is to be made.
     """
-    return lambda wildcards: result(kind)(wildcards).inputs()
+
+    def inputs(wildcards):
+        found = result(kind)(wildcards)
+        workflow.dag.forcefiles.update(found.gone())
+        return found.inputs()
+
+    return inputs
 
 
 def decides(kind):

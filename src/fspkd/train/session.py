@@ -186,6 +186,7 @@ class Session:
             accuracy, _ = member.test()
             save_predictions(self.folder.predictions, member.logits.cpu().numpy(), images.test_labels.cpu().numpy())
         write_atomically(self.folder.metrics, self.folder.growing_metrics.read_bytes())
+        self.folder.previous_checkpoint.unlink(missing_ok=True)
         self.folder.write_manifest(
             Manifest(
                 run=run.id,
@@ -202,7 +203,6 @@ class Session:
                 attempts=tuple(self.attempts),
             )
         )
-        self.folder.previous_checkpoint.unlink(missing_ok=True)
 
 
 def _changes(before: dict[str, str], after: dict[str, str]) -> str:
