@@ -17,9 +17,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="the packed file; its name says which data set")
     args = parser.parse_args()
-    plans = load_plans().values()
+    problems: list[UserError] = []
+    plans = load_plans(invalid=problems.append).values()
     sets = {data.path: data for plan in plans for data in plan.data.values()}
     if args.output not in sets:
+        if problems:
+            raise problems[0]
         raise UserError(
             f"{args.output}: no preset in config/ has such a data set; there is: {', '.join(map(str, sets))}."
         )

@@ -16,8 +16,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="the packed file; its name says which weights")
     args = parser.parse_args()
-    known = {p.weights: p for plan in load_plans().values() for p in plan.pretrained.values()}
+    problems: list[UserError] = []
+    plans = load_plans(invalid=problems.append).values()
+    known = {p.weights: p for plan in plans for p in plan.pretrained.values()}
     if args.output not in known:
+        if problems:
+            raise problems[0]
         raise UserError(
             f"{args.output}: no preset in config/ has such weights; there is: {', '.join(map(str, known))}."
         )

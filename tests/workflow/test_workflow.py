@@ -24,6 +24,13 @@ def planned(text: str) -> list[tuple[str, int]]:
     return [(stream, int(iterations)) for stream, iterations in re.findall(MADE, re.sub(r"Job \d+: ", "", text))]
 
 
+def said(project: Project, *arguments: str) -> str:
+    """What a snakemake that succeeds prints."""
+    result = project.run("snakemake", *arguments)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
 def test_paper_preset_plans_the_published_iterations(project: Project) -> None:
     shutil.rmtree(project.folder / "config")
     for name in (*WORKFLOW, "config"):
@@ -105,10 +112,54 @@ def test_from_nothing_to_the_table_then_only_what_changed(workflow: Project, mon
     grouped = workflow.run("snakemake", *RESULTS, "--config", "members=3")
     assert "Nothing to be done" in grouped.stdout + grouped.stderr
     shutil.rmtree("results")
-    grouped = workflow.run("snakemake", RESULTS[0], "--config", "members=3")
+    grouped = workflow.run("snakemake", RESULTS[0], "--printshellcmds", "--config", "members=3")
     assert grouped.returncode == 0, grouped.stdout + grouped.stderr
     assert len(re.findall(r"python scripts/train.py", grouped.stdout + grouped.stderr)) == 3
     assert before.items() <= workflow.checksums().items()
+
+
+@pytest.mark.usefixtures("not_followed")
+def test_a_net_that_is_gone_is_trained_again(made: Project) -> None:
+    """Or a part of it, though the table is newer than all that is left."""
+    before, target = made.checksums(), "results/tiny/table1.csv"
+    made.run("snakemake", "--touch", target)
+    folder = made.plan().net("student/1").folder
+    for gone in (folder.weights, folder.predictions):
+        content = gone.read_bytes()
+        gone.unlink()
+        assert planned(said(made, "-n", target)) == [("student-1", 8)]
+        gone.write_bytes(content)
+        os.utime(gone, (0, 0))
+    shutil.rmtree(folder)
+    assert planned(said(made, target)) == [("student-1", 8)]
+    assert made.checksums() == before
+    assert "Nothing to be done" in said(made, "-n", target)
+
+
+def test_without_a_target_there_is_an_overview(made: Project) -> None:
+    result = made.run("snakemake")
+    assert result.returncode == 0
+    folder, results, trained, left, *names = result.stdout.splitlines()[1].split()
+    assert (folder, results, trained, left) == ("results/tiny", "2/5", "7/7", "0")
+    assert names == ["table1", "figure3", "timing", "claims"]
+
+
+def test_a_target_that_nothing_makes_and_a_preset_that_is_not_valid_are_told(made: Project) -> None:
+    (made.folder / "config" / "mine.yaml").write_text("extends: tiny\nresults: results/mine\nsede: 3\n")
+    (made.folder / "config" / "twin.yaml").write_text("extends: tiny\n")
+    valid = said(made, "-n", "results/tiny/table1.csv")
+    assert "left out: config/mine.yaml: sede = 3: unknown key" in valid
+    assert "left out: config/twin.yaml: results = 'results/tiny': config/tiny.yaml writes there already" in valid
+    invalid = made.run("snakemake", "-n", "results/mine/table1.csv")
+    assert invalid.returncode == 1
+    for name in ("mine", "twin"):
+        (made.folder / "config" / f"{name}.yaml").unlink()
+    mistyped = made.run("snakemake", "-n", "results/tiny/tabel1.csv")
+    assert mistyped.returncode == 1
+    assert (
+        "results/tiny/tabel1.csv: nothing makes this file. Did you mean results/tiny/table1.csv?"
+        in mistyped.stdout + mistyped.stderr
+    )
 
 
 @pytest.mark.parametrize(
