@@ -47,6 +47,7 @@ benchmark: .venv/ready  ## the engine beside a plain loop and the hardware's cei
 	python benchmarks/training.py results/benchmark
 
 mlflow: .venv/ready  ## browse the runs on http://127.0.0.1:5000
+	-python scripts/sync_mlflow.py  # what was not sent yet
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --backend-store-uri sqlite:///mlflow.db --port 5000
 
 .venv/ready: requirements.lock pyproject.toml

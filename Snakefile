@@ -11,6 +11,7 @@ file's name Snakemake lists what there is.
 
 from snakemake.utils import min_version
 
+from fspkd.terminal import expect
 from fspkd.tracking.follow import Follower
 
 min_version("9.10")
@@ -35,6 +36,7 @@ localrules:
 
 onstart:
     if not workflow.touch:
+        expect([job.params.message for job in workflow.dag.needrun_jobs() if "message" in job.params.keys()])
         prepare_slurm()
         FOLLOWER.start(list(PLANS))
 

@@ -15,6 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+os.environ.setdefault(
+    "FSPKD_MLFLOW_SECONDS", "300"
+)  # at a command's end: these machines are slow, and tests look at all of it
+
 import pandas as pd
 import pytest
 import torch

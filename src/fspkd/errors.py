@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 import sys
 import textwrap
 from collections.abc import Callable
@@ -34,6 +35,9 @@ def run_command(main: Callable[[], None]) -> None:
     try:
         main()
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
         if (message := _message(error)) is None:
             raise

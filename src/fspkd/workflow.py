@@ -208,9 +208,15 @@ class Result:
         return [settings.replace("<", r"\u003c"), *(run.id for run in self.runs)]
 
     def gone(self) -> list[str]:
-        """The outputs of the runs that it shows of which something is missing."""
-        if self.kind not in ("table", "figure", "claims"):
-            return []  # a time is not measured again, and a page shows what these make
+        """Where it is made: the outputs of the runs that it shows of which something is missing."""
+        ends = {
+            "table": ".csv",
+            "figure": ".png",
+            "claims": ".csv",
+        }  # of times, which are not measured again, and pages none
+        file = Path(self.plan.preset.results) / f"{self.name or self.kind}{ends.get(self.kind)}"
+        if self.kind not in ends or not file.exists():
+            return []
         files = (run_outputs(run) for run in self.runs)
         return [file for of_run in files if not all(map(os.path.exists, of_run)) for file in of_run]
 

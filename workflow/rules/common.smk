@@ -6,11 +6,13 @@ PLANS maps a folder of results to the plan of the preset that writes it.
 
 from snakemake.exceptions import WorkflowError
 
+from fspkd import terminal
 from fspkd.errors import UserError
 from fspkd.plan import load_plans
 from fspkd.runs.folder import PHASES
 from fspkd.workflow import *
 
+INTO_LOG = "> {log:q} 2>&1" if terminal.is_live else "2>&1 | tee -i {log:q}"  # what a job prints
 MEMBERS = config.get("members", 1)  # nets that a training job trains side by side
 
 if not isinstance(MEMBERS, int) or MEMBERS < 1:

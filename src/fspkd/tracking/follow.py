@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_SENDINGS = 30
 SECONDS_TO_FORGIVE = 5
-SECONDS_TO_FINISH = 300  # the longest wait at the end for a store that still accepts data
+SECONDS_TO_FINISH = float(os.environ.get("FSPKD_MLFLOW_SECONDS", "5"))  # the longest wait at the end
 LOCK = FileLock("mlflow.lock", timeout=600, fallback_to_soft=False)
 FOLLOWED = "FSPKD_FOLLOWED"  # set in the environment of what is followed already
 
@@ -48,13 +48,14 @@ class Follower:
             os.environ[FOLLOWED] = "1"
 
     def stop(self) -> None:
-        """Have what is left sent, and wait for it."""
+        """Have what is left sent, and wait for it a moment: what is not sent by then is sent next time."""
         if self.process:
             self.process.stdin.close()
             try:
                 self.process.wait(timeout=SECONDS_TO_FINISH)
             except subprocess.TimeoutExpired:
                 self.process.kill()
+                tell("the rest is sent next time, or by make mlflow")
             del os.environ[FOLLOWED]
             self.process = None
 

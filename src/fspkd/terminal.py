@@ -1,0 +1,227 @@
+"""How a workflow is told: on a terminal a view of what is in training, elsewhere lines. Imports no torch."""
+
+import re
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from logging import WARNING, LogRecord
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter, get_event, show_logs, timestamp
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+TRAINING = re.compile(r"^train (\S+): (?:at most )?(\d+) iterations", re.MULTILINE)  # a training rule's message
+NOISE = ("Cannot restore ", "--keep-incomplete mode")  # of outputs that are written whole or not at all
+SHOWN = ("table", "claims")  # the rules whose results are also printed
+TAIL = 4096  # bytes of measurements that are looked at
+STOPPED = "Stopped. Nothing is lost: each net goes on from its last checkpoint when the same command is given again."
+is_live = False  # whether there is a view, and what jobs print goes to their logs alone
+expected = 0  # iterations of the workflow
+
+
+def expect(messages: list[str]) -> None:
+    """Say what jobs will be done, by their messages."""
+    global expected
+    expected = sum(int(count) for message in messages for _, count in TRAINING.findall(message))
+
+
+def duration(seconds: float) -> str:
+    """In the unit that fits."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+@dataclass
+class Training:
+    """A run in training."""
+
+    folder: Path
+    total: int
+    first: int | None = None
+    done: int = 0
+    loss: str = ""
+    accuracy: str = ""
+    began: float = field(default_factory=time.monotonic)
+
+    def look(self) -> None:
+        """See what was measured last."""
+        try:
+            with (self.folder / "metrics.partial.csv").open("rb") as file:
+                start = max(0, file.seek(0, 2) - TAIL)
+                file.seek(start)
+                lines = file.read().decode().splitlines()[1:]  # after the header, or half a line
+        except OSError:
+            return  # it has not begun yet
+        for line in lines:
+            iteration, _, loss, _, _, accuracy, *_ = line.split(",") if line.count(",") >= 5 else [""] * 6
+            if iteration.isdigit():
+                self.done, self.loss = int(iteration), loss
+                self.accuracy = accuracy or self.accuracy
+        if self.first is None:
+            self.first, self.began = self.done, time.monotonic()
+
+    @property
+    def speed(self) -> float:
+        """Iterations a second, since it was first looked at."""
+        return (self.done - (self.first or 0)) / max(time.monotonic() - self.began, 1e-9)
+
+
+@dataclass
+class Job:
+    """A job that runs."""
+
+    rule: str
+    message: str
+    logs: list[str]
+    trainings: list[Training]
+
+
+class View:
+    """What is done and what is not, drawn again and again."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[int, Job] = {}
+        self.done, self.total = 0, 0  # steps
+        self.finished = 0  # iterations of jobs that have ended
+        self.began = time.monotonic()
+
+    def start(self, record: LogRecord, message: str) -> None:
+        trainings = [Training(Path(folder), int(total)) for folder, total in TRAINING.findall(message)]
+        self.jobs[record.jobid] = Job(record.rule_name, message, list(record.log), trainings)
+
+    def __rich__(self) -> Group:
+        rows = Table("in training", "", "iterations", "loss", "test", "it/s", "left", box=None, pad_edge=False)
+        for column in rows.columns[2:]:
+            column.justify, column.no_wrap = "right", True
+        rows.columns[0].no_wrap = True
+        trainings = [training for job in list(self.jobs.values()) for training in job.trainings]
+        for training in trainings:
+            training.look()
+            left = (training.total - training.done) / training.speed if training.speed else None
+            rows.add_row(
+                training.folder.name,
+                ProgressBar(training.total, training.done, width=16),
+                f"{training.done:,}/{training.total:,}",
+                f"{float(training.loss):.4g}" if training.loss else "",
+                f"{float(training.accuracy):.2f} %" if training.accuracy else "",
+                f"{training.speed:.3g}" if training.speed else "",
+                duration(left) if left is not None else "",
+            )
+        others = [Text(job.message) for job in list(self.jobs.values()) if not job.trainings]
+        return Group(*others, *([rows] if trainings else []), Text(self._total(trainings), style="bold"))
+
+    def _total(self, trainings: list[Training]) -> str:
+        """The last line: steps, iterations, and the time left for all of them at the rate until now."""
+        done = self.finished + sum(training.done for training in trainings)
+        first = sum(training.first or 0 for training in trainings)
+        speed = (done - first) / max(time.monotonic() - self.began, 1e-9)
+        text = f"{self.done} of {self.total} steps"
+        if expected:
+            text += f", {done:,} of {expected:,} iterations"
+        if expected and speed and expected > done:
+            text += f", about {duration((expected - done) / speed)} left"
+        return text
+
+
+class Lines(DefaultFormatter):
+    """Snakemake's lines, but a failed job's are what it was to do, and its log."""
+
+    def format_job_error(self, msg: dict) -> str:
+        return "\n".join([f"{timestamp()}\nFailed: {msg['rule_msg']}", *show_logs(msg["log"])])
+
+
+class LogHandler(LogHandlerBase):
+    """Snakemake's records, told."""
+
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = True
+    has_formatter = True
+    needs_rulegraph = False
+
+    def __post_init__(self) -> None:
+        global is_live
+        settings = self.common_settings
+        stream = sys.stdout if settings.stdout or settings.dryrun else sys.stderr
+        self.lines = ColorizingTextHandler(settings.nocolor, stream, Lines(settings.quiet, settings.show_failed_logs))
+        switches = (settings.quiet, settings.debug_dag, settings.verbose, settings.dryrun, settings.printshellcmds)
+        self.lines.addFilter(DefaultFilter(*switches))
+        is_live = stream.isatty() and not (settings.dryrun or settings.verbose)
+        self.view, self.live = View(), Live(console=Console(file=stream), refresh_per_second=2, transient=True)
+        self.messages: dict[int, str] = {}  # what jobs were to do
+        self.is_stopped = False
+        stop = signal.getsignal(signal.SIGINT)
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.is_stopped = True
+            if callable(stop):
+                stop(number, frame)
+
+        signal.signal(signal.SIGINT, note)
+
+    def emit(self, record: LogRecord) -> None:
+        event = get_event(record)
+        if self.is_stopped and (event == LogEvent.JOB_ERROR or record.levelno >= WARNING):
+            return  # that jobs end is what was asked for
+        if str(record.msg).startswith(NOISE):
+            return
+        if event == LogEvent.JOB_INFO:
+            self.messages[record.jobid] = (record.rule_msg or record.rule_name).strip()
+        if event == LogEvent.JOB_ERROR:
+            record.rule_msg = self.messages.get(record.jobid, record.rule_name)
+        if not is_live:
+            self.lines.handle(record)
+            return
+        match event:
+            case LogEvent.JOB_INFO:
+                self.view.start(record, self.messages[record.jobid])
+                self._draw()
+            case LogEvent.JOB_FINISHED:
+                self._finished(self.view.jobs.pop(record.job_id, None))
+            case LogEvent.JOB_ERROR:
+                self.view.jobs.pop(record.jobid, None)
+                self._tell(self.lines.format(record), "red")
+            case LogEvent.PROGRESS:
+                self.view.done, self.view.total = record.done, record.total
+            case LogEvent.RUN_INFO if not self.view.total:
+                self.view.total = record.stats.get("total", 0)
+            case _ if record.levelno >= WARNING or not self.view.total:
+                if self.lines.filter(record) and (text := self.lines.format(record)):
+                    self._tell(text, "yellow" if record.levelno >= WARNING else "")
+
+    def _draw(self) -> None:
+        if not self.live.is_started:
+            self.live.start()
+        self.live.update(self.view)
+
+    def _finished(self, job: Job | None) -> None:
+        """Say what was made: of trainings how good the net is, of what is read its text."""
+        for training in job.trainings if job else ():
+            training.look()
+            self.view.finished += training.total
+            accuracy = f", test {float(training.accuracy):.2f} %" if training.accuracy else ""
+            self._tell(f"trained {training.folder}: {training.done:,} iterations{accuracy}")
+        if job and not job.trainings:
+            self._tell("\n".join(list(show_logs(job.logs))[2:-1]) if job.rule in SHOWN else f"done: {job.message}")
+
+    def _tell(self, text: str, style: str = "") -> None:
+        self.live.console.print(Text(text.strip("\n"), style=style), soft_wrap=True)
+
+    def close(self) -> None:
+        if self.live.is_started:
+            self.live.stop()
+            self._tell(f"{self.view.done} of {self.view.total} steps done")
+        if self.is_stopped:
+            self._tell(STOPPED)
+            self.is_stopped = False  # Snakemake closes twice
+        super().close()

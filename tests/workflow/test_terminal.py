@@ -1,0 +1,89 @@
+"""What a workflow tells on a terminal, and in a log file."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Project
+
+pytestmark = pytest.mark.usefixtures("not_followed")
+
+TABLE = "results/tiny/table1.csv"
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+def on_a_terminal(*command: str, stop_at: str | None = None) -> tuple[int, str]:
+    """Run a command on a terminal, and press Ctrl-C when that pattern is seen; its exit status and what is seen."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        os.environ.update(COLUMNS="120", TERM="xterm")
+        os.execvp(command[0], command)
+    seen = ""
+    while True:
+        try:
+            part = os.read(terminal, 1 << 16)
+        except OSError:  # the command has ended
+            break
+        seen += ESCAPES.sub("", part.decode(errors="replace"))
+        if stop_at and re.search(stop_at, seen):
+            os.write(terminal, b"\x03")
+            stop_at = None
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.replace("\r", "\n")
+
+
+def test_a_view_of_what_is_in_training_and_what_was_made(workflow: Project) -> None:
+    status, seen = on_a_terminal("snakemake", "--cores", "2", TABLE)
+    assert status == 0, seen
+    assert re.search(r"teacher-1-\w+ .*\d+/20", seen)
+    assert re.search(r"\d of 8 steps, \d+ of 84 iterations", seen)  # seven runs and the table
+    trained = re.findall(r"trained results/runs/(\S+)-\w+: (\d+) iterations, test [\d.]+ %", seen)
+    assert {("students/student-1", "8"), ("teachers/teacher-2", "20")} <= set(trained)
+    assert "| Student* " in seen
+    assert "8 of 8 steps done" in seen
+    for wall in ("Reason", "scripts/train.py", "Finished jobid"):
+        assert wall not in seen
+    for run in workflow.plan().runs.values():
+        assert (
+            f"{run.spec.iterations}/{run.spec.iterations} iterations" in Path(f"results/logs/{run.id}.log").read_text()
+        )
+
+
+@pytest.mark.parametrize("place", ["terminal", "log file"])
+def test_ctrl_c_is_no_error_and_nothing_is_lost(workflow: Project, place: str) -> None:
+    workflow.set("schedules.long", [{"until": 200_000, "rate": 0.01}])
+    command = ("snakemake", "--cores", "1", TABLE)
+    run = workflow.plan().net("teacher/1").folder
+    if place == "terminal":
+        status, seen = on_a_terminal(*command, stop_at=r"[1-9]\d*/200,000")
+    else:
+        process = workflow.start(
+            *command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        while not any(run.path.parent.glob("*/metrics.partial.csv")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        seen = process.communicate()[0]
+        status = process.returncode
+    assert status != 0
+    assert seen.count("Stopped. Nothing is lost") == 1
+    for fright in ("Error in rule", "Failed", "Traceback", "job execution failed"):
+        assert fright not in seen
+    assert any(run.path.parent.glob("*/checkpoint.pt"))
+
+
+def test_a_job_that_fails_is_told_by_what_it_was_to_do_and_its_log(workflow: Project) -> None:
+    workflow.set("schedules.long", [{"until": 20, "rate": 1e30}])
+    status, seen = on_a_terminal("snakemake", "--cores", "2", TABLE)
+    assert status != 0
+    assert re.search(r"Failed: train results/runs/teachers/teacher-1-\w+: 20 iterations of cross_entropy", seen)
+    assert "training has diverged" in " ".join(seen.split())
+    assert "Traceback" not in seen
