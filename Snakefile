@@ -38,6 +38,8 @@ onstart:
     if not workflow.touch:
         expect([job.params.message for job in workflow.dag.needrun_jobs() if "message" in job.params.keys()])
         prepare_slurm()
+        if workflow.executor_plugin.name == "local" and "gpu" not in workflow.global_resources and gpus_here():
+            workflow.register_resource("gpu", gpus_here())  # a job a GPU
         FOLLOWER.start(list(PLANS))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for
-from fspkd.results.reproduction import export, exported_plan, recompute
+from fspkd.report.reproduction import export, exported_plan, recompute
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for
-from fspkd.results.claims import write_claims
+from fspkd.report.claims import write_claims
 from fspkd.runs.spec import check_finished
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for, result_of
-from fspkd.results.figures import drawn_by
+from fspkd.report.figures import drawn_by
 from fspkd.runs.spec import check_finished
 from fspkd.tracking.follow import followed
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for, result_of
-from fspkd.results.tables import make_table, write_table
+from fspkd.report.tables import make_table, write_table
 from fspkd.runs.spec import check_finished
 from fspkd.tracking.follow import followed
 

@@ -19,9 +19,10 @@ def main() -> None:
     name = result_of(plan, "timings", args.output)
 
     from fspkd.engine import device
+    from fspkd.train.gpus import free_gpu
 
-    kind = importlib.import_module(f"fspkd.results.{plan.preset.timings[name].kind}")
-    frame = kind.measure(plan, name, device.choose(args.device, threads=1))
+    kind = importlib.import_module(f"fspkd.report.{plan.preset.timings[name].kind}")
+    frame = kind.measure(plan, name, device.choose(args.device or free_gpu(), threads=1))
     with followed(args.output.parent):
         kind.write(frame, plan, args.output)
     print(kind.shown_timing(frame).to_string(index=False), flush=True)

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from fspkd.errors import run_command
-from fspkd.results.reproduction import exported_plan, recompute
+from fspkd.report.reproduction import exported_plan, recompute
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="the preset's folder of results")
     parser.add_argument("runs", nargs="+", help="names of runs")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N; by default the GPU where there is one")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; by default a free GPU where there is one")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--checkpoint-seconds", type=float, default=30, help="between checkpoints (default: 30)")
     args = parser.parse_args()
@@ -29,10 +29,11 @@ def main() -> None:
 
     with followed(args.results):
         from fspkd.engine.device import choose
+        from fspkd.train.gpus import free_gpu
         from fspkd.train.loop import train
         from fspkd.train.machine import check_precision
 
-        device = choose(args.device, args.threads)
+        device = choose(args.device or free_gpu(), args.threads)
         if plan.preset.without_bfloat16 == "refuse":
             check_precision(runs, device)
         train(runs, device, args.checkpoint_seconds, plan.preset.name)

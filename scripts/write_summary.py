@@ -7,7 +7,7 @@ from pathlib import Path
 from fspkd.errors import run_command
 from fspkd.files import write_atomically
 from fspkd.plan import plan_for
-from fspkd.results.summary import summary
+from fspkd.report.summary import summary
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from fspkd.data.sources import read_source
 from fspkd.engine.batches import Images
 from fspkd.files import file_sha256
 from fspkd.plan import Plan
-from fspkd.results.tables import make_table, write_table
+from fspkd.report.tables import make_table, write_table
 from fspkd.runs.folder import Attempt, ImageFacts, Manifest
 from fspkd.runs.predictions import save_predictions
 from fspkd.runs.spec import Run
@@ -293,7 +293,7 @@ def workflow(project: Project) -> Project:
 @pytest.fixture(scope="session")
 def tiny_results(tmp_path_factory: pytest.TempPathFactory, packed_digits: Path) -> Path:
     """Results of the tiny preset: nets, table and figure."""
-    from fspkd.results import curves
+    from fspkd.report import curves
 
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:

@@ -12,9 +12,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from fspkd.config.load import explain, read_yaml
 from fspkd.errors import UserError
@@ -36,6 +36,9 @@ def _split(options: str) -> str:
 
 Text = Annotated[str, Field(min_length=1)]
 Extra = Annotated[Text, AfterValidator(_split)]
+Gres = Annotated[
+    str, *matching(r"[A-Za-z0-9_]+(:[A-Za-z0-9_.]+)?(:[0-9]+)?", "a generic resource, such as gpu:1g.10gb:1 or shard:1")
+]
 GpuModel = Annotated[
     str, *matching(r"[A-Za-z0-9_.]+", "letters, digits, _ and . (for another, give its nodes' feature as constraint)")
 ]
@@ -47,6 +50,7 @@ class Site(Settings):
     slurm_account: Text | None = None
     slurm_partition: Text | None = None
     gpu_model: GpuModel | None = None  # as in the GRES of `sinfo -o %G`
+    gres: Gres | None = None  # in the place of one GPU: a slice of one, a shard, or what else a site calls them
     constraint: Text | None = None
     qos: Text | None = None
     cpus_per_task: PositiveInt | None = None
@@ -55,10 +59,19 @@ class Site(Settings):
     mem_mb: PositiveInt = 8000
     checkpoint_seconds: PositiveInt = 30  # what a job that is killed may lose
 
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if self.gres and self.gpu_model:
+            raise ValueError(
+                f"gres = {self.gres!r} and gpu_model = {self.gpu_model!r}: one of the two says all; remove one"
+            )
+        return self
+
     def resources(self) -> dict[str, object]:
         """The resources of a rule whose jobs need a GPU; every attempt asks for another quarter of the time."""
         given = self.model_dump(exclude_none=True)
-        return {**given, "gpu": 1, "runtime": lambda wildcards, attempt: self.runtime * attempt // ATTEMPTS}
+        given |= {} if self.gres else {"gpu": 1}
+        return {**given, "runtime": lambda wildcards, attempt: self.runtime * attempt // ATTEMPTS}
 
     def options(self) -> list[str]:
         """The options of sbatch for such a job, at its last attempt."""
@@ -67,7 +80,8 @@ class Site(Settings):
             "--partition": self.slurm_partition,
             "--constraint": self.constraint,
             "--qos": self.qos,
-            "--gpus": f"{self.gpu_model}:1" if self.gpu_model else "1",
+            "--gres": self.gres,
+            "--gpus": None if self.gres else f"{self.gpu_model}:1" if self.gpu_model else "1",
             "--time": str(self.runtime),
             "--mem": str(self.mem_mb),
             "--cpus-per-task": str(self.cpus_per_task or 1),
@@ -131,7 +145,10 @@ def _sinfo(field: str, site: Site) -> list[str]:
 
 def _has_gpu(site: Site) -> bool:
     """Whether any node of the partition, up or down, has such a GPU."""
-    return any(site.gpu_model in (None, model) for line in _sinfo("%G", site) for model in gpu_models(line))
+    lines = _sinfo("%G", site)
+    if site.gres:
+        return any(site.gres.rpartition(":")[0] in line for line in lines)
+    return any(site.gpu_model in (None, model) for line in lines for model in gpu_models(line))
 
 
 def gpu_models(gres: str) -> list[str]:

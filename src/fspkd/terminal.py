@@ -18,6 +18,8 @@ from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultForma
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from fspkd.runs.folder import RunFolder
+
 TRAINING = re.compile(r"^train (\S+): (?:at most )?(\d+) iterations", re.MULTILINE)  # a training rule's message
 NOISE = ("Cannot restore ", "--keep-incomplete mode")  # of outputs that are written whole or not at all
 SHOWN = ("table", "claims")  # the rules whose results are also printed
@@ -56,7 +58,7 @@ class Training:
     def look(self) -> None:
         """See what was measured last."""
         try:
-            with (self.folder / "metrics.partial.csv").open("rb") as file:
+            with RunFolder(self.folder).growing_metrics.open("rb") as file:
                 start = max(0, file.seek(0, 2) - TAIL)
                 file.seek(start)
                 lines = file.read().decode().splitlines()[1:]  # after the header, or half a line

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
@@ -28,16 +29,16 @@ SHOWN = {
     "timings",
     "claims",
 }  # the keys of a preset that decide what is shown of its nets
-PAGES = ("results/pages.py", "results/page.html.j2", "results/table.html.j2")
+PAGES = ("report/pages.py", "report/page.html.j2", "report/table.html.j2")
 NUMBERS = (
     "runs/predictions.py",
-    "results/predictions.py",
-    "results/stats.py",
-    "results/columns.py",
-    "results/origins.py",
-    "results/tables.py",
+    "report/predictions.py",
+    "report/stats.py",
+    "report/columns.py",
+    "report/origins.py",
+    "report/tables.py",
 )
-POINTS = ("runs/predictions.py", "results/predictions.py", "results/points.py")
+POINTS = ("runs/predictions.py", "report/predictions.py", "report/points.py")
 # What a figure has beside its drawings, by kind.
 FIGURES = {"curves": (".csv", "_flat.csv"), "depth": (".csv",), "plateau": (".csv",)}
 
@@ -144,6 +145,17 @@ def training_rules(plans: Iterable[Plan], members: int) -> list[TrainingRule]:
     return [TrainingRule(f"train_{phase}", of_phase, False) for phase, of_phase in of_phases.items() if of_phase]
 
 
+def gpus_here() -> int:
+    """How many GPUs local jobs may use: those of CUDA_VISIBLE_DEVICES, or all that the driver knows."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return len([gpu for gpu in visible.split(",") if gpu.strip() not in ("", "-1")])
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return len(re.findall(r"^GPU \d", listed, re.MULTILINE))
+
+
 def dvc_plan(plans: dict[str, Plan]) -> Plan | None:
     """The plan of the preset that params.yaml names, where there is such a file and such a preset."""
     return plans.get(yaml.safe_load(DVC.read_text())["results"]) if DVC.exists() else None
@@ -240,7 +252,7 @@ class Result:
         }
 
     def _figure(self) -> Files:
-        own = code("results/figures.py", f"results/{self.settings.kind}.py")
+        own = code("report/figures.py", f"report/{self.settings.kind}.py")
         manifests = [str(run.folder.manifest) for run in self.runs]
         if isinstance(self.settings, Curves | Plateau):
             return {"code": own, "metrics": [str(net.folder.metrics) for net in self.nets], "manifests": manifests}
@@ -254,7 +266,7 @@ class Result:
     def _timing(self) -> Files:
         reference = self.settings.reference
         shared = {
-            "code": code(f"results/{self.settings.kind}.py"),  # and not PAGES, which are not worth another measurement
+            "code": code(f"report/{self.settings.kind}.py"),  # and not PAGES, which are not worth another measurement
             "data": [ancient(str(self.nets[0].data.path))],
             "reference": [str(CONFIG / reference)] if reference else [],
         }
@@ -269,7 +281,7 @@ class Result:
         measured = [f"{name}_flat.csv" for name in curves] + [f"{name}.csv" for name in preset.timings]
         references = {str(CONFIG / shown.reference) for shown in (*preset.tables.values(), *points) if shown.reference}
         return {
-            "code": code(*PAGES, *NUMBERS, *(POINTS if points else ()), "results/claims.py"),
+            "code": code(*PAGES, *NUMBERS, *(POINTS if points else ()), "report/claims.py"),
             "claims": [str(CONFIG / preset.claims)],
             "references": sorted(references),
             "predictions": [str(net.folder.predictions) for net in self.nets],
@@ -283,6 +295,6 @@ class Result:
         names += [f"{timing}.csv" for timing in preset.timings]
         names += ["claims.csv"] if self.plan.claims else []
         return {
-            "code": code(*PAGES, "results/summary.py", "results/summary.html.j2"),
+            "code": code(*PAGES, "report/summary.py", "report/summary.html.j2"),
             "results": [f"{preset.results}/{name}" for name in names],
         }

@@ -18,8 +18,8 @@ from conftest import Project, images_of
 from fspkd.data.packed import load_data
 from fspkd.engine.batches import Images
 from fspkd.errors import UserError
-from fspkd.results import curves
-from fspkd.results.tables import make_table, table_csv
+from fspkd.report import curves
+from fspkd.report.tables import make_table, table_csv
 from fspkd.runs.journal import final_measurements, read_journal, trusted_journal
 from fspkd.runs.spec import check_finished
 from fspkd.train import loop, session

@@ -10,11 +10,11 @@ import yaml
 from conftest import Project, finish, predict
 
 from fspkd.errors import UserError
-from fspkd.results import depth
-from fspkd.results.claims import judge, shown_claims
-from fspkd.results.points import measured_points
-from fspkd.results.reproduction import recompute
-from fspkd.results.summary import summary
+from fspkd.report import depth
+from fspkd.report.claims import judge, shown_claims
+from fspkd.report.points import measured_points
+from fspkd.report.reproduction import recompute
+from fspkd.report.summary import summary
 from fspkd.workflow import Result
 
 LABELS = torch.arange(60) % 3  # of three classes, so that a net has failed that is right about fewer than 40

@@ -12,8 +12,8 @@ from conftest import Project, images_of
 from scipy import stats
 
 from fspkd.errors import UserError
-from fspkd.results.claims import judge
-from fspkd.results.inference_time import ROUNDS, measure, whole_batches, write
+from fspkd.report.claims import judge
+from fspkd.report.inference_time import ROUNDS, measure, whole_batches, write
 from fspkd.workflow import Result, names_in, run_outputs
 
 PUBLISHED = """\

@@ -9,8 +9,8 @@ import pytest
 from conftest import Project, finish, measure
 
 from fspkd.errors import UserError
-from fspkd.results import plateau
-from fspkd.results.summary import summary
+from fspkd.report import plateau
+from fspkd.report.summary import summary
 from fspkd.runs.spec import Run
 from fspkd.workflow import Result
 

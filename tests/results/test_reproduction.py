@@ -10,7 +10,7 @@ import pytest
 from conftest import REPOSITORY, Project
 
 from fspkd.errors import UserError
-from fspkd.results.reproduction import export, exported_plan, recompute
+from fspkd.report.reproduction import export, exported_plan, recompute
 from fspkd.runs.predictions import load_predictions, save_predictions
 
 HERE = Path("reproduction/tiny")

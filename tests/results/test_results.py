@@ -15,9 +15,9 @@ from scipy import stats
 from fspkd.config.load import load_preset
 from fspkd.errors import UserError
 from fspkd.plan import Plan
-from fspkd.results import curves, predictions, tables
-from fspkd.results.claims import judge
-from fspkd.results.origins import warnings
+from fspkd.report import curves, predictions, tables
+from fspkd.report.claims import judge
+from fspkd.report.origins import warnings
 from fspkd.runs.spec import check_finished
 from fspkd.workflow import Result
 

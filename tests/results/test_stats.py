@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fspkd.results.claims import verdict
-from fspkd.results.stats import Estimate, half_width, holm, median, over_seeds, over_seeds_and_images, ratio, welch
+from fspkd.report.claims import verdict
+from fspkd.report.stats import Estimate, half_width, holm, median, over_seeds, over_seeds_and_images, ratio, welch
 
 TRUTH = 0.02  # by which the first method is right more often
 

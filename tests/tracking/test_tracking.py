@@ -25,7 +25,7 @@ from mlflow.entities import Run
 from fspkd.data.packed import load_packed
 from fspkd.errors import UserError
 from fspkd.plan import plan_for
-from fspkd.results import curves
+from fspkd.report import curves
 from fspkd.runs.folder import RunFolder
 from fspkd.runs.journal import final_measurements, read_journal, usage
 from fspkd.tracking.follow import FOLLOWED, Sender, has_begun, tell

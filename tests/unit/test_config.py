@@ -420,6 +420,23 @@ def test_a_gpu_model_that_sbatch_would_misread_is_refused(tmp_path: Path) -> Non
         load_site(site)
 
 
+def test_a_slice_of_a_gpu_is_asked_for_in_the_place_of_one(tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("gres: gpu:1g.10gb:1\n")
+    asked = load_site(site)
+    assert "--gres=gpu:1g.10gb:1" in asked.options()
+    assert not any(option.startswith("--gpus") for option in asked.options())
+    assert asked.resources()["gres"] == "gpu:1g.10gb:1"
+    assert "gpu" not in asked.resources()
+    for content, message in (
+        ("gres: gpu:1 --wrap=x\n", "site.yaml: gres: must be a generic resource"),
+        ("gres: shard:1\ngpu_model: a100\n", "gres = 'shard:1' and gpu_model = 'a100': one of the two says all"),
+    ):
+        site.write_text(content)
+        with pytest.raises(UserError, match=message):
+            load_site(site)
+
+
 def test_mistake_is_told_of_the_file_that_has_it(project: Project) -> None:
     """And not of one that extends it."""
     Path("config/child.yaml").write_text(

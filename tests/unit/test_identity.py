@@ -92,8 +92,8 @@ NOTHING = {
     "a docstring of another method": edit("src/fspkd/distill/kd.py", "Cross-entropy with", "The cross-entropy with"),
     "a docstring and a comment of the engine": edit(STEP, '"""Iterations on', '# on the host\n"""All iterations on'),
     "an error message of the engine": edit("src/fspkd/engine/batches.py", "the images have", "these images have"),
-    "a figure": edit("src/fspkd/results/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)"),
-    "a table": edit("src/fspkd/results/tables.py", "caption=note", 'caption="A table"'),
+    "a figure": edit("src/fspkd/report/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)"),
+    "a table": edit("src/fspkd/report/tables.py", "caption=note", 'caption="A table"'),
     "another preset": another_preset,
 }
 SOMETHING = {

@@ -122,7 +122,7 @@ def test_what_decides_no_bits_trains_nothing(repository: Project) -> None:
         "    optimizer: OptimizerSettings\n    clip: Real | None = None\n",
     )
     edit("src/fspkd/distill/kd.py", "Cross-entropy with", "The cross-entropy with")
-    edit("src/fspkd/results/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)")
+    edit("src/fspkd/report/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)")
     Path("config/another.yaml").write_text("extends: tiny\nresults: results/another\nseed: 9\n")
     stages, nets = repro(repository)
     assert {"plan", "figures@figure3"} <= stages <= {"plan", *RESULTS}

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -134,6 +135,23 @@ def test_a_net_that_is_gone_is_trained_again(made: Project) -> None:
     assert planned(said(made, target)) == [("student-1", 8)]
     assert made.checksums() == before
     assert "Nothing to be done" in said(made, "-n", target)
+
+
+@pytest.mark.usefixtures("not_followed")
+def test_jobs_here_share_no_gpu_unless_they_are_told_to(workflow: Project) -> None:
+    """As many train at once as there are GPUs; here one is pretended, which PyTorch does not see."""
+    driver = workflow.folder / "bin" / "nvidia-smi"
+    driver.parent.mkdir()
+    driver.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA A100 (UUID: GPU-1)'\n")
+    driver.chmod(0o755)
+    targets = ("--cores", "2", *(str(run.folder.weights) for run in workflow.plan().nets("teacher")))
+    path = f"{driver.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    one = workflow.run("env", f"PATH={path}", "snakemake", *targets)
+    assert one.returncode == 0, one.stdout + one.stderr
+    assert "Execute 2 jobs" not in one.stderr
+    shutil.rmtree("results")
+    several = workflow.run("env", f"PATH={path}", "snakemake", *targets, "--resources", "gpu=2")
+    assert "Execute 2 jobs" in several.stderr
 
 
 def test_without_a_target_there_is_an_overview(made: Project) -> None:

@@ -8,7 +8,7 @@ import yaml
 
 from fspkd.errors import UserError
 from fspkd.plan import Plan
-from fspkd.results.tables import make_table, row_values, table_csv
+from fspkd.report.tables import make_table, row_values, table_csv
 from fspkd.runs.folder import RUNS, Attempt, Manifest, RunFolder
 from fspkd.runs.journal import Journal, final_measurements, read_journal, trusted_journal, usage
 from fspkd.runs.spec import Run, RunSpec
@@ -313,7 +313,7 @@ class Sync:
         if name in self.preset.tables:
             current = csv.read_bytes() == table_csv(make_table(self.plan, name))
         elif name in self.preset.figures:
-            from fspkd.results.figures import drawn_by
+            from fspkd.report.figures import drawn_by
 
             current = csv.read_bytes() == drawn_by(self.plan, name).numbers(self.plan, name)
         else:

@@ -10,10 +10,10 @@ from fspkd.config.load import CONFIG
 from fspkd.config.published import labels as published_labels
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.results.columns import COLUMNS, OF_NETS, OF_SINGLE_NETS, Nets
-from fspkd.results.origins import warnings
-from fspkd.results.pages import table_page
-from fspkd.results.stats import mean_half_width, over_seeds, within_groups
+from fspkd.report.columns import COLUMNS, OF_NETS, OF_SINGLE_NETS, Nets
+from fspkd.report.origins import warnings
+from fspkd.report.pages import table_page
+from fspkd.report.stats import mean_half_width, over_seeds, within_groups
 
 PUBLISHED, INTERVAL, QUOTED = "_published", "_ci95", "quoted"
 LATEX = str.maketrans(

@@ -12,7 +12,7 @@ from fspkd.engine.schedule import progress
 from fspkd.files import write_atomically
 from fspkd.lazy import torch
 from fspkd.plan import Plan
-from fspkd.results.figures import save
+from fspkd.report.figures import save
 from fspkd.runs.spec import Run
 
 WINDOW = 50  # iterations that a loss is averaged over

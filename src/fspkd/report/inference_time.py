@@ -19,10 +19,10 @@ from fspkd.files import write_atomically
 from fspkd.models.counts import counts
 from fspkd.models.net import Net
 from fspkd.plan import Plan
-from fspkd.results.pages import table_page
-from fspkd.results.predictions import correct_by_image
-from fspkd.results.stats import paired_ratio
-from fspkd.results.tables import PUBLISHED, as_texts, read_published
+from fspkd.report.pages import table_page
+from fspkd.report.predictions import correct_by_image
+from fspkd.report.stats import paired_ratio
+from fspkd.report.tables import PUBLISHED, as_texts, read_published
 from fspkd.runs.spec import Run, check_finished
 from fspkd.train.machine import description
 from fspkd.train.nets import finished_net

@@ -20,11 +20,11 @@ from fspkd.config.results import (
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.results.pages import shown, table_page
-from fspkd.results.points import points, published_points
-from fspkd.results.predictions import correct_by_image, needed_to_learn
-from fspkd.results.stats import CONFIDENCE, Estimate, holm, median, over_seeds_and_images, paired_ratio, ratio
-from fspkd.results.tables import read_published, read_reference
+from fspkd.report.pages import shown, table_page
+from fspkd.report.points import points, published_points
+from fspkd.report.predictions import correct_by_image, needed_to_learn
+from fspkd.report.stats import CONFIDENCE, Estimate, holm, median, over_seeds_and_images, paired_ratio, ratio
+from fspkd.report.tables import read_published, read_reference
 from fspkd.runs.spec import Run
 
 UNITS = {"times": " times", "percent": " %"}  # as people read them

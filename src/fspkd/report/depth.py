@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.results.figures import save
-from fspkd.results.points import measured_points
+from fspkd.report.figures import save
+from fspkd.report.points import measured_points
 
 MARKERS = "os^DvPX*"  # of methods, so that they differ without colours too
 OURS = {"linestyle": "-", "markersize": 5}

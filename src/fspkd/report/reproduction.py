@@ -9,9 +9,9 @@ from fspkd.config.results import InferenceTime
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.results.claims import write_claims
-from fspkd.results.figures import drawn_by
-from fspkd.results.tables import make_table, write_table
+from fspkd.report.claims import write_claims
+from fspkd.report.figures import drawn_by
+from fspkd.report.tables import make_table, write_table
 from fspkd.runs.exported import export_run
 from fspkd.runs.folder import ExportedFolder
 from fspkd.runs.spec import Run

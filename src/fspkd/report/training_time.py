@@ -18,8 +18,8 @@ from fspkd.engine.device import new_stream
 from fspkd.engine.step import Step, steps_of
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.results.pages import table_page
-from fspkd.results.stats import over_seeds
+from fspkd.report.pages import table_page
+from fspkd.report.stats import over_seeds
 from fspkd.runs.folder import RunFolder
 from fspkd.runs.spec import Run
 from fspkd.train.session import Session

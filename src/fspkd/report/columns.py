@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fspkd.results.predictions import correct_by_image
+from fspkd.report.predictions import correct_by_image
 from fspkd.runs.spec import Run
 
 

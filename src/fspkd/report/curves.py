@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.results.figures import save
+from fspkd.report.figures import save
 from fspkd.runs.spec import Run
 
 POINTS = 100  # of a smoothed loss curve

@@ -12,11 +12,11 @@ import yaml
 from fspkd.config.results import Curves, Plateau
 from fspkd.errors import UserError
 from fspkd.plan import Plan
-from fspkd.results.claims import independent_flat_parts, shown_claims
-from fspkd.results.origins import warnings
-from fspkd.results.pages import render, shown
-from fspkd.results.stats import ratio
-from fspkd.results.tables import PUBLISHED, make_table, shown_table
+from fspkd.report.claims import independent_flat_parts, shown_claims
+from fspkd.report.origins import warnings
+from fspkd.report.pages import render, shown
+from fspkd.report.stats import ratio
+from fspkd.report.tables import PUBLISHED, make_table, shown_table
 from fspkd.runs.spec import Run
 
 FLAT = (
@@ -172,7 +172,7 @@ def _point(nets: pd.DataFrame) -> str:
 def _timing(plan: Plan, name: str) -> dict[str, object]:
     settings = plan.preset.timings[name]
     frame = pd.read_csv(Path(plan.preset.results, f"{name}.csv"))
-    kind = importlib.import_module(f"fspkd.results.{settings.kind}")
+    kind = importlib.import_module(f"fspkd.report.{settings.kind}")
     return {
         "title": settings.title,
         "how": kind.how(frame),

@@ -17,7 +17,7 @@ from fspkd.plan import Plan
 
 def drawn_by(plan: Plan, name: str) -> ModuleType:
     """The module of a figure's kind: `write(plan, name, png)` writes its files, `numbers(plan, name)` gives that of its CSV."""
-    return importlib.import_module(f"fspkd.results.{plan.preset.figures[name].kind}")
+    return importlib.import_module(f"fspkd.report.{plan.preset.figures[name].kind}")
 
 
 def save(drawing: plt.Figure, png: Path) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 from fspkd.config.load import CONFIG
 from fspkd.networks.network import Network
 from fspkd.plan import Plan
-from fspkd.results.predictions import correct_by_image, needed_to_learn
+from fspkd.report.predictions import correct_by_image, needed_to_learn
 
 
 class Point(NamedTuple):

@@ -1,0 +1,52 @@
+"""Which GPU a process takes: of several, one that no other process of this user trains on."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from fspkd.engine.device import NVIDIA_DRIVER
+from fspkd.errors import UserError
+
+_held: list[FileLock] = []  # until this process ends
+
+
+def free_gpu() -> str | None:
+    """The first GPU of CUDA_VISIBLE_DEVICES, or of all, that nobody holds, or else the first; None where there is none.
+
+    This process then holds it until it ends, however it ends. Raises UserError where there is a driver and no GPU can be used.
+    """
+    if not torch.cuda.is_available():
+        _check_that_none_is_left_idle()
+        return None
+    for index in range(torch.cuda.device_count()):
+        lock = FileLock(_place(torch.cuda.get_device_properties(index).uuid), blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            continue
+        _held.append(lock)
+        return f"cuda:{index}"
+    return "cuda:0"
+
+
+def _place(uuid: object) -> Path:
+    return Path(tempfile.gettempdir()) / f"fspkd-{os.getuid()}-gpu-{uuid}.lock"
+
+
+def _check_that_none_is_left_idle() -> None:
+    """Raise UserError where a GPU's driver is there and PyTorch cannot use it: a CPU would be a hundred times slower."""
+    if not NVIDIA_DRIVER.exists() or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return
+    try:
+        torch.cuda.init()
+        reason = "no GPU is visible"
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+    raise UserError(
+        f"{NVIDIA_DRIVER}: {NVIDIA_DRIVER.read_text().splitlines()[0].strip()}: there is a driver for GPUs, and PyTorch "
+        f"{torch.__version__} cannot use one: {reason}. Install a driver that it can use, or a PyTorch for this one; to train "
+        f"on the CPU all the same, set CUDA_VISIBLE_DEVICES to nothing: export CUDA_VISIBLE_DEVICES="
+    )

@@ -1,0 +1,57 @@
+"""Which GPU a process takes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fspkd.errors import UserError
+from fspkd.train import gpus
+
+# Two GPUs are pretended; the processes and their locks are real.
+PROCESS = """
+import sys
+from types import SimpleNamespace
+import torch
+from fspkd.train.gpus import free_gpu
+torch.cuda.is_available = lambda: True
+torch.cuda.device_count = lambda: 2
+torch.cuda.get_device_properties = lambda index: SimpleNamespace(uuid=f"{sys.argv[1]}-{index}")
+print(free_gpu(), flush=True)
+sys.stdin.read()
+"""
+
+
+def start(name: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROCESS, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_processes_take_different_gpus_until_there_is_none_left(tmp_path_factory: pytest.TempPathFactory) -> None:
+    name = tmp_path_factory.mktemp("gpus").as_posix().replace("/", "-")
+    first, second = start(name), start(name)
+    assert {first.stdout.readline(), second.stdout.readline()} == {"cuda:0\n", "cuda:1\n"}
+    third = start(name)
+    assert third.stdout.readline() == "cuda:0\n"
+    for process in (second, third):
+        process.communicate()
+    first.kill()  # which frees what it held, too
+    first.wait()
+    again = [start(name), start(name)]
+    assert {process.stdout.readline() for process in again} == {"cuda:0\n", "cuda:1\n"}
+    for process in again:
+        process.communicate()
+
+
+def test_a_driver_without_a_gpu_that_pytorch_can_use_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    driver = tmp_path / "version"
+    driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  390.157\n")
+    monkeypatch.setattr(gpus, "NVIDIA_DRIVER", driver)
+    with pytest.raises(
+        UserError, match=r"Kernel Module  390.157: there is a driver for GPUs, and PyTorch .* cannot use one"
+    ):
+        gpus.free_gpu()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpus.free_gpu() is None

@@ -1,0 +1,71 @@
+"""Finished runs, read from a folder of results that was copied to another place, without presets and packed data."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import fspkd
+from fspkd.data.packed import load_packed
+from fspkd.errors import UserError
+
+
+@pytest.fixture
+def results(tiny_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "fspkd.results":
+    shutil.copytree(tiny_results, tmp_path / "copied")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return fspkd.results("../copied/tiny")
+
+
+def test_runs_and_what_they_measured(results: "fspkd.results") -> None:
+    runs = results.runs
+    assert sorted(runs["row"]) == ["fitnet", "fitnet", "student", "student", "student", "teacher", "teacher"]
+    assert (runs["preset"] == "tiny").all()
+    student = results.run("student/2")
+    assert results.run(student.id).spec == student.spec
+    assert list(student.metrics.index) == list(range(1, 9))
+    assert student.metrics["test_accuracy"].iloc[-1] == pytest.approx(runs["test_accuracy"][student.id], abs=1e-4)
+    table = results.table("table1")
+    assert table["net2"]["Student*"] == pytest.approx(runs["test_accuracy"][student.id], abs=0.005)
+
+
+def test_a_net_predicts_what_the_run_did(results: "fspkd.results", packed_digits: Path) -> None:
+    student = results.run("student/1")
+    images = torch.from_numpy(load_packed(packed_digits).images["test"]).permute(0, 3, 1, 2) / 255
+    net = student.net()
+    assert not net.training
+    with torch.no_grad():
+        logits = net(images)
+        taps = net.taps(images[:2], ("stem", "section1"))
+    wanted, labels = student.predictions
+    torch.testing.assert_close(logits, torch.from_numpy(wanted), rtol=1e-4, atol=1e-4)
+    assert 100 * (wanted.argmax(1) == labels).mean() == pytest.approx(student.manifest.test_accuracy, abs=1e-3)
+    assert fspkd.fsp_matrix(*taps.values()).shape == (2, 4, 4)
+
+
+def test_ensembles_by_hand_are_the_tables(results: "fspkd.results") -> None:
+    predictions = [results.run(f"teacher/{number}").predictions for number in (1, 2)]
+    mean = sum(torch.from_numpy(logits).softmax(1) for logits, _ in predictions) / 2
+    accuracy = 100 * (mean.argmax(1).numpy() == predictions[0][1]).mean()
+    assert results.table("table1")["ensemble"]["Teacher"] == pytest.approx(accuracy, abs=0.005)
+
+
+def test_what_is_not_there_is_told(results: "fspkd.results", tmp_path: Path) -> None:
+    for ask, message in (
+        (lambda: results.run("student/3"), r"'student/3': no such run in .*; did you mean 'student/\d'"),
+        (lambda: results.table("table2"), "table2.csv: no such table; did you mean 'table1'"),
+        (lambda: fspkd.results(tmp_path / "nowhere"), "nowhere: has no folder runs in it or above it"),
+    ):
+        with pytest.raises(UserError, match=message):
+            ask()
+    run = results.run("student/1")
+    run.folder.predictions.write_bytes(results.run("student/2").folder.predictions.read_bytes())
+    with pytest.raises(UserError, match=r"predictions.npz: is gone, or not what manifest.json beside it says"):
+        _ = run.predictions
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        _ = fspkd.no_such_thing
+    assert isinstance(results.runs, pd.DataFrame)
+    assert fspkd.__version__
