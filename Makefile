@@ -1,8 +1,10 @@
 # Everything that needs the environment depends on .venv/ready, which installs it once.
-.PHONY: quickstart report mini test test-slurm faults lint schema benchmark mlflow lock
+.PHONY: help quickstart report mini test test-slurm faults lint schema benchmark mlflow fetch lock
+.DEFAULT_GOAL := quickstart
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 RESULTS ?= results/quickstart results/fitnets/quickstart
-PYTHON ?= python3.11
+FITS = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))  # pyproject.toml's requires-python
+PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c '$(FITS)' 2> /dev/null && echo $$name && break; done)
 UV = uv==0.13.9
 # Rules name no environment of their own, and Snakemake has no other way to leave that lint out.
 export define SNAKEMAKE_LINT
@@ -11,6 +13,18 @@ del RuleLinter.lint_missing_software_definition
 from snakemake.cli import main
 main(["--lint"])
 endef
+
+# An environment that was made for another folder, or whose Python is gone, is of no use.
+ifneq ($(wildcard .venv/ready),)
+ifneq ($(shell cat .venv/ready; .venv/bin/python -c 'import fspkd' 2>&1),$(CURDIR))
+$(info .venv was made in another folder, or its Python is gone: it is made again.)
+$(shell rm .venv/ready)
+endif
+endif
+
+help: .venv/ready  ## this, and what can be made
+	@sed -n 's/^\([a-z-]*\):.*##/make \1:/p' $(MAKEFILE_LIST)
+	@echo && snakemake 2> /dev/null
 
 quickstart: .venv/ready  ## Table 1 and figure 3 on handwritten digits, in minutes
 	snakemake results/quickstart/table1.csv results/quickstart/figure3.png results/quickstart/timing.csv
@@ -33,6 +47,10 @@ test-slurm: .venv/ready  ## the workflow on real SLURM clusters, started for it;
 faults: .venv/ready  ## thousands of damages, kills and attacks, and what became of each: half an hour
 	DAMAGES=5000 KILLS=40 pytest --capture=no tests/faults tests/workflow/test_dvc.py::test_killed_at_random_then_complete
 
+fetch: .venv/ready  ## what others made of the preset in params.yaml, from DVC's remote
+	dvc pull
+	snakemake --touch $$(sed -n 's/^results: //p' params.yaml)/summary.html  # it goes by the times of files, which come in any order
+
 lint: .venv/ready  ## style, imports that go up, and rules
 	ruff check .
 	ruff format --check .
@@ -50,12 +68,16 @@ mlflow: .venv/ready  ## browse the runs on http://127.0.0.1:5000
 	-python scripts/sync_mlflow.py  # what was not sent yet
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --backend-store-uri sqlite:///mlflow.db --port 5000
 
+# Where no Python of this machine fits, uv brings one.
 .venv/ready: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
+	@test -z "$(PYTHON)" || $(PYTHON) -c '$(FITS)' || { echo "$(PYTHON) does not fit: Python 3.11 or 3.12 is needed"; exit 1; }
+	rm -rf .venv
+	$(or $(PYTHON),python3) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check $(UV)
+	test -n "$(PYTHON)" || { cp .venv/bin/uv .uv && ./.uv venv --quiet --clear --python 3.11 .venv && mv .uv .venv/bin/uv; }
 	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes -r requirements.lock
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
-	touch $@
+	echo $(CURDIR) > $@
 
 lock:  ## requirements.lock, from pyproject.toml
 	.venv/bin/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
