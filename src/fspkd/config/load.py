@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from fspkd.config.alternatives import as_written, laid_out
 from fspkd.config.merge import discriminators, merge
-from fspkd.config.preset import SECTIONS, SET_BY_LOADER, Preset
+from fspkd.config.preset import RESULTS, SECTIONS, SET_BY_LOADER, Preset
 from fspkd.config.references import problems
 from fspkd.config.results import Claims
 from fspkd.errors import UserError
@@ -176,6 +176,29 @@ def _without_nulls(merged: dict) -> tuple[dict, list[str]]:
     return kept, left_out
 
 
+def _only(merged: dict, own: dict, path: Path) -> dict:
+    """A preset with those results alone that a file's own keys give or that its key `shows` names: others are null.
+
+    Raises UserError for a name that it does not have.
+    """
+    shown, names = merged["shows"], ["claims"]
+    names += [name for key in RESULTS for name in merged.get(key) or ()]
+    if not isinstance(shown, list):
+        raise UserError(
+            f"{path}: shows = {shown!r}: must be a list of names of tables, figures and timings, and claims."
+        )
+    for name in shown:
+        if name not in names:
+            raise UserError(f"{path}: shows = {name!r}: no such table, figure or timing{suggest(str(name), names)}")
+
+    def kept(key: str) -> dict:
+        stay = {*map(str, shown), *(own.get(key) or ())}
+        return {name: entry if name in stay else None for name, entry in merged[key].items()}
+
+    claims = merged.get("claims") if "claims" in shown or "claims" in own else None
+    return {**merged, **{key: kept(key) for key in RESULTS if isinstance(merged.get(key), dict)}, "claims": claims}
+
+
 def load_preset(path: Path) -> Preset:
     """The preset in a YAML file; `extends: fsp/mini` takes config/fsp/mini.yaml as the base that the file changes.
 
@@ -185,8 +208,10 @@ def load_preset(path: Path) -> Preset:
     path = Path(path)
     chain = chain_of(path)
     merged: dict = {}
-    for _, content in reversed(chain):
-        merged = merge(merged, content)
+    for file, content in reversed(chain):
+        merged = merge({key: value for key, value in merged.items() if key != "shows"}, content)
+        if merged.get("shows") is not None:
+            merged = _only(merged, content, file)
     merged, left_out = _without_nulls(merged)
     inside = str(merged.get("results", "")).removeprefix("results").strip("/")
     given = {**merged, "name": inside.replace("/", "-") or path.stem, "left_out": tuple(left_out)}

@@ -9,7 +9,15 @@ from fspkd.config.results import Figure, File, Table, Timing
 from fspkd.config.training import OptimizerSettings, Schedule, Stop, Training
 from fspkd.distill import METHODS
 from fspkd.networks import AnyNetwork
-from fspkd.settings import Few, Identifier, NetReference, NotEmptyMapping, PositiveInt, Settings, matching
+from fspkd.settings import (
+    Few,
+    Identifier,
+    NetReference,
+    NotEmptyMapping,
+    PositiveInt,
+    Settings,
+    matching,
+)
 
 Method = Annotated[Union[METHODS], Field(discriminator="method")]  # noqa: UP007 (a union of a tuple)
 Start = Annotated[
@@ -31,6 +39,7 @@ SECTIONS = (  # the keys of a preset that hold entries by name
     "timings",
     "alternatives",
 )
+RESULTS = ("tables", "figures", "timings", "alternatives")  # those of what it makes
 SET_BY_LOADER = ("name", "left_out")  # the keys of a preset that its file does not have
 
 
@@ -113,6 +122,9 @@ class Preset(Settings):
     """`refuse`: on a device that would have to emulate it, what asks for bfloat16 is not trained; else it is, in float32"""
     rows: dict[Identifier, Row]
     """nets trained alike"""
+    shows: Annotated[tuple[Identifier, ...], Field(strict=False)] | None = None
+    """the names of what stays of what the extended preset makes (tables, figures, timings, alternatives, and `claims`), beside
+    what this file gives; without this key all of it"""
     tables: dict[Identifier, Table]
     """what `snakemake <results>/<name>.csv` makes"""
     figures: dict[Identifier, Figure] = Field(default_factory=dict)
