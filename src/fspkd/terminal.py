@@ -172,6 +172,12 @@ class LogHandler(LogHandlerBase):
         signal.signal(signal.SIGINT, note)
 
     def emit(self, record: LogRecord) -> None:
+        try:
+            self._take(record)
+        except Exception:  # else nothing would be told any more
+            self.handleError(record)
+
+    def _take(self, record: LogRecord) -> None:
         event = get_event(record)
         if self.is_stopped and (event == LogEvent.JOB_ERROR or record.levelno >= WARNING):
             return  # that jobs end is what was asked for
@@ -197,7 +203,7 @@ class LogHandler(LogHandlerBase):
                 self.view.done, self.view.total = record.done, record.total
             case LogEvent.RUN_INFO if not self.view.total:
                 self.view.total = record.stats.get("total", 0)
-            case _ if record.levelno >= WARNING or not self.view.total:
+            case _ if record.levelno >= WARNING or event == LogEvent.SHELLCMD or not self.view.total:
                 if self.lines.filter(record) and (text := self.lines.format(record)):
                     self._tell(text, "yellow" if record.levelno >= WARNING else "")
 
