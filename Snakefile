@@ -36,9 +36,19 @@ localrules:
 
 onstart:
     if not workflow.touch:
-        expect([job.params.message for job in workflow.dag.needrun_jobs() if "message" in job.params.keys()])
+        expect(
+            [
+                job.params.message
+                for job in workflow.dag.needrun_jobs()
+                if "message" in job.params.keys()
+            ]
+        )
         prepare_slurm()
-        if workflow.executor_plugin.name == "local" and "gpu" not in workflow.global_resources and gpus_here():
+        if (
+            workflow.executor_plugin.name == "local"
+            and "gpu" not in workflow.global_resources
+            and gpus_here()
+        ):
             workflow.register_resource("gpu", gpus_here())  # a job a GPU
         FOLLOWER.start(list(PLANS))
 

@@ -43,7 +43,7 @@ def drop_run(run: Run) -> None:
         print(f"{', '.join(map(str, damaged))}: not as {manifest} says; deleted", flush=True)
         for file in damaged:
             file.unlink(missing_ok=True)
-    elif any(attempt.code_sha256 != run.code_sha256 for attempt in run.folder.read_manifest().attempts):
+    elif run.is_of_other_code:
         print(f"{run.folder}: trained by other code; no longer taken as finished", flush=True)
     else:
         return

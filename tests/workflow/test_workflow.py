@@ -154,6 +154,19 @@ def test_jobs_here_share_no_gpu_unless_they_are_told_to(workflow: Project) -> No
     assert "Execute 2 jobs" in several.stderr
 
 
+@pytest.mark.usefixtures("not_followed")
+def test_nets_of_other_code_are_told_once(made: Project) -> None:
+    assert "other code" not in said(made, "-n", "results/tiny/table1.csv")
+    damaged, *others = made.plan().nets("student") + made.plan().nets("fitnet")
+    damaged.folder.manifest.write_text("{")
+    for run in others:
+        manifest = run.folder.read_manifest()
+        other = manifest.attempts[0].model_copy(update={"code_sha256": {"engine": "0"}})
+        run.folder.write_manifest(manifest.model_copy(update={"attempts": (other,)}))
+    told = said(made, "-n", "results/tiny/table1.csv", "results/tiny/figure3.png")
+    assert told.count("2 of these nets were trained by other code than this, and stay as they are (fitnet-1-") == 1
+
+
 def test_without_a_target_there_is_an_overview(made: Project) -> None:
     result = made.run("snakemake")
     assert result.returncode == 0

@@ -12,7 +12,9 @@ from fspkd.plan import load_plans
 from fspkd.runs.folder import PHASES
 from fspkd.workflow import *
 
-INTO_LOG = "> {log:q} 2>&1" if terminal.is_live else "2>&1 | tee -i {log:q}"  # what a job prints
+QUIETLY = (
+    " > /dev/null" if terminal.is_live else ""
+)  # a view tells what jobs print to their logs
 MEMBERS = config.get("members", 1)  # nets that a training job trains side by side
 
 if not isinstance(MEMBERS, int) or MEMBERS < 1:
@@ -21,6 +23,7 @@ if not isinstance(MEMBERS, int) or MEMBERS < 1:
     )
 
 PROBLEMS = []  # with presets, which stop nothing but what these presets make
+OF_OTHER_CODE = set()  # of the runs that results show
 
 try:
     PLANS = load_plans(invalid=PROBLEMS.append)
@@ -46,6 +49,7 @@ def needs(kind):
     def inputs(wildcards):
         found = result(kind)(wildcards)
         workflow.dag.forcefiles.update(found.gone())
+        OF_OTHER_CODE.update(run.id for run in found.runs if run.is_of_other_code)
         return found.inputs()
 
     return inputs

@@ -17,7 +17,7 @@ rule pack_data:
     message:
         "pack the data set {wildcards.name}"
     shell:
-        "python {input.script:q} {output:q} " + INTO_LOG
+        "python {input.script:q} {output:q} 2>&1 | tee -i {log:q}{QUIETLY}"
 
 
 rule pack_weights:
@@ -31,4 +31,4 @@ rule pack_weights:
     message:
         "pack the pretrained weights {wildcards.name}"
     shell:
-        "python {input.script:q} {output:q} " + INTO_LOG
+        "python {input.script:q} {output:q} 2>&1 | tee -i {log:q}{QUIETLY}"

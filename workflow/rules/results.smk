@@ -31,7 +31,7 @@ rule table:
     message:
         "write {output.csv}"
     shell:
-        "python {input.script:q} {output.csv:q} " + INTO_LOG
+        "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q}{QUIETLY}"
 
 
 # What a figure has beside its drawings depends on its kind.
@@ -63,7 +63,7 @@ for kind, numbers in FIGURES.items():
         message:
             "draw {output.png}"
         shell:
-            "python {input.script:q} {output.png:q} " + INTO_LOG
+            "python {input.script:q} {output.png:q} 2>&1 | tee -i {log:q}{QUIETLY}"
 
 
 rule timing:
@@ -88,7 +88,7 @@ rule timing:
     message:
         "measure {output.csv}"
     shell:
-        "python {input.script:q} {output.csv:q} " + INTO_LOG
+        "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q}{QUIETLY}"
 
 
 rule claims:
@@ -114,7 +114,7 @@ rule claims:
     message:
         "write {output.csv}"
     shell:
-        "python {input.script:q} {output.csv:q} " + INTO_LOG
+        "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q}{QUIETLY}"
 
 
 rule summary:
@@ -136,4 +136,4 @@ rule summary:
     message:
         "write {output}"
     shell:
-        "python {input.script:q} {output:q} " + INTO_LOG
+        "python {input.script:q} {output:q} 2>&1 | tee -i {log:q}{QUIETLY}"

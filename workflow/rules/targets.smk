@@ -1,16 +1,17 @@
 """
-What is asked for: where nothing is, an overview of what there is; what nothing makes is told, before anything is done.
+What is asked for: where nothing is, an overview of what there is; what nothing makes is told, before anything is done, and
+nets of other code than this, once it is known which nets are shown.
 """
 
 from fspkd.targets import check_targets, overview
 
 
-def look_at_targets(prepare):
+def looked_at(build):
     """
-    What Snakemake does first with its targets, which it does not know yet while it reads this, after a look at them.
+    How Snakemake builds its DAG, with a look at its targets before, which it does not know while it reads this, and after.
     """
 
-    def look(*args, **settings):
+    def build_dag():
         asked = workflow.dag_settings
         for problem in PROBLEMS:
             logger.warning(f"left out: {problem}")
@@ -21,9 +22,17 @@ def look_at_targets(prepare):
             check_targets(asked.targets, workflow.rules, PLANS.values(), PROBLEMS)
         except UserError as error:
             raise WorkflowError(str(error))
-        return prepare(*args, **settings)
+        build()
+        if OF_OTHER_CODE and not workflow.remote_exec:
+            some = ", ".join(sorted(OF_OTHER_CODE)[:3]) + (
+                ", ..." if len(OF_OTHER_CODE) > 3 else ""
+            )
+            logger.warning(
+                f"{len(OF_OTHER_CODE)} of these nets were trained by other code than this, and stay as they are ({some}). To"
+                f" train them anew, delete their folders, or all of a preset's: python scripts/drop_stale.py FOLDER"
+            )
 
-    return look
+    return build_dag
 
 
-workflow._prepare_dag = look_at_targets(workflow._prepare_dag)
+workflow._build_dag = looked_at(workflow._build_dag)

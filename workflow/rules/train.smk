@@ -35,7 +35,7 @@ for training in training_rules(PLANS.values(), MEMBERS):
             "{params.message}"
         shell:
             "python {input.script:q} {params.arguments:q} --threads {threads}"
-            " --checkpoint-seconds {resources.checkpoint_seconds} " + INTO_LOG
+            " --checkpoint-seconds {resources.checkpoint_seconds} 2>&1 | tee -i {log:q}{QUIETLY}"
 
 
 # The phases of dvc.yaml, of the preset that params.yaml names.

@@ -127,6 +127,15 @@ class Run:
         """Checksums of the code that decides its outcome, as it is now."""
         return code_sha256(self.architectures, self.spec.method.method, self.spec.training.optimizer.algorithm)
 
+    @property
+    def is_of_other_code(self) -> bool:
+        """Whether it is finished, and other code than this has had a part in it; of a damaged manifest nothing is known."""
+        try:
+            attempts = self.folder.read_manifest().attempts if self.folder.is_finished else ()
+        except UserError:
+            return False
+        return any(attempt.code_sha256 != self.code_sha256 for attempt in attempts)
+
     def check_size(self, size: tuple[int, int]) -> None:
         """Raise UserError where its net or its method cannot use images of that height and width, or crops of them."""
         crop = self.spec.augment.crop
