@@ -12,9 +12,6 @@ from fspkd.plan import load_plans
 from fspkd.runs.folder import PHASES
 from fspkd.workflow import *
 
-QUIETLY = (
-    " > /dev/null" if terminal.is_live else ""
-)  # a view tells what jobs print to their logs
 MEMBERS = config.get("members", 1)  # nets that a training job trains side by side
 
 if not isinstance(MEMBERS, int) or MEMBERS < 1:
@@ -29,6 +26,14 @@ try:
     PLANS = load_plans(invalid=PROBLEMS.append)
 except UserError as error:
     raise WorkflowError(str(error))
+
+
+def quietly(wildcards, output):
+    """
+    What keeps what jobs print to their logs from the terminal, where a view tells it. As a param that depends on outputs it
+    makes nothing anew.
+    """
+    return "> /dev/null" if terminal.is_live else ""
 
 
 def result(kind):

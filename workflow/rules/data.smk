@@ -14,10 +14,12 @@ rule pack_data:
     log:
         "results/logs/pack_data-{name}-{hash}.log",
     retries: 0  # runs where snakemake does
+    params:
+        quietly=quietly,
     message:
         "pack the data set {wildcards.name}"
     shell:
-        "python {input.script:q} {output:q} 2>&1 | tee -i {log:q}{QUIETLY}"
+        "python {input.script:q} {output:q} 2>&1 | tee -i {log:q} {params.quietly}"
 
 
 rule pack_weights:
@@ -28,7 +30,9 @@ rule pack_weights:
     log:
         "results/logs/pack_weights-{name}-{hash}.log",
     retries: 0  # runs where snakemake does
+    params:
+        quietly=quietly,
     message:
         "pack the pretrained weights {wildcards.name}"
     shell:
-        "python {input.script:q} {output:q} 2>&1 | tee -i {log:q}{QUIETLY}"
+        "python {input.script:q} {output:q} 2>&1 | tee -i {log:q} {params.quietly}"

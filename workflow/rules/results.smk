@@ -27,11 +27,12 @@ rule table:
         "{results}/logs/{table}.log",
     retries: 0  # runs where snakemake does
     params:
+        quietly=quietly,
         decided_by=decides("table"),
     message:
         "write {output.csv}"
     shell:
-        "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q}{QUIETLY}"
+        "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q} {params.quietly}"
 
 
 # What a figure has beside its drawings depends on its kind.
@@ -59,11 +60,12 @@ for kind, numbers in FIGURES.items():
         retries: 0  # runs where snakemake does
         localrule: True
         params:
+            quietly=quietly,
             decided_by=decides("figure"),
         message:
             "draw {output.png}"
         shell:
-            "python {input.script:q} {output.png:q} 2>&1 | tee -i {log:q}{QUIETLY}"
+            "python {input.script:q} {output.png:q} 2>&1 | tee -i {log:q} {params.quietly}"
 
 
 rule timing:
@@ -84,11 +86,12 @@ rule timing:
     resources:
         **SITE.resources(),
     params:
+        quietly=quietly,
         decided_by=decides("timing"),
     message:
         "measure {output.csv}"
     shell:
-        "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q}{QUIETLY}"
+        "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q} {params.quietly}"
 
 
 rule claims:
@@ -110,11 +113,12 @@ rule claims:
         results=one_of(folder for folder, plan in PLANS.items() if plan.claims),
     retries: 0  # runs where snakemake does
     params:
+        quietly=quietly,
         decided_by=decides("claims"),
     message:
         "write {output.csv}"
     shell:
-        "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q}{QUIETLY}"
+        "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q} {params.quietly}"
 
 
 rule summary:
@@ -132,8 +136,9 @@ rule summary:
         "{results}/logs/summary.log",
     retries: 0  # runs where snakemake does
     params:
+        quietly=quietly,
         decided_by=decides("summary"),
     message:
         "write {output}"
     shell:
-        "python {input.script:q} {output:q} 2>&1 | tee -i {log:q}{QUIETLY}"
+        "python {input.script:q} {output:q} 2>&1 | tee -i {log:q} {params.quietly}"

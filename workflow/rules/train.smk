@@ -31,11 +31,12 @@ for training in training_rules(PLANS.values(), MEMBERS):
         params:
             arguments=training.arguments,
             message=training.message,
+            quietly=quietly,
         message:
             "{params.message}"
         shell:
             "python {input.script:q} {params.arguments:q} --threads {threads}"
-            " --checkpoint-seconds {resources.checkpoint_seconds} 2>&1 | tee -i {log:q}{QUIETLY}"
+            " --checkpoint-seconds {resources.checkpoint_seconds} 2>&1 | tee -i {log:q} {params.quietly}"
 
 
 # The phases of dvc.yaml, of the preset that params.yaml names.
