@@ -308,6 +308,12 @@ MISTAKES = [
         r"figures.figure2.panels.wide.BP = 'techer': no such entry in rows; did you mean 'teacher'",
         told_by_schema=False,
     ),
+    Mistake(
+        "figures.matrices",
+        {"kind": "matrices", "title": "T", "net": "fitnet/1"},
+        r"figures.matrices.net = 'fitnet/1': must be one net of a row whose first stage learns FSP matrices",
+        told_by_schema=False,
+    ),
     Mistake("figures.figure2", depth({"wide": {"BP": []}}), r"figures.figure2.panels.wide.BP: must not be empty"),
     Mistake("figures.figure2", depth({"wide": {}}), r"figures.figure2.panels.wide: must not be empty"),
     Mistake("timings.timing.students", ..., r"timings.timing.students: missing"),

@@ -15,7 +15,7 @@ from fspkd.config.claims import load_claims
 from fspkd.config.load import CONFIG, chain_of, load_preset, preset_files
 from fspkd.config.preset import Method, Preset, Row
 from fspkd.config.published import check_published
-from fspkd.config.results import Claim, Curves, Depth, InferenceTime
+from fspkd.config.results import Claim, Curves, Depth, InferenceTime, Matrices
 from fspkd.config.training import divided, divided_stop
 from fspkd.data.sets import LOCATION_VARIABLE, WEIGHTS_VARIABLE, DataSet, PretrainedWeights
 from fspkd.errors import UserError
@@ -105,6 +105,8 @@ class Plan:
         settings = self.preset.figures[figure]
         if isinstance(settings, Curves):
             return list(self.curves(figure).values())
+        if isinstance(settings, Matrices):
+            return [[net.stage1 for net in self.nets(settings.net, 1)]]
         return [self.nets(reference) for reference in settings.nets]
 
     @property

@@ -13,7 +13,7 @@ from snakemake.io import ancient
 from snakemake.iocontainers import Wildcards
 
 from fspkd.config.load import CONFIG
-from fspkd.config.results import Curves, Depth, InferenceTime, Plateau
+from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau
 from fspkd.plan import Plan
 from fspkd.provenance import PACKAGE
 from fspkd.runs.folder import PHASES
@@ -40,7 +40,7 @@ NUMBERS = (
 )
 POINTS = ("runs/predictions.py", "report/predictions.py", "report/points.py")
 # What a figure has beside its drawings, by kind.
-FIGURES = {"curves": (".csv", "_flat.csv"), "depth": (".csv",), "plateau": (".csv",)}
+FIGURES = {"curves": (".csv", "_flat.csv"), "depth": (".csv",), "plateau": (".csv",), "matrices": (".csv",)}
 
 
 def one_of(texts: Iterable[str]) -> str:
@@ -256,6 +256,11 @@ class Result:
         manifests = [str(run.folder.manifest) for run in self.runs]
         if isinstance(self.settings, Curves | Plateau):
             return {"code": own, "metrics": [str(net.folder.metrics) for net in self.nets], "manifests": manifests}
+        if isinstance(self.settings, Matrices):
+            (first,) = self.nets
+            weights = [run.weights for run in (first.start, first.teacher, first) if run]
+            data = ancient(str(first.data.path))
+            return {"code": own, "data": [data], "weights": list(map(str, weights)), "manifests": manifests}
         return {
             "code": [*own, *code(*POINTS, "models/counts.py")],
             "predictions": [str(net.folder.predictions) for net in self.nets],
@@ -288,12 +293,21 @@ class Result:
             "measured": [f"{preset.results}/{name}" for name in measured],
         }
 
+    def picture_inputs(self) -> Files:
+        """What the picture of a table, or of the claims, is made of."""
+        csv = f"{self.plan.preset.results}/{self.name or self.kind}.csv"
+        return {"code": code("report/pictures.py", "report/figures.py"), "csv": [csv]}
+
+    @property
+    def picture_title(self) -> str:
+        return self.settings.title if self.name else "claims"
+
     def _summary(self) -> Files:
         preset = self.plan.preset
-        names = [f"{table}.csv" for table in preset.tables]
+        names = [f"{table}{end}" for table in preset.tables for end in (".csv", ".svg")]
         names += [f"{figure}.svg" for figure in preset.figures]
         names += [f"{timing}.csv" for timing in preset.timings]
-        names += ["claims.csv"] if self.plan.claims else []
+        names += ["claims.csv", "claims.svg"] if self.plan.claims else []
         return {
             "code": code(*PAGES, "report/summary.py", "report/summary.html.j2"),
             "results": [f"{preset.results}/{name}" for name in names],

@@ -42,7 +42,7 @@ def new_repository(folder: Path, patch: pytest.MonkeyPatch) -> Project:
         (folder / "config/fsp").mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / "config/fsp" / name, folder / "config/fsp")
     shown = {"tables": ["table1"], "figures": ["figure3"], "timings": ["timing"], "claims": ["claims"]}
-    shown["figures_over_depth"] = []
+    shown["other_figures"] = []
     parameters = {"preset": "tiny", "file": "config/tiny.yaml", "results": "results/tiny", **shown, "plots": PLOTS}
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
     project = settle(folder, patch)

@@ -43,6 +43,14 @@ def result(kind):
     return lambda wildcards: Result(PLANS[wildcards.results], kind, wildcards.get(kind))
 
 
+def pictured(wildcards):
+    """
+    The table, or the claims, that a picture is of.
+    """
+    plan, name = PLANS[wildcards.results], wildcards.picture
+    return Result(plan, "claims") if name == "claims" else Result(plan, "table", name)
+
+
 def needs(kind):
     """
     The inputs of a result of that kind, by name.

@@ -4,7 +4,8 @@ Tables, figures, time comparisons, verdicts on claims, and the summary of a pres
 Needs:  metrics, manifests and test predictions of the nets that they show; the published numbers; for a time comparison
         the packed data, and the weights of teachers, or of the nets that infer
 Makes:  <results>/<table>.csv, .md, .html, .tex, .json; <results>/<figure>.png, .svg, .csv, and _flat.csv of
-        curves; <results>/<timing>.csv, .html; <results>/claims.csv, .md, .html; <results>/summary.html
+        curves; <results>/<timing>.csv, .html; <results>/claims.csv, .md, .html; a picture of each table and of
+        the claims, .png, .svg; <results>/summary.html
 """
 
 
@@ -119,6 +120,33 @@ rule claims:
         "write {output.csv}"
     shell:
         "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q} {params.quietly}"
+
+
+rule picture:
+    input:
+        unpack(lambda wildcards: pictured(wildcards).picture_inputs()),
+        script="scripts/draw_picture.py",
+    output:
+        png="{results}/{picture}.png",
+        svg=report(
+            "{results}/{picture}.svg",
+            caption="../report/picture.rst",
+            category="Pictures",
+            labels={"preset": "{results}", "table": "{picture}"},
+        ),
+    log:
+        "{results}/logs/{picture}_picture.log",
+    wildcard_constraints:
+        picture=f"claims|{names_in(PLANS, 'tables')}",
+    retries: 0  # runs where snakemake does
+    localrule: True
+    params:
+        quietly=quietly,
+        title=lambda wildcards: pictured(wildcards).picture_title,
+    message:
+        "draw {output.png}"
+    shell:
+        "python {input.script:q} {output.png:q} 2>&1 | tee -i {log:q} {params.quietly}"
 
 
 rule summary:

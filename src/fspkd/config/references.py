@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from fspkd.config.preset import Preset, Row
-from fspkd.config.results import Curves, Depth, InferenceTime, Plateau, Table, TrainingTime
+from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau, Table, TrainingTime
 from fspkd.config.training import ByValidation, divided, divided_stop
 from fspkd.settings import suggest
 
@@ -33,7 +33,7 @@ def problems(preset: Preset) -> Iterator[str]:
             yield from _intervals(preset, f"tables.{name}", table)
         yield from _quoted(f"tables.{name}.quoted", table)
     for name, figure in preset.figures.items():
-        check = {Curves: _curves, Depth: _panels, Plateau: _plateau}[type(figure)]
+        check = {Curves: _curves, Depth: _panels, Plateau: _plateau, Matrices: _matrices}[type(figure)]
         yield from check(preset, name, figure)
     yield from _files(preset)
     for name, timing in preset.timings.items():
@@ -178,6 +178,15 @@ def _plateau(preset: Preset, name: str, figure: Plateau) -> Iterator[str]:
                 f"{where} = {nets!r}: that row ends with {row.stage2.method}, of which no loss of guessing is known. Name rows "
                 f"that end with {' or '.join(GUESSED)}"
             )
+
+
+def _matrices(preset: Preset, name: str, figure: Matrices) -> Iterator[str]:
+    where = f"figures.{name}.net"
+    yield from _nets(preset, figure.net, where)
+    row = preset.rows.get(figure.net.partition("/")[0])
+    first = preset.rows.get(row.stage1_of).stage1 if row and row.stage1_of in preset.rows else row and row.stage1
+    if row and not (first and first.method == "fsp" and "/" in figure.net):
+        yield f"{where} = {figure.net!r}: must be one net of a row whose first stage learns FSP matrices, such as student/1"
 
 
 def _panels(preset: Preset, name: str, figure: Depth) -> Iterator[str]:

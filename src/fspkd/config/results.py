@@ -106,7 +106,23 @@ class Plateau(Settings):
         return tuple(self.curves.values())
 
 
-Figure = Annotated[Curves | Depth | Plateau, Field(discriminator="kind")]
+class Matrices(Settings):
+    """A figure of the FSP matrices of a student, before and after its first stage, and of its teacher."""
+
+    kind: Literal["matrices"]
+    """what the figure shows"""
+    title: str
+    """what stands above it"""
+    net: NetReference
+    """a net whose first stage learns FSP matrices, as row/number"""
+
+    @property
+    def nets(self) -> tuple[str, ...]:
+        """The rows, or nets of one, that it draws."""
+        return (self.net,)
+
+
+Figure = Annotated[Curves | Depth | Plateau | Matrices, Field(discriminator="kind")]
 
 
 class TrainingTime(Settings):

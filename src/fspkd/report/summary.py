@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from fspkd.config.results import Curves, Plateau
+from fspkd.config.results import Curves, Matrices, Plateau
 from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.report.claims import independent_flat_parts, shown_claims
@@ -34,6 +34,12 @@ PLATEAU = (
 )
 
 
+MATRICES = (
+    "FSP matrices as means over 128 test images, the student's as it normalises in training; distance: the mean squared "
+    "difference to the teacher's. Channels are not aligned: what a first stage has learnt shows as likeness to the teacher."
+)
+
+
 def summary(plan: Plan) -> bytes:
     """The page; needs the preset's tables, figures, time comparisons and claims to be there."""
     preset, results = plan.preset, Path(plan.preset.results)
@@ -42,7 +48,7 @@ def summary(plan: Plan) -> bytes:
         title=f"FSP matrices and hints: the results of preset {preset.name}",
         about=preset.about,
         facts=_facts(plan),
-        claims=_claims(pd.read_csv(results / "claims.csv")) if plan.claims else None,
+        claims=_claims(results / "claims.csv") if plan.claims else None,
         tables=[_table(plan, name) for name in preset.tables],
         figures=[_figure(plan, name) for name in preset.figures],
         timings=[_timing(plan, name) for name in preset.timings],
@@ -80,10 +86,16 @@ def _facts(plan: Plan) -> pd.DataFrame:
     return pd.DataFrame({"": facts.keys(), " ": [str(value) for value in facts.values()]})
 
 
-def _claims(frame: pd.DataFrame) -> dict[str, object]:
+def _claims(csv: Path) -> dict[str, object]:
+    frame = pd.read_csv(csv)
     counts = Counter("undecided" if v.startswith("undecided") else v for v in frame["verdict"])
     words = [f"{counts[word]} {word}" for word in ("reproduced", "not reproduced", "undecided") if counts[word]]
-    return {"counts": ", ".join(words), "frame": shown_claims(frame)}
+    return {"counts": ", ".join(words), "frame": shown_claims(frame), "svg": _svg(csv)}
+
+
+def _svg(csv: Path) -> str:
+    """The drawing beside a CSV file, for a page."""
+    return base64.b64encode(csv.with_suffix(".svg").read_bytes()).decode()
 
 
 def _table(plan: Plan, name: str) -> dict[str, object]:
@@ -97,6 +109,7 @@ def _table(plan: Plan, name: str) -> dict[str, object]:
         "measured": "Errors are those" if table.measured == "error" else "Accuracies are those",
         "has_published": any(column.endswith(PUBLISHED) for column in frame),
         "frame": shown_table(frame),
+        "svg": _svg(Path(plan.preset.results) / f"{name}.csv"),
         "warnings": warnings(plan, name),
         "rows": rows,
     }
@@ -117,10 +130,11 @@ def _figure(plan: Plan, name: str) -> dict[str, object]:
         note, frame = FLAT, _flat_parts(plan, name, pd.read_csv(results / f"{name}_flat.csv"))
     elif isinstance(figure, Plateau):
         note, frame = PLATEAU, _plateau(pd.read_csv(results / f"{name}.csv"))
+    elif isinstance(figure, Matrices):
+        note, frame = MATRICES, pd.read_csv(results / f"{name}.csv").rename(columns={"layers": ""})
     else:
         note, frame = LEARNED, _points(pd.read_csv(results / f"{name}.csv"))
-    svg = base64.b64encode((results / f"{name}.svg").read_bytes()).decode()
-    return {"title": figure.title, "svg": svg, "note": note, "frame": frame}
+    return {"title": figure.title, "svg": _svg(results / f"{name}.csv"), "note": note, "frame": frame}
 
 
 def _flat_parts(plan: Plan, name: str, frame: pd.DataFrame) -> pd.DataFrame:

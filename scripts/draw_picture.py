@@ -1,0 +1,26 @@
+#!/usr/bin/env python
+"""Draw a table, or the claims, from its CSV as PNG and SVG: python scripts/draw_picture.py results/quickstart/table1.png"""
+
+import argparse
+from pathlib import Path
+
+from fspkd.errors import run_command
+from fspkd.plan import plan_for, result_of
+from fspkd.report import pictures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path, help="the picture's PNG file")
+    args = parser.parse_args()
+    preset = (plan := plan_for(args.output.parent)).preset
+    csv = args.output.with_suffix(".csv")
+    if csv.stem == "claims":
+        pictures.write(csv, args.output, f"What the paper claims, and what came out (preset {preset.name})", None)
+    else:
+        table = preset.tables[result_of(plan, "tables", args.output)]
+        pictures.write(csv, args.output, f"{table.title} (preset {preset.name})", f"test {table.measured} in percent")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,103 @@
+"""Figures of FSP matrices: a teacher's, and those of a student before and after its first stage."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from fspkd.data.packed import load_data
+from fspkd.engine.batches import Images
+from fspkd.files import write_atomically
+from fspkd.lazy import torch
+from fspkd.plan import Plan
+from fspkd.report.figures import save
+from fspkd.runs.spec import Run
+from fspkd.train.nets import finished_net, initial_net
+
+IMAGES = 128  # test images that matrices are a mean over
+TEACHER, BEFORE, AFTER = "teacher", "student before stage 1", "student after stage 1"
+Matrices = dict[str, dict[str, np.ndarray]]  # by the two layers, and by net
+
+
+def matrices_of(first: Run) -> Matrices:
+    """The FSP matrices that a first stage compares, as means over test images, (M, N) each.
+
+    As in that stage, the student normalises by the batch and the teacher does not, and a shuffled teacher is shuffled.
+    """
+    method, images = first.spec.method, Images(load_data(first.data), first.spec.augment, torch.device("cpu"))
+    x = images.to_input(images.test[:IMAGES])
+    nets = {
+        TEACHER: finished_net(first.teacher, images.shape, images.classes).eval(),
+        BEFORE: initial_net(first, images).train(),
+        AFTER: finished_net(first, images.shape, images.classes).train(),
+    }
+    taps = method.student_taps(first.spec.network)
+    with torch.no_grad():
+        matrices = {
+            name: [matrix.mean(0).numpy() for matrix in method.targets(net.taps(x, taps))] for name, net in nets.items()
+        }
+    shuffles = method.permutations(first.spec.draws, first.spec.network)
+    matrices[TEACHER] = [
+        m[rows.numpy()[:, None], columns.numpy()]
+        for m, (rows, columns) in zip(matrices[TEACHER], shuffles, strict=True)
+    ]
+    pairs = [" to ".join(pair) for pair in method.pairs(taps)]
+    return {pair: {name: of_net[number] for name, of_net in matrices.items()} for number, pair in enumerate(pairs)}
+
+
+def draw_figure(title: str, matrices: Matrices) -> plt.Figure:
+    """A row for each net and a column for each matrix; the colours of a column mean the same."""
+    sns.set_theme(context="paper", style="white")
+    size = (1 + 2.6 * len(matrices), 7.5)
+    drawing, grid = plt.subplots(3, len(matrices), figsize=size, squeeze=False, layout="constrained")
+    for column, (pair, of_nets) in zip(grid.T, matrices.items(), strict=True):
+        low, high = (
+            reach(matrix.min() if reach is min else matrix.max() for matrix in of_nets.values()) for reach in (min, max)
+        )
+        for axes, (name, matrix) in zip(column, of_nets.items(), strict=True):
+            sns.heatmap(
+                matrix, ax=axes, vmin=low, vmax=high, cmap="mako", xticklabels=False, yticklabels=False, rasterized=True
+            )
+            axes.set_title(pair if name == TEACHER else f"distance {_distance(of_nets, name):.3g}", fontsize=9)
+        column[-1].set_xlabel("channels of the later layer")
+    for axes, name in zip(grid[:, 0], (TEACHER, BEFORE, AFTER), strict=True):
+        axes.set_ylabel(name)
+    drawing.suptitle(title, fontsize=10)
+    return drawing
+
+
+def _distance(of_nets: dict[str, np.ndarray], name: str) -> float:
+    """The mean squared difference of the entries of a net's mean matrix and its teacher's."""
+    return float(((of_nets[name] - of_nets[TEACHER]) ** 2).mean())
+
+
+def _csv(matrices: Matrices) -> bytes:
+    rows = [
+        (pair, name, _distance(of_nets, name), float(of_nets[name].mean()))
+        for pair, of_nets in matrices.items()
+        for name in of_nets
+    ]
+    return (
+        pd.DataFrame(rows, columns=["layers", "net", "distance", "mean"])
+        .to_csv(index=False, float_format="%.4g")
+        .encode()
+    )
+
+
+def _measured(plan: Plan, name: str) -> Matrices:
+    ((first,),) = plan.drawn(name)
+    return matrices_of(first)
+
+
+def numbers(plan: Plan, name: str) -> bytes:
+    """The content of a figure's CSV file: a matrix of a net a row."""
+    return _csv(_measured(plan, name))
+
+
+def write(plan: Plan, name: str, png: Path) -> None:
+    """Write a figure as PNG, beside it as SVG, and its numbers as CSV; the same nets give the same bytes."""
+    matrices = _measured(plan, name)
+    save(draw_figure(f"{plan.preset.figures[name].title} (preset {plan.preset.name})", matrices), png)
+    write_atomically(png.with_suffix(".csv"), _csv(matrices))

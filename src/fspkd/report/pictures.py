@@ -1,0 +1,97 @@
+"""Pictures of tables and of claims, drawn from their CSV files: for those who would rather look than read."""
+
+import textwrap
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from fspkd.report.figures import save
+
+PUBLISHED, LOW, HIGH = "_published", "_low", "_high"  # the ends of columns beside one
+MEANS = ("average", "accuracy", "error")  # the column that stands for a row
+COLORS = {"reproduced": "#029e73", "not reproduced": "#d55e00"}  # of seaborn's colour-blind palette; others are grey
+GREY = "#949494"
+LINE = 0.32  # inches a row
+
+
+def draw_table(frame: pd.DataFrame, title: str, unit: str) -> plt.Figure:
+    """A row a line: its nets, their average, with its interval where there is one, their ensemble, and what was published."""
+    sns.set_theme(context="paper", style="whitegrid")
+    drawing, axes = plt.subplots(figsize=(8, 1.3 + LINE * 1.3 * len(frame)), layout="constrained")
+    places, (blue, _, green, *_) = np.arange(len(frame)), sns.color_palette("colorblind")
+    mean = next((column for column in MEANS if column in frame), None)
+    nets = [c for c in frame if c.startswith("net") and c.removeprefix("net").isdigit()]
+
+    def draw(column: str | None, label: str, below: float = 0.0, **style: object) -> None:
+        if column in frame and frame[column].notna().any():
+            axes.plot(frame[column], places + below, linestyle="", label=label, **style)
+
+    for number, column in enumerate(nets):
+        draw(column, "nets" if number == 0 else "_", marker="o", color=blue, markersize=4, alpha=0.6)
+    draw(mean, "average" if nets else mean, marker="|", color="black", markersize=13, markeredgewidth=2)
+    if mean and {mean + LOW, mean + HIGH} <= set(frame):
+        axes.hlines(places, frame[mean + LOW], frame[mean + HIGH], color="black", label="95 % interval")
+    draw("ensemble", "ensemble", marker="D", color=green, markersize=5)
+    hollow = {"markerfacecolor": "none", "markersize": 6}
+    draw(f"{mean}{PUBLISHED}", "published", 0.3, marker="s", color=GREY, **hollow)
+    draw(f"ensemble{PUBLISHED}", "published ensemble", 0.3, marker="D", color=GREY, **hollow)
+    axes.set_yticks(places, frame["row"].str.replace("$", r"\$"))
+    axes.invert_yaxis()
+    axes.set(xlabel=unit)
+    _title(drawing, title)
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        drawing.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    sns.despine(drawing, left=True)
+    return drawing
+
+
+def draw_claims(frame: pd.DataFrame, title: str) -> plt.Figure:
+    """A claim a line, in its unit: what came out with its interval, what it has to pass, and what was published."""
+    sns.set_theme(context="paper", style="whitegrid")
+    ran = frame[frame["ours"].notna()]
+    units = list(dict.fromkeys(ran["unit"]))
+    heights = [max(2, (ran["unit"] == unit).sum()) for unit in units] or [1]
+    figsize = (9, 1.5 + 1.4 * LINE * sum(heights))
+    drawing, grid = plt.subplots(
+        len(heights), 1, figsize=figsize, height_ratios=heights, squeeze=False, layout="constrained"
+    )
+    for axes, unit in zip(grid[:, 0], units, strict=False):
+        _claims(axes, ran[ran["unit"] == unit].reset_index(drop=True), unit)
+    ours = {"marker": "o", "linestyle": "-", "linewidth": 2, "markersize": 5}
+    handles = [plt.Line2D([], [], color=color, label=verdict, **ours) for verdict, color in COLORS.items()]
+    handles.append(plt.Line2D([], [], color=GREY, label="undecided", **ours))
+    handles.append(plt.Line2D([], [], color=GREY, marker="s", linestyle="", markerfacecolor="none", label="published"))
+    handles.append(plt.Line2D([], [], color="black", marker="|", linestyle="", markersize=12, label="has to be passed"))
+    drawing.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    left = len(frame) - len(ran)
+    _title(drawing, title + (f"; {left} more were not run" if left else ""))
+    sns.despine(drawing, left=True)
+    return drawing
+
+
+def _claims(axes: plt.Axes, frame: pd.DataFrame, unit: str) -> None:
+    for place, claim in frame.iterrows():
+        color = COLORS.get(claim["verdict"], GREY)
+        axes.hlines(place, claim["low"], claim["high"], color=color, linewidth=2)
+        axes.plot(claim["ours"], place, "o", color=color, markersize=5)
+        axes.plot(claim["published"], place, "s", color=GREY, markerfacecolor="none", markersize=5)
+        ends = [claim["threshold"]] if claim["has_to_be"] != "within" else [-claim["threshold"], claim["threshold"]]
+        axes.vlines(ends, place - 0.4, place + 0.4, color="black", linewidth=1)
+    texts = [textwrap.fill(text.replace("$", r"\$"), 60) for text in frame["claim"]]
+    axes.set_yticks(range(len(frame)), texts, fontsize=7)
+    axes.set_ylim(len(frame) - 0.5, -0.5)
+    axes.set_xlabel(unit)
+
+
+def _title(drawing: plt.Figure, title: str) -> None:
+    drawing.suptitle(textwrap.fill(title.replace("$", r"\$"), 90), fontsize=10)
+
+
+def write(csv: Path, png: Path, title: str, unit: str | None) -> None:
+    """Draw a table whose values are of a unit or, without one, claims."""
+    frame = pd.read_csv(csv)
+    save(draw_table(frame, title, unit) if unit else draw_claims(frame, title), png)
