@@ -137,7 +137,7 @@ def test_a_preset_shows_what_it_names_and_its_children_what_they_do(project: Pro
     )
     assert (set(grandchild.tables), set(grandchild.figures)) == ({"mine"}, {"figure3", "other"})
     needed = [Path(file).name for file in Result(load_plans()["results/child"], "summary").inputs()["results"]]
-    assert needed == ["mine.csv", "figure3.svg"]
+    assert needed == ["mine.csv", "mine.svg", "figure3.svg"]
     for shows, message in (("figure4", "must be a list"), ("[figure4]", "no such table, .*did you mean 'figure3'")):
         Path("config/child.yaml").write_text(f"extends: tiny\nresults: results/child\nshows: {shows}\n")
         with pytest.raises(UserError, match=rf"config/child.yaml: shows = .*: {message}"):

@@ -31,8 +31,10 @@ def test_summary_and_report_can_be_read(made: Project, browser: webdriver.Chrome
     browser.get(Path(SUMMARY).absolute().as_uri())
     for text in ("What the paper claims", "claim 3", "A tiny table", "(91.75)", "A tiny figure", "Time", "float32"):
         assert text in shown()
-    (figure,) = browser.find_elements(By.TAG_NAME, "img")
-    assert browser.execute_script("return arguments[0].naturalWidth", figure) > 0
+    pictures = browser.find_elements(By.TAG_NAME, "img")
+    assert len(pictures) == 3  # of the claims, the table, and the figure
+    for picture in pictures:
+        assert browser.execute_script("return arguments[0].naturalWidth", picture) > 0
     run = made.plan().net("student/1").id
     assert run not in shown()
     for details in browser.find_elements(By.TAG_NAME, "summary"):
@@ -45,7 +47,7 @@ def test_summary_and_report_can_be_read(made: Project, browser: webdriver.Chrome
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
     browser.get(Path("results/tiny/report.html").absolute().as_uri())
-    for category in ("Workflow", "Statistics", "Claims", "Figures", "Summary", "Tables", "Time"):
+    for category in ("Workflow", "Statistics", "Claims", "Figures", "Pictures", "Summary", "Tables", "Time"):
         WebDriverWait(browser, 60).until(lambda _, text=category: text in shown())
     assert browser.title != "broken out"
     errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
