@@ -180,6 +180,11 @@ def packed_files(plan: Plan) -> list[str]:
 # --- results ----------------------------------------------------------------------------------------------
 
 
+def _for_a_page(text: str) -> str:
+    """A parameter of a rule: Snakemake's report has them as they are in a script of its page, which a text could end."""
+    return text.replace("<", r"\u003c")
+
+
 @dataclass(frozen=True)
 class Result:
     """Something that is made of a preset's runs: a table, figure or timing of that name, the claims, the summary."""
@@ -216,8 +221,7 @@ class Result:
             settings = self.settings.model_dump_json(exclude_none=True)
         else:
             settings = self.plan.preset.model_dump_json(include=SHOWN, exclude_none=True)
-        # Snakemake's report has parameters as they are in a script of its page, which a text in them could end.
-        return [settings.replace("<", r"\u003c"), *(run.id for run in self.runs)]
+        return [_for_a_page(settings), *(run.id for run in self.runs)]
 
     def gone(self) -> list[str]:
         """Where it is made: the outputs of the runs that it shows of which something is missing."""
@@ -300,7 +304,8 @@ class Result:
 
     @property
     def picture_title(self) -> str:
-        return self.settings.title if self.name else "claims"
+        """What decides that picture, beside what it is made of."""
+        return _for_a_page(self.settings.title if self.name else "claims")
 
     def _summary(self) -> Files:
         preset = self.plan.preset
