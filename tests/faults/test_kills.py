@@ -111,11 +111,13 @@ def nets(scripts: Project, tiny_results: Path) -> Project:
 
 
 def test_results(nets: Project) -> None:
-    """A table, a figure, claims, and the page, each of what the one before left."""
+    """A table, a figure, claims, pictures, and the page, each of what those before left."""
     for script, *names in (
         ("make_table", "table1.csv", "table1.md", "table1.html", "table1.tex", "table1.json"),
         ("make_figure", "figure3.png", "figure3.svg", "figure3.csv", "figure3_flat.csv"),
         ("judge_claims", "claims.csv", "claims.md", "claims.html"),
+        ("draw_picture", "table1.png", "table1.svg"),
+        ("draw_picture", "claims.png", "claims.svg"),
         ("write_summary", "summary.html"),
     ):
         made = [Path("results/tiny") / name for name in names]
