@@ -10,7 +10,7 @@ from pathlib import Path
 from fspkd.data.packed import save_packed
 from fspkd.data.sources import read_source
 from fspkd.errors import UserError, run_command
-from fspkd.plan import load_plans
+from fspkd.plan import load_plans, not_found
 
 
 def main() -> None:
@@ -21,11 +21,8 @@ def main() -> None:
     plans = load_plans(invalid=problems.append).values()
     sets = {data.path: data for plan in plans for data in plan.data.values()}
     if args.output not in sets:
-        if problems:
-            raise problems[0]
-        raise UserError(
-            f"{args.output}: no preset in config/ has such a data set; there is: {', '.join(map(str, sets))}."
-        )
+        message = f"{args.output}: no preset in config/ has such a data set; there is: {', '.join(map(str, sets))}."
+        raise not_found(message, problems)
     packed = read_source(sets[args.output])
     for run in [run for plan in plans for run in plan.runs.values() if run.data.path == args.output]:
         run.check_size(packed.images["train"].shape[1:3])  # now, and not when its teacher has been trained for hours

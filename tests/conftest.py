@@ -1,28 +1,24 @@
 """A project in a temporary folder: a tiny preset on the digits that trains in seconds."""
 
-import contextlib
 import copy
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-os.environ.setdefault(
-    "FSPKD_MLFLOW_SECONDS", "300"
-)  # at a command's end: these machines are slow, and tests look at all of it
+# At a command's end: machines may be slow, and tests look at all that was sent.
+os.environ.setdefault("FSPKD_MLFLOW_SECONDS", "300")
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
+from PIL import Image
+from servers import Server
 
 from fspkd.config.load import load_preset
 from fspkd.data.packed import load_packed, save_packed
@@ -244,6 +240,19 @@ def measure(run: Run, frame: pd.DataFrame) -> None:
     vouch(run)
 
 
+def own_images(project: Project, path: str = "images") -> Path:
+    """Point the preset at images in folders, or in what will be made of them at a path; the first of a class."""
+    for split in ("train", "test"):
+        for name in ("ant", "bee"):
+            folder = project.folder / "images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(3):
+                pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    project.set("data.images", {"name": "mine", "source": "imagefolder", "path": path})
+    return project.folder / "images" / "train" / "ant" / "0.png"
+
+
 def images_of(run: Run) -> Images:
     return Images(load_packed(run.data.path), run.spec.augment, torch.device("cpu"))
 
@@ -310,77 +319,6 @@ def made(workflow: Project, tiny_results: Path) -> Project:
     """A project with its nets, table and figure."""
     shutil.copytree(tiny_results, "results")
     return workflow
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-class Server:
-    """A tracking server with a store in a folder, and a proxy before it that may lose its answers."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        self.address = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen | None = None
-        self.lose, self.answers = 0, 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.behind_proxy = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        # Its background jobs, of which nothing here makes use, would take a process each.
-        variables = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        self.process = subprocess.Popen(command, start_new_session=True, env=variables)
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{self.address}/health", timeout=1).read()
-                return
-            except OSError:
-                time.sleep(0.2)
-        raise TimeoutError("the tracking server does not start")
-
-    def kill(self) -> None:
-        """SIGKILL to all its processes."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def lose_every(self, number: int) -> None:
-        """From now on the proxy never delivers one answer in so many: all of them with 1, none with 0."""
-        self.lose = number
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:  # closed
-                return
-            threading.Thread(target=self._relay, args=[client], daemon=True).start()
-
-    def _relay(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)) as server:
-            threading.Thread(target=self._forward, args=[client, server], daemon=True).start()
-            while answer := server.recv(1 << 16):
-                self.answers += 1
-                if self.lose and self.answers % self.lose == 0:
-                    while self.lose == 1:  # as long as the server is silent
-                        time.sleep(0.2)
-                    break
-                client.sendall(answer)
-            for end in (client, server):  # closing alone waits for the thread that reads
-                end.shutdown(socket.SHUT_RDWR)
-
-    @staticmethod
-    def _forward(client: socket.socket, server: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while request := client.recv(1 << 16):
-                server.sendall(request)
 
 
 @pytest.fixture

@@ -282,6 +282,11 @@ def load_plans(folder: Path = CONFIG, invalid: Callable[[UserError], object] | N
     return plans
 
 
+def not_found(message: str, problems: list[UserError]) -> UserError:
+    """The error for what no valid preset has: those of presets that are not valid, which may have it, or else the message."""
+    return UserError("\n".join(map(str, problems)) or message)
+
+
 def plan_for(results: Path) -> Plan:
     """The plan of the preset that writes to a folder of results; raises UserError where none does.
 
@@ -290,9 +295,8 @@ def plan_for(results: Path) -> Plan:
     problems: list[UserError] = []
     plans = load_plans(invalid=problems.append)
     if str(results) not in plans:
-        if problems:
-            raise problems[0]
-        raise UserError(f"{results}: no preset in {CONFIG}/ writes there; their folders are: {', '.join(plans)}.")
+        message = f"{results}: no preset in {CONFIG}/ writes there; their folders are: {', '.join(plans)}."
+        raise not_found(message, problems)
     return plans[str(results)]
 
 

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import yaml
-from pydantic import ValidationError
 
 from fspkd.errors import UserError
 from fspkd.runs.folder import Manifest, RunFolder
 from fspkd.runs.predictions import load_predictions
-from fspkd.runs.spec import RunSpec
+from fspkd.runs.spec import RunSpec, run_in
 from fspkd.settings import suggest
 
 if TYPE_CHECKING:
@@ -34,11 +32,7 @@ class SavedRun:
     @cached_property
     def spec(self) -> RunSpec:
         """All that decided its outcome; raises UserError where this version of fspkd cannot read it."""
-        try:
-            return RunSpec.model_validate(yaml.safe_load(self.folder.specification.read_text()), strict=False)
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-            raise UserError(f"{self.folder.specification}: cannot be read ({reason}).") from None
+        return run_in(self.folder).spec
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -60,12 +54,10 @@ class SavedRun:
 
         Its `taps(images, names)` gives the feature maps at named layers; `network.maps` are their names.
         """
-        from fspkd.models import build
-        from fspkd.weights import load_weights
+        from fspkd.train.nets import finished_net
 
-        net = build(self.spec.network, self.manifest.images.shape, len(self.manifest.images.classes), None)
-        net.load_state_dict(load_weights(self.folder.vouched(self.folder.weights), self.id))
-        return net.eval()
+        images = self.manifest.images
+        return finished_net(run_in(self.folder), images.shape, len(images.classes)).eval()
 
 
 class Results:

@@ -147,7 +147,7 @@ def _has_gpu(site: Site) -> bool:
     """Whether any node of the partition, up or down, has such a GPU."""
     lines = _sinfo("%G", site)
     if site.gres:
-        return any(site.gres.rpartition(":")[0] in line for line in lines)
+        return any(re.sub(r":[0-9]+$", "", site.gres) in line for line in lines)
     return any(site.gpu_model in (None, model) for line in lines for model in gpu_models(line))
 
 

@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter, get_event, show_logs, timestamp
+from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -94,7 +95,7 @@ class View:
     def __init__(self) -> None:
         self.jobs: dict[int, Job] = {}
         self.done, self.total = 0, 0  # steps
-        self.finished = 0  # iterations of jobs that have ended
+        self.finished, self.before = 0, 0  # iterations of runs that have ended, and those that were there already
         self.began = time.monotonic()
 
     def start(self, record: LogRecord, message: str) -> None:
@@ -125,8 +126,8 @@ class View:
     def _total(self, trainings: list[Training]) -> str:
         """The last line: steps, iterations, and the time left for all of them at the rate until now."""
         done = self.finished + sum(training.done for training in trainings)
-        first = sum(training.first or 0 for training in trainings)
-        speed = (done - first) / max(time.monotonic() - self.began, 1e-9)
+        before = self.before + sum(training.first or 0 for training in trainings)
+        speed = (done - before) / max(time.monotonic() - self.began, 1e-9)
         text = f"{self.done} of {self.total} steps"
         if expected:
             text += f", {done:,} of {expected:,} iterations"
@@ -158,7 +159,8 @@ class LogHandler(LogHandlerBase):
         self.lines = ColorizingTextHandler(settings.nocolor, stream, Lines(settings.quiet, settings.show_failed_logs))
         switches = (settings.quiet, settings.debug_dag, settings.verbose, settings.dryrun, settings.printshellcmds)
         self.lines.addFilter(DefaultFilter(*switches))
-        is_live = stream.isatty() and not (settings.dryrun or settings.verbose)
+        silent = {Quietness.ALL, Quietness.PROGRESS} & set(settings.quiet or ())
+        is_live = stream.isatty() and not (settings.dryrun or settings.verbose or silent)
         self.view, self.live = View(), Live(console=Console(file=stream), refresh_per_second=2, transient=True)
         self.messages: dict[int, str] = {}  # what jobs were to do
         self.is_stopped = False
@@ -217,6 +219,7 @@ class LogHandler(LogHandlerBase):
         for training in job.trainings if job else ():
             training.look()
             self.view.finished += training.total
+            self.view.before += training.first or 0
             accuracy = f", test {float(training.accuracy):.2f} %" if training.accuracy else ""
             self._tell(f"trained {training.folder}: {training.done:,} iterations{accuracy}")
         if job and not job.trainings:

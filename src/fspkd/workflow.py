@@ -21,14 +21,11 @@ from fspkd.runs.spec import Run
 from fspkd.settings import Settings
 
 DVC = Path("params.yaml")
+# The file that stands for a result, by kind.
+ENDS = {"table": ".csv", "figure": ".png", "timing": ".csv", "claims": ".csv", "summary": ".html"}
 Files = dict[str, list[str]]
-SHOWN = {
-    "about",
-    "tables",
-    "figures",
-    "timings",
-    "claims",
-}  # the keys of a preset that decide what is shown of its nets
+# The keys of a preset that decide what is shown of its nets.
+SHOWN = {"about", "tables", "figures", "timings", "claims"}
 PAGES = ("report/pages.py", "report/page.html.j2", "report/table.html.j2")
 NUMBERS = (
     "runs/predictions.py",
@@ -185,6 +182,13 @@ def _for_a_page(text: str) -> str:
     return text.replace("<", r"\u003c")
 
 
+def results_of(plan: Plan) -> "list[Result]":
+    """All that a preset makes, its page last."""
+    kinds = ("table", "figure", "timing")
+    named = [Result(plan, kind, name) for kind in kinds for name in getattr(plan.preset, f"{kind}s")]
+    return [*named, *([Result(plan, "claims")] if plan.claims else []), Result(plan, "summary")]
+
+
 @dataclass(frozen=True)
 class Result:
     """Something that is made of a preset's runs: a table, figure or timing of that name, the claims, the summary."""
@@ -192,6 +196,11 @@ class Result:
     plan: Plan
     kind: str
     name: str | None = None
+
+    @property
+    def file(self) -> str:
+        """The file that stands for it."""
+        return f"{self.plan.preset.results}/{self.name or self.kind}{ENDS[self.kind]}"
 
     @property
     def settings(self) -> Settings:
@@ -224,14 +233,11 @@ class Result:
         return [_for_a_page(settings), *(run.id for run in self.runs)]
 
     def gone(self) -> list[str]:
-        """Where it is made: the outputs of the runs that it shows of which something is missing."""
-        ends = {
-            "table": ".csv",
-            "figure": ".png",
-            "claims": ".csv",
-        }  # of times, which are not measured again, and pages none
-        file = Path(self.plan.preset.results) / f"{self.name or self.kind}{ends.get(self.kind)}"
-        if self.kind not in ends or not file.exists():
+        """Where it is made: the outputs of the runs that it shows of which something is missing.
+
+        A time is not measured again, and a page shows what others have made.
+        """
+        if self.kind in ("timing", "summary") or not Path(self.file).exists():
             return []
         files = (run_outputs(run) for run in self.runs)
         return [file for of_run in files if not all(map(os.path.exists, of_run)) for file in of_run]
@@ -299,8 +305,7 @@ class Result:
 
     def picture_inputs(self) -> Files:
         """What the picture of a table, or of the claims, is made of."""
-        csv = f"{self.plan.preset.results}/{self.name or self.kind}.csv"
-        return {"code": code("report/pictures.py", "report/figures.py"), "csv": [csv]}
+        return {"code": code("report/pictures.py", "report/figures.py"), "csv": [self.file]}
 
     @property
     def picture_title(self) -> str:

@@ -17,7 +17,7 @@ import forks
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, Project, vouch
+from conftest import REPOSITORY, Project, own_images, vouch
 from PIL import Image
 
 from fspkd.weights import save
@@ -254,19 +254,6 @@ def claims_outside(project: Project) -> tuple[str, ...]:
 # --- Images -------------------------------------------------------------------------------------------------
 
 
-def images(project: Project, path: str = "images") -> Path:
-    """Point the preset at images in folders; gives the first of a class."""
-    for split in ("train", "test"):
-        for name in ("ant", "bee"):
-            folder = project.folder / "images" / split / name
-            folder.mkdir(parents=True)
-            for number in range(3):
-                pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number}.png")
-    project.set("data.images", {"name": "mine", "source": "imagefolder", "path": path})
-    return project.folder / "images" / "train" / "ant" / "0.png"
-
-
 def pack(project: Project) -> tuple[str, ...]:
     return "scripts/pack_data.py", str(project.plan(os.environ).data["images"].path)
 
@@ -275,7 +262,7 @@ def image(make: Callable[[Path], object]) -> Attack:
     """Put something in an image's place."""
 
     def attack(project: Project) -> tuple[str, ...]:
-        path = images(project)
+        path = own_images(project)
         path.unlink()
         make(path)
         return pack(project)
@@ -299,7 +286,7 @@ def archive(name: str, add: Callable[[object], object]) -> Attack:
     """Read images from an archive that has something more in it."""
 
     def attack(project: Project) -> tuple[str, ...]:
-        images(project, name)
+        own_images(project, name)
         with zipfile.ZipFile(name, "w") if name.endswith(".zip") else tarfile.open(name, "w") as file:
             for path in sorted(Path("images").rglob("*.png")):
                 file.write(path) if name.endswith(".zip") else file.add(path)

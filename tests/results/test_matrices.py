@@ -67,5 +67,5 @@ def test_the_figure_its_numbers_and_the_page_that_shows_it(drawn: Project) -> No
     distance = ((found[matrices.AFTER] - found[matrices.TEACHER]) ** 2).mean()
     assert frame["distance"][2] == pytest.approx(distance, rel=1e-3)
     page = summary(plan).decode()
-    assert "Channels are not aligned" in page
+    assert "which is what the first stage makes small" in page
     assert "section2 to section3" in page

@@ -16,8 +16,9 @@ import mlflow.entities
 import pandas as pd
 import pytest
 import yaml
-from conftest import Project, Server, project_in
+from conftest import Project, project_in
 from mlflow import MlflowClient
+from servers import Server
 
 from fspkd.tracking.follow import FOLLOWED
 from fspkd.train.session import is_complete

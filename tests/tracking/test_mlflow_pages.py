@@ -5,10 +5,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from conftest import Project, Server
+from conftest import Project
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+from servers import Server
 
 from fspkd.tracking.sync import Sync
 

@@ -18,9 +18,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY, Project, Server
+from conftest import REPOSITORY, Project
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from servers import Server
 
 from fspkd.data.packed import load_packed
 from fspkd.errors import UserError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Project
+from conftest import Project, own_images
 from PIL import Image
 
 from fspkd.weights import save
@@ -25,19 +25,6 @@ def fails(project: Project, *command: str) -> str:
     errors = re.findall(r"^error: .*(?:\n.+)*", result.stderr, re.MULTILINE)
     assert len(errors) == 1
     return " ".join(errors[0].split())
-
-
-def own_images(project: Project) -> Path:
-    """Point the preset at a folder of images; the first of a class."""
-    for split in ("train", "test"):
-        for name in ("ant", "bee"):
-            folder = project.folder / "images" / split / name
-            folder.mkdir(parents=True)
-            for number in range(3):
-                pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number}.png")
-    project.set("data.images", {"name": "mine", "source": "imagefolder", "path": "images"})
-    return project.folder / "images" / "train" / "ant" / "0.png"
 
 
 def class_that_only_test_has(project: Project) -> None:

@@ -9,15 +9,7 @@ from fspkd.config.results import Figure, File, Table, Timing
 from fspkd.config.training import OptimizerSettings, Schedule, Stop, Training
 from fspkd.distill import METHODS
 from fspkd.networks import AnyNetwork
-from fspkd.settings import (
-    Few,
-    Identifier,
-    NetReference,
-    NotEmptyMapping,
-    PositiveInt,
-    Settings,
-    matching,
-)
+from fspkd.settings import Few, Identifier, NetReference, NotEmptyMapping, PositiveInt, Settings, matching
 
 Method = Annotated[Union[METHODS], Field(discriminator="method")]  # noqa: UP007 (a union of a tuple)
 Start = Annotated[

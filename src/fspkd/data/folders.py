@@ -24,15 +24,8 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 MOST_PIXELS = 50_000_000  # of an image: 150 MB once it is decoded
 Image.MAX_IMAGE_PIXELS = None  # _decode asks before it decodes
 Member = TypeVar("Member", zipfile.ZipInfo, tarfile.TarInfo)
-FORMATS = (
-    "BMP",
-    "GIF",
-    "JPEG",
-    "PNG",
-    "PPM",
-    "TIFF",
-    "WEBP",
-)  # of pixels alone: others run programs, or name other files
+# Of pixels alone: others run programs, or name other files.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 CUB200_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
 
 

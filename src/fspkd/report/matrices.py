@@ -53,13 +53,10 @@ def draw_figure(title: str, matrices: Matrices) -> plt.Figure:
     size = (1 + 2.6 * len(matrices), 7.5)
     drawing, grid = plt.subplots(3, len(matrices), figsize=size, squeeze=False, layout="constrained")
     for column, (pair, of_nets) in zip(grid.T, matrices.items(), strict=True):
-        low, high = (
-            reach(matrix.min() if reach is min else matrix.max() for matrix in of_nets.values()) for reach in (min, max)
-        )
+        entries = np.concatenate([matrix.ravel() for matrix in of_nets.values()])
+        colors = {"vmin": entries.min(), "vmax": entries.max(), "cmap": "mako"}
         for axes, (name, matrix) in zip(column, of_nets.items(), strict=True):
-            sns.heatmap(
-                matrix, ax=axes, vmin=low, vmax=high, cmap="mako", xticklabels=False, yticklabels=False, rasterized=True
-            )
+            sns.heatmap(matrix, ax=axes, xticklabels=False, yticklabels=False, rasterized=True, **colors)
             axes.set_title(pair if name == TEACHER else f"distance {_distance(of_nets, name):.3g}", fontsize=9)
         column[-1].set_xlabel("channels of the later layer")
     for axes, name in zip(grid[:, 0], (TEACHER, BEFORE, AFTER), strict=True):

@@ -9,8 +9,8 @@ import pandas as pd
 import seaborn as sns
 
 from fspkd.report.figures import save
+from fspkd.report.tables import INTERVAL, PUBLISHED
 
-PUBLISHED, LOW, HIGH = "_published", "_low", "_high"  # the ends of columns beside one
 MEANS = ("average", "accuracy", "error")  # the column that stands for a row
 COLORS = {"reproduced": "#029e73", "not reproduced": "#d55e00"}  # of seaborn's colour-blind palette; others are grey
 GREY = "#949494"
@@ -32,8 +32,9 @@ def draw_table(frame: pd.DataFrame, title: str, unit: str) -> plt.Figure:
     for number, column in enumerate(nets):
         draw(column, "nets" if number == 0 else "_", marker="o", color=blue, markersize=4, alpha=0.6)
     draw(mean, "average" if nets else mean, marker="|", color="black", markersize=13, markeredgewidth=2)
-    if mean and {mean + LOW, mean + HIGH} <= set(frame):
-        axes.hlines(places, frame[mean + LOW], frame[mean + HIGH], color="black", label="95 % interval")
+    if f"{mean}{INTERVAL}" in frame:
+        low, high = (frame[mean] + side * frame[mean + INTERVAL] for side in (-1, 1))
+        axes.hlines(places, low, high, color="black", label="95 % interval")
     draw("ensemble", "ensemble", marker="D", color=green, markersize=5)
     hollow = {"markerfacecolor": "none", "markersize": 6}
     draw(f"{mean}{PUBLISHED}", "published", 0.3, marker="s", color=GREY, **hollow)

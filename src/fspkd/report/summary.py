@@ -32,11 +32,9 @@ PLATEAU = (
     "A net has left the plateau when its training loss, a mean over 50 iterations, is below 0.99 of that of a net which gives "
     "all classes the same probability; last: its loss as a part of that, at the end. A net a line."
 )
-
-
 MATRICES = (
-    "FSP matrices as means over 128 test images, the student's as it normalises in training; distance: the mean squared "
-    "difference to the teacher's. Channels are not aligned: what a first stage has learnt shows as likeness to the teacher."
+    "FSP matrices as means over test images, the student's as it normalises in training; distance: the mean squared difference "
+    "to the teacher's, entry by entry, which is what the first stage makes small."
 )
 
 

@@ -6,6 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import yaml
+from pydantic import ValidationError
+
 from fspkd.config.data import Augment
 from fspkd.config.preset import Method
 from fspkd.config.training import RateUntil, Training
@@ -144,6 +147,27 @@ class Run:
         if problem := network.size_problem(given) or self.spec.method.size_problem(network, teacher, given):
             name = self.data.settings.name
             raise UserError(f"run {self.id}: images of {name!r}, {given[1]}x{given[0]} pixels: {problem}")
+
+
+def with_origins(runs: Iterable[Run]) -> list[Run]:
+    """Those runs and what they start from and learn from, and so on, each once."""
+    left, found = list(runs), {}
+    while left:
+        run = left.pop()
+        if isinstance(run, Run) and run.id not in found:
+            found[run.id] = run
+            left += [run.start, run.teacher]
+    return list(found.values())
+
+
+def run_in(folder: RunFolder) -> Run:
+    """The run that has left a folder, without what it was made from; raises UserError where this version cannot read it."""
+    try:
+        spec = RunSpec.model_validate(yaml.safe_load(folder.specification.read_text()), strict=False)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise UserError(f"{folder.specification}: cannot be read ({reason}).") from None
+    return Run(spec, folder, data=None, start=None, teacher=None)
 
 
 def check_finished(runs: Iterable[Run]) -> None:

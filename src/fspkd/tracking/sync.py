@@ -1,17 +1,17 @@
 """What MLflow is sent of a preset: an experiment; in it a run for each table row, below it one for each net and stage."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.report.tables import make_table, row_values, table_csv
 from fspkd.runs.folder import RUNS, Attempt, Manifest, RunFolder
 from fspkd.runs.journal import Journal, final_measurements, read_journal, trusted_journal, usage
-from fspkd.runs.spec import Run, RunSpec
+from fspkd.runs.spec import Run, run_in, with_origins
 from fspkd.settings import digest
 from fspkd.tracking.store import Store
 
@@ -64,14 +64,7 @@ class Sync:
         shown = {name: table.rows.values() for name, table in self.preset.tables.items()}
         shown |= {name: figure.nets for name, figure in self.preset.figures.items()}
         made = [rows for name, rows in shown.items() if (Path(self.preset.results) / f"{name}.csv").exists()]
-        left = [run for rows in made for row in rows for run in self.plan.row_runs(row)]
-        found: set[str] = set()
-        while left:
-            run = left.pop()
-            if isinstance(run, Run) and run.id not in found:
-                found.add(run.id)
-                left += [run.start, run.teacher]
-        return found
+        return {run.id for run in with_origins(run for rows in made for row in rows for run in self.plan.row_runs(row))}
 
     # --- a net, one stage ---------------------------------------------------------------------------------
 
@@ -328,11 +321,8 @@ def former_runs(plan: Plan) -> Iterator[Run]:
         journal = read_journal(folder)
         if journal is None or journal.attempt.preset != plan.preset.name or file.parent.name in plan.runs:
             continue
-        try:
-            spec = RunSpec.model_validate(yaml.safe_load(file.read_text()), strict=False)
-        except ValueError:  # of a version of this package that knew other settings
-            continue
-        yield Run(spec, folder, data=None, start=None, teacher=None)
+        with suppress(UserError):  # of a version of this package that knew other settings
+            yield run_in(folder)
 
 
 def _rows_of(references: Iterable[str]) -> list[str]:
