@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 # YAML 1.1 reads 1e-3 as text; accepting text for numbers with a fraction spares users that trap.
 _NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
 _NUMBER_OR_TEXT = {"type": ["number", "string"], "pattern": _NUMBER, "patternErrorMessage": "must be a number"}
+NAMED = 40  # of what there is, in a message
 Real = Annotated[float, Field(strict=False, allow_inf_nan=False, json_schema_extra=_NUMBER_OR_TEXT)]
 PositiveReal = Annotated[Real, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0, lt=2**53)]  # what every reader of JSON and YAML has exactly
@@ -49,8 +50,11 @@ def rising(values: tuple[int, ...]) -> tuple[int, ...]:
 
 def suggest(name: str, names: Iterable) -> str:
     """'; did you mean ...' for a close match among names, else what there is."""
-    close = difflib.get_close_matches(str(name), [str(n) for n in names], 1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there is: {', '.join(map(str, names)) or 'nothing'}"
+    names = [str(other) for other in names]
+    if close := difflib.get_close_matches(str(name), names, 1):
+        return f"; did you mean {close[0]!r}?"
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"; there is: {', '.join(names[:NAMED]) or 'nothing'}{more}"
 
 
 def digest(content: object) -> str:

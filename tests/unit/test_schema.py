@@ -73,7 +73,7 @@ def test_presets_of_the_repository_are_valid_and_name_the_schema(name: str) -> N
     assert mistakes_in(yaml.safe_load("\n".join(text))) == []
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/presets.md", "docs/methods.md"])
+@pytest.mark.parametrize("path", ["README.md", "docs/presets.md"])
 def test_presets_on_pages_are_valid(project: Project, path: str) -> None:
     blocks = (REPOSITORY / path).read_text(encoding="utf-8").split("```yaml\n")[1:]
     text = next(block.split("```")[0] for block in blocks if "extends: " in block)

@@ -112,7 +112,7 @@ def explain(
         key = as_written(".".join(keys), made_from or {})
         where = f" {key}{value}:" if keys else ""
         findings.append(f"{_file_with(key, chain)}:{where} {advice}")
-    return ". ".join(findings) + "."
+    return " ".join(finding if finding.endswith("?") else f"{finding}." for finding in findings)
 
 
 def _file_with(key: str, chain: list[tuple[Path, dict]]) -> Path:

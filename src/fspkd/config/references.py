@@ -11,6 +11,8 @@ from fspkd.settings import suggest
 
 GUESSED = ("cross_entropy", "kd")  # methods that compare nothing but outputs, by cross-entropies
 
+OF_TORCHVISION = ("imagenet_resnet", "torchvision")  # architectures for which it has weights
+
 
 def problems(preset: Preset) -> Iterator[str]:
     """All problems of a preset."""
@@ -18,7 +20,14 @@ def problems(preset: Preset) -> Iterator[str]:
     if preset.training.evaluate_every is None:
         yield "training.evaluate_every: must be a number; only first stages are never tested"
     for name, pretrained in preset.pretrained.items():
-        yield from _known(preset, "networks", pretrained.network, f"pretrained.{name}.network")
+        where = f"pretrained.{name}.network"
+        yield from _known(preset, "networks", pretrained.network, where)
+        network = preset.networks.get(pretrained.network)
+        if network and network.architecture not in OF_TORCHVISION:
+            yield (
+                f"{where} = {pretrained.network!r}: is a {network.architecture}, for which torchvision has no weights. Name a "
+                f"network of architecture {' or '.join(OF_TORCHVISION)}"
+            )
     for name, row in preset.rows.items():
         yield from _known(preset, "data", row.data, f"rows.{name}.data")
         yield from _known(preset, "networks", row.network, f"rows.{name}.network")

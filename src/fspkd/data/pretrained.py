@@ -9,10 +9,10 @@ from fspkd.data.sets import WEIGHTS_VARIABLE, PretrainedWeights
 from fspkd.data.sources import DOWNLOADS, with_retries
 from fspkd.errors import UserError
 from fspkd.files import file_sha256
-from fspkd.models import build
-from fspkd.models.imagenet_resnet import from_torchvision
+from fspkd.models import build, imagenet_resnet, torchvision
 
 IMAGENET = (3, 224, 224)  # channels and pixels of its images
+RENAMED = {"imagenet_resnet": imagenet_resnet.from_torchvision, "torchvision": torchvision.from_torchvision}
 
 
 def pack_weights(pretrained: PretrainedWeights) -> Path:
@@ -29,16 +29,13 @@ def pack_weights(pretrained: PretrainedWeights) -> Path:
             f"Delete it to download it again, or pin the weights that you mean."
         )
     try:
-        state = from_torchvision(torch.load(file, map_location="cpu", weights_only=True))
+        state = RENAMED[pretrained.network.architecture](torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:  # whatever unpickling meets in a file that is no state dict
         raise UserError(
             f"{where}: holds no state dict: {error}. It must be saved by torch.save(net.state_dict())."
         ) from None
-    expected = {
-        name: tensor
-        for name, tensor in build(pretrained.network, IMAGENET, 1, None).state_dict().items()
-        if not name.startswith("linear.")
-    }
+    net = build(pretrained.network, IMAGENET, 1, None)
+    expected = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith(f"{net.classifier}.")}
     for name, tensor in expected.items():
         if name.endswith("num_batches_tracked"):
             state.setdefault(name, tensor)  # which old files lack, and nothing reads

@@ -93,7 +93,7 @@ class Hint(TaughtMethod):
         return self.student_taps(teacher) if self.sections else (self.hint,)
 
     def modules(self, draws: Draws, student: Net, teacher: Net) -> dict[str, nn.Module]:
-        """The regressors, by the student's tap."""
+        """The regressors, by the student's tap, with / for the dots that names of modules cannot have."""
         regressors = {}
         taps = zip(self.student_taps(student.network), self.teacher_taps(teacher.network), strict=True)
         for guided, hint in taps:
@@ -101,13 +101,14 @@ class Hint(TaughtMethod):
             kernel = tuple(own - wanted + 1 for own, wanted in sizes)
             weights = draws.torch_generator(f"regressor {guided}")
             channels = student.network.channels(guided)
-            regressors[guided] = teacher.regressor(hint, channels, kernel, self.regressor_init, weights)
-            regressors[guided][0].update_rule = UpdateRule(limit=self.regressor_limit)
+            regressor = teacher.regressor(hint, channels, kernel, self.regressor_init, weights)
+            regressor[0].update_rule = UpdateRule(limit=self.regressor_limit)
+            regressors[_key(guided)] = regressor
         return regressors
 
     def embed(self, taps: dict[str, Tensor], modules: dict[str, nn.Module]) -> dict[str, Tensor]:
         """What the regressors make of the guided layers, in the shapes of the hints."""
-        return {tap: modules[tap](guided) for tap, guided in taps.items()}
+        return {tap: modules[_key(tap)](guided) for tap, guided in taps.items()}
 
     def targets(self, taps: dict[str, Tensor]) -> list[Tensor]:
         """The teacher's hint layers (B, C, H, W), in order of depth."""
@@ -123,3 +124,7 @@ class Hint(TaughtMethod):
     ) -> Tensor:
         pairs = zip(targets, taps.values(), strict=True)
         return sum(hint_loss(hint, guided, self.reduction) for hint, guided in pairs)
+
+
+def _key(tap: str) -> str:
+    return tap.replace(".", "/")

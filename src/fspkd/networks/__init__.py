@@ -6,5 +6,8 @@ from pydantic import Field
 
 from fspkd.networks.maxout import MaxoutNetwork
 from fspkd.networks.residual import CifarNetwork, ImageNetNetwork
+from fspkd.networks.torchvision import TorchvisionNetwork
 
-AnyNetwork = Annotated[CifarNetwork | ImageNetNetwork | MaxoutNetwork, Field(discriminator="architecture")]
+AnyNetwork = Annotated[
+    CifarNetwork | ImageNetNetwork | MaxoutNetwork | TorchvisionNetwork, Field(discriminator="architecture")
+]

@@ -144,7 +144,11 @@ class Run:
         crop = self.spec.augment.crop
         given = (crop, crop) if crop else size
         network, teacher = self.spec.network, self.teacher.spec.network if self.teacher else None
-        if problem := network.size_problem(given) or self.spec.method.size_problem(network, teacher, given):
+        if problem := (
+            network.size_problem(given)
+            or (teacher and teacher.size_problem(given))
+            or self.spec.method.size_problem(network, teacher, given)
+        ):
             name = self.data.settings.name
             raise UserError(f"run {self.id}: images of {name!r}, {given[1]}x{given[0]} pixels: {problem}")
 

@@ -1,0 +1,77 @@
+"""What docs/methods.md shows, copied from it and run."""
+
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import REPOSITORY, Project
+from PIL import Image
+
+FILES = dict(
+    re.findall(r"<!-- (\S+) -->\n\n```\w+\n(.*?)```", (REPOSITORY / "docs" / "methods.md").read_text(), re.DOTALL)
+)
+
+
+@pytest.fixture
+def clone(workflow: Project) -> Project:
+    """A folder with all that a clone has to make results with, and the files of the page; a tenth of their iterations."""
+    for name in ("src", "config"):
+        shutil.copytree(REPOSITORY / name, workflow.folder / name, dirs_exist_ok=True)
+    for path, text in FILES.items():
+        (workflow.folder / path).write_text(text)
+    for paper, data in (("fsp", "cifar10"), ("fitnets", "mnist")):
+        quickstart = workflow.folder / "config" / paper / "quickstart.yaml"
+        quickstart.write_text(re.sub(rf"(\b{data}: \d+)([,}}])", r"\g<1>0\2", quickstart.read_text()))
+    return workflow
+
+
+def make(clone: Project, *targets: str) -> str:
+    """Make those targets with the code of the clone; gives what Snakemake prints."""
+    result = clone.run("snakemake", *targets, PYTHONPATH=str(clone.folder / "src"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+OWN = """
+extends: {extends}
+results: results/{name}
+shows: [{table}]
+data:
+  cifar10: {{name: flowers, source: imagefolder, path: flowers, augment: {{pad: 1, flip: true}}}}
+"""
+HINTS = """
+tables:
+  hints: {title: Hints on flowers, rows: {Teacher: teacher/1, Hint: small_fitnet}}
+"""
+
+
+def test_each_example_runs_and_a_teacher_is_trained_once(clone: Project) -> None:
+    """The method on the quickstart's images, own images, the method on these; networks and hints; nets of torchvision."""
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 70), ("test", 10)):
+        for label in range(2):
+            folder = clone.folder / "flowers" / split / str(label)
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    config = clone.folder / "config"
+    (config / "own.yaml").write_text(OWN.format(name="own", extends="fsp/quickstart", table="hints") + HINTS)
+    (config / "both.yaml").write_text(OWN.format(name="both", extends="similarity", table="similarity"))
+    mobile = FILES["config/mobile.yaml"]
+    assert mobile.count("\n") <= 25
+    for long, short in (("size: 64", "size: 32"), ("until: 60", "until: 6"), ("until: 80", "until: 8")):
+        mobile = mobile.replace(long, short)
+    (config / "mobile.yaml").write_text(mobile)
+
+    tables = ("similarity/similarity", "own/hints", "both/similarity", "thin/thin", "mobile/mobile")
+    make(clone, *(f"results/{name}.csv" for name in tables))
+    _, own, both, thin, mobile = (pd.read_csv(clone.folder / f"results/{name}.csv", index_col="row") for name in tables)
+    assert own["accuracy"]["Teacher"] == both["accuracy"]["Teacher"]
+    teachers = [path.name for path in (clone.folder / "results/runs/teachers").glob("teacher-*")]
+    assert len(teachers) == 2, "one on digits and one on flowers"
+    assert list(thin.index) == ["Teacher", "Thin"]
+    assert list(mobile["iterations"]) == [8, 16]
+    summaries = (f"results/{name}/summary.html" for name in ("own", "both"))
+    assert "train_" not in make(clone, "-n", *summaries), "of what extends a preset only what it shows is made"
