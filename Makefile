@@ -1,6 +1,7 @@
 # Everything that needs the environment depends on .venv/ready, which installs it once.
 .PHONY: help quickstart report mini test test-slurm faults lint schema benchmark mlflow fetch lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+PORT ?= 5000
 RESULTS ?= results/quickstart results/fitnets/quickstart
 FITS = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))  # pyproject.toml's requires-python
 PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c '$(FITS)' 2> /dev/null && echo $$name && break; done)
@@ -63,9 +64,9 @@ schema: .venv/ready  ## what editors and docs/presets.md say about the keys of p
 benchmark: .venv/ready  ## the engine beside a plain loop and the hardware's ceiling
 	python benchmarks/training.py results/benchmark
 
-mlflow: .venv/ready  ## browse the runs on http://127.0.0.1:5000
-	-python scripts/sync_mlflow.py  # what was not sent yet
-	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --backend-store-uri sqlite:///mlflow.db --port 5000
+mlflow: .venv/ready  ## browse the runs, with PORT=5001 on another port than 5000
+	-python scripts/sync_mlflow.py --server http://127.0.0.1:$(PORT)  # what was not sent yet
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --backend-store-uri sqlite:///mlflow.db --port $(PORT)
 
 # Where no Python of this machine fits, uv brings one.
 .venv/ready: requirements.lock pyproject.toml

@@ -16,10 +16,12 @@ def main() -> None:
     preset = (plan := plan_for(args.output.parent)).preset
     csv = args.output.with_suffix(".csv")
     if csv.stem == "claims":
-        pictures.write(csv, args.output, f"What the paper claims, and what came out (preset {preset.name})", None)
+        title = f"What the paper claims, and what came out (preset {preset.name})"
+        pictures.write_claims(csv, args.output, title, preset.demonstration)
     else:
         table = preset.tables[result_of(plan, "tables", args.output)]
-        pictures.write(csv, args.output, f"{table.title} (preset {preset.name})", f"test {table.measured} in percent")
+        title = f"{table.title} (preset {preset.name})"
+        pictures.write_table(csv, args.output, title, f"test {table.measured} in percent")
 
 
 if __name__ == "__main__":

@@ -15,11 +15,17 @@ from fspkd.tracking.follow import Sender, has_begun
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="*", help="folders of results (default: those of all presets)")
+    parser.add_argument("--server", help="the address of an MLflow server: tell where it shows the runs")
     args = parser.parse_args()
     for results in args.results:
         if not has_begun(plan_for(results)):
             raise UserError(f"{results}: holds no runs. Make some first: snakemake {results}/table1.csv")
-    if not Sender(args.results or [Path(results) for results in load_plans(invalid=print)]).send():
+    sender = Sender(args.results or [Path(results) for results in load_plans(invalid=print)])
+    is_sent = sender.send()
+    for results, sync in sender.syncs.items():
+        if args.server:
+            print(f"{results}: {args.server}{sync.store.page}")
+    if not is_sent:
         raise SystemExit(1)
 
 

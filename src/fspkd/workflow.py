@@ -25,7 +25,7 @@ DVC = Path("params.yaml")
 ENDS = {"table": ".csv", "figure": ".png", "timing": ".csv", "claims": ".csv", "summary": ".html"}
 Files = dict[str, list[str]]
 # The keys of a preset that decide what is shown of its nets.
-SHOWN = {"about", "tables", "figures", "timings", "claims"}
+SHOWN = {"about", "demonstration", "tables", "figures", "timings", "claims"}
 PAGES = ("report/pages.py", "report/page.html.j2", "report/table.html.j2")
 NUMBERS = (
     "runs/predictions.py",
@@ -310,7 +310,9 @@ class Result:
     @property
     def picture_title(self) -> str:
         """What decides that picture, beside what it is made of."""
-        return _for_a_page(self.settings.title if self.name else "claims")
+        if self.name:
+            return _for_a_page(self.settings.title)
+        return "claims of a demonstration" if self.plan.preset.demonstration else "claims"
 
     def _summary(self) -> Files:
         preset = self.plan.preset

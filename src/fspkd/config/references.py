@@ -41,6 +41,9 @@ def problems(preset: Preset) -> Iterator[str]:
         if table.intervals:
             yield from _intervals(preset, f"tables.{name}", table)
         yield from _quoted(f"tables.{name}.quoted", table)
+        for mark in table.marks or ():
+            if not any(mark in label for label in (*table.rows, *(table.quoted or ()))):
+                yield f"tables.{name}.marks: no label of the table has {mark!r}. Remove it"
     for name, figure in preset.figures.items():
         check = {Curves: _curves, Depth: _panels, Plateau: _plateau, Matrices: _matrices}[type(figure)]
         yield from check(preset, name, figure)

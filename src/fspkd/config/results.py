@@ -35,6 +35,8 @@ class Table(Settings):
     """`error`: the percentage of test images that nets are wrong about, in the place of their accuracy"""
     quoted: Annotated[tuple[str, ...], *NotEmptyTuple] | None = None
     """rows of `reference`, by label, that are published only and stand below the others"""
+    marks: dict[str, str] | None = None
+    """what marks in its labels stand for, such as *"""
     intervals: Literal["nets"] | None = None
     """`nets`: the average has a 95 % interval for other nets of its row, from the spread within all rows of the table"""
 

@@ -306,4 +306,5 @@ def write_claims(plan: Plan, csv: Path) -> None:
     about = plan.preset.about
     markdown = f"{title}. {about}\n\n{shown_claims(frame).to_markdown(index=False)}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())
-    write_atomically(csv.with_suffix(".html"), table_page(title, shown_claims(frame), about, "texts claims"))
+    kind = "texts claims demonstration" if plan.preset.demonstration else "texts claims"
+    write_atomically(csv.with_suffix(".html"), table_page(title, shown_claims(frame), about, kind))

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
@@ -100,14 +100,18 @@ def draw_figure(title: str, curves: Curves, flat: pd.DataFrame) -> plt.Figure:
         axes.set(xlabel="iteration", ylabel=measure)
         if measure == "training loss":
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            low, high = axes.get_ylim()
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 30 * low else (1, 1.5, 2, 3, 5, 7)))
             axes.yaxis.set_major_formatter("{x:g}")  # 0.1, not 10^-1
             axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             axes.set_ylabel(f"{measure} in %")
+            axes.yaxis.set_major_locator(MaxNLocator(10))
     place = "upper right" if measure == "training loss" else "lower right"
     axes.legend(lines, curves, loc=place, frameon=False)  # labels given so may begin with _
-    drawing.suptitle(f"{title}; dotted: the flat part begins", fontsize="medium")
+    drawing.suptitle(title, fontsize="medium")
+    bands = "bands: from the lowest to the highest net; " if any(len(nets) > 1 for nets in curves.values()) else ""
+    drawing.supxlabel(f"{bands}dotted: where the flat part begins", fontsize="small")
     sns.despine(drawing)
     return drawing
 

@@ -21,9 +21,14 @@ def drawn_by(plan: Plan, name: str) -> ModuleType:
 
 
 def save(drawing: plt.Figure, png: Path) -> None:
-    """Write a drawing as PNG, and beside it as SVG, and close it; the same drawing gives the same bytes."""
+    """Write a drawing as PNG and, for pages, which have its title above it, without that as SVG; then close it.
+
+    The same drawing gives the same bytes.
+    """
     plt.rcParams["svg.hashsalt"] = "fspkd"
     for path, options in ((png, {"dpi": 200}), (png.with_suffix(".svg"), {"metadata": {"Date": None}})):
+        if path.suffix == ".svg":
+            drawing.suptitle("")
         buffer = io.BytesIO()
         drawing.savefig(buffer, format=path.suffix[1:], **options)
         write_atomically(path, buffer.getvalue())

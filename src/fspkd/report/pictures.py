@@ -50,8 +50,12 @@ def draw_table(frame: pd.DataFrame, title: str, unit: str) -> plt.Figure:
     return drawing
 
 
-def draw_claims(frame: pd.DataFrame, title: str) -> plt.Figure:
-    """A claim a line, in its unit: what came out with its interval, what it has to pass, and what was published."""
+def draw_claims(frame: pd.DataFrame, title: str, is_demonstration: bool | None = None) -> plt.Figure:
+    """A claim a line, in its unit: what came out with its interval, what it has to pass, and what was published.
+
+    Verdicts have colours, but for those of a demonstration.
+    """
+    colors = {} if is_demonstration else COLORS
     sns.set_theme(context="paper", style="whitegrid")
     ran = frame[frame["ours"].notna()]
     units = list(dict.fromkeys(ran["unit"]))
@@ -61,10 +65,10 @@ def draw_claims(frame: pd.DataFrame, title: str) -> plt.Figure:
         len(heights), 1, figsize=figsize, height_ratios=heights, squeeze=False, layout="constrained"
     )
     for axes, unit in zip(grid[:, 0], units, strict=False):
-        _claims(axes, ran[ran["unit"] == unit].reset_index(drop=True), unit)
+        _claims(axes, ran[ran["unit"] == unit].reset_index(drop=True), unit, colors)
     ours = {"marker": "o", "linestyle": "-", "linewidth": 2, "markersize": 5}
-    handles = [plt.Line2D([], [], color=color, label=verdict, **ours) for verdict, color in COLORS.items()]
-    handles.append(plt.Line2D([], [], color=GREY, label="undecided", **ours))
+    handles = [plt.Line2D([], [], color=color, label=verdict, **ours) for verdict, color in colors.items()]
+    handles.append(plt.Line2D([], [], color=GREY, label="undecided" if colors else "ours", **ours))
     handles.append(plt.Line2D([], [], color=GREY, marker="s", linestyle="", markerfacecolor="none", label="published"))
     handles.append(plt.Line2D([], [], color="black", marker="|", linestyle="", markersize=12, label="has to be passed"))
     drawing.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
@@ -74,9 +78,9 @@ def draw_claims(frame: pd.DataFrame, title: str) -> plt.Figure:
     return drawing
 
 
-def _claims(axes: plt.Axes, frame: pd.DataFrame, unit: str) -> None:
+def _claims(axes: plt.Axes, frame: pd.DataFrame, unit: str, colors: dict[str, str]) -> None:
     for place, claim in frame.iterrows():
-        color = COLORS.get(claim["verdict"], GREY)
+        color = colors.get(claim["verdict"], GREY)
         axes.hlines(place, claim["low"], claim["high"], color=color, linewidth=2)
         axes.plot(claim["ours"], place, "o", color=color, markersize=5)
         axes.plot(claim["published"], place, "s", color=GREY, markerfacecolor="none", markersize=5)
@@ -92,7 +96,11 @@ def _title(drawing: plt.Figure, title: str) -> None:
     drawing.suptitle(textwrap.fill(title.replace("$", r"\$"), 90), fontsize=10)
 
 
-def write(csv: Path, png: Path, title: str, unit: str | None) -> None:
-    """Draw a table whose values are of a unit or, without one, claims."""
-    frame = pd.read_csv(csv)
-    save(draw_table(frame, title, unit) if unit else draw_claims(frame, title), png)
+def write_table(csv: Path, png: Path, title: str, unit: str) -> None:
+    """Draw a table whose values are of a unit."""
+    save(draw_table(pd.read_csv(csv), title, unit), png)
+
+
+def write_claims(csv: Path, png: Path, title: str, is_demonstration: bool | None) -> None:
+    """Draw claims."""
+    save(draw_claims(pd.read_csv(csv), title, is_demonstration), png)

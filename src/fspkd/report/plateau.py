@@ -89,7 +89,8 @@ def draw_figure(title: str, curves: dict[str, dict[str, pd.Series]]) -> plt.Figu
     axes.set_xlim(left=10)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     drawing.legend(handles.values(), handles, loc="outside right upper", frameon=False, title="left after")
-    drawing.suptitle(f"{title}; dots: the plateau is left", fontsize="medium")
+    drawing.suptitle(title, fontsize="medium")
+    drawing.supxlabel("dots: the plateau is left", fontsize="small")
     sns.despine(drawing)
     return drawing
 

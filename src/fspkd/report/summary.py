@@ -2,6 +2,7 @@
 
 import base64
 import importlib
+import os
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -13,10 +14,9 @@ from fspkd.config.results import Curves, Matrices, Plateau
 from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.report.claims import independent_flat_parts, shown_claims
-from fspkd.report.origins import warnings
-from fspkd.report.pages import render, shown
+from fspkd.report.pages import duration, render, shown
 from fspkd.report.stats import ratio
-from fspkd.report.tables import PUBLISHED, make_table, shown_table
+from fspkd.report.tables import PUBLISHED, make_table, notes, shown_table
 from fspkd.runs.spec import Run
 
 FLAT = (
@@ -45,6 +45,7 @@ def summary(plan: Plan) -> bytes:
         "summary.html.j2",
         title=f"FSP matrices and hints: the results of preset {preset.name}",
         about=preset.about,
+        is_demonstration=preset.demonstration,
         facts=_facts(plan),
         claims=_claims(results / "claims.csv") if plan.claims else None,
         tables=[_table(plan, name) for name in preset.tables],
@@ -74,7 +75,7 @@ def _facts(plan: Plan) -> pd.DataFrame:
         "replicates": plan.preset.replicates,
         "seed": plan.preset.seed,
         "finished (UTC)": f"{times[0]:%Y-%m-%d %H:%M} to {times[-1]:%Y-%m-%d %H:%M}",
-        "hours of training, summed over nets": f"{sum(manifest.seconds for manifest in manifests) / 3600:.2f}",
+        "training, summed over nets": duration(sum(manifest.seconds for manifest in manifests)),
         "device": all_of([attempt.device for attempt in attempts]),
         "processor": all_of([f"{attempt.processor}, {attempt.instructions}" for attempt in attempts]),
         "precision": all_of([attempt.precision for attempt in attempts]),
@@ -99,25 +100,27 @@ def _svg(csv: Path) -> str:
 def _table(plan: Plan, name: str) -> dict[str, object]:
     table, frame = plan.preset.tables[name], make_table(plan, name)
     rows = [
-        {"label": label, "nets": len(plan.nets(row)), "runs": [_settings(run) for run in plan.row_runs(row)]}
+        {"label": label, "nets": len(plan.nets(row)), "runs": [_settings(plan, run) for run in plan.row_runs(row)]}
         for label, row in table.rows.items()
     ]
     return {
+        "name": name,
         "title": table.title,
         "measured": "Errors are those" if table.measured == "error" else "Accuracies are those",
         "has_published": any(column.endswith(PUBLISHED) for column in frame),
         "frame": shown_table(frame),
         "svg": _svg(Path(plan.preset.results) / f"{name}.csv"),
-        "warnings": warnings(plan, name),
+        "notes": notes(plan, name),
         "rows": rows,
     }
 
 
-def _settings(run: Run) -> dict[str, object]:
-    """The settings of a run, as it has noted them."""
+def _settings(plan: Plan, run: Run) -> dict[str, object]:
+    """The settings of a run, as it has noted them, and the way to its folder from the page."""
     settings = run.spec.model_dump(mode="json")
     return {
         "folder": run.folder,
+        "link": os.path.relpath(run.folder.path, plan.preset.results),
         "settings": yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=100),
     }
 
@@ -132,7 +135,7 @@ def _figure(plan: Plan, name: str) -> dict[str, object]:
         note, frame = MATRICES, pd.read_csv(results / f"{name}.csv").rename(columns={"layers": ""})
     else:
         note, frame = LEARNED, _points(pd.read_csv(results / f"{name}.csv"))
-    return {"title": figure.title, "svg": _svg(results / f"{name}.csv"), "note": note, "frame": frame}
+    return {"name": name, "title": figure.title, "svg": _svg(results / f"{name}.csv"), "note": note, "frame": frame}
 
 
 def _flat_parts(plan: Plan, name: str, frame: pd.DataFrame) -> pd.DataFrame:
@@ -186,6 +189,7 @@ def _timing(plan: Plan, name: str) -> dict[str, object]:
     frame = pd.read_csv(Path(plan.preset.results, f"{name}.csv"))
     kind = importlib.import_module(f"fspkd.report.{settings.kind}")
     return {
+        "name": name,
         "title": settings.title,
         "how": kind.how(frame),
         "frame": kind.shown_timing(frame),

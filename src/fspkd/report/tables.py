@@ -158,6 +158,13 @@ def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
+def notes(plan: Plan, name: str) -> list[str]:
+    """What stands below a table: what its marks mean, and what a reader has to know of how its nets were made."""
+    marks = plan.preset.tables[name].marks or {}
+    key = "; ".join(f"{mark}: {meaning}" for mark, meaning in marks.items())
+    return [*([f"{key}."] if key else []), *warnings(plan, name)]
+
+
 def _in_markdown(text: str) -> str:
     """A text whose marks of HTML and of tables are not taken for such."""
     return html.escape(text, quote=False).replace("|", "\\|")
@@ -180,10 +187,10 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     half_widths = "; ± half a 95 % interval for other nets" if plan.preset.tables[name].intervals else ""
     note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published}{half_widths})."
     alignment = ("left", *["right"] * (shown.shape[1] - 1))
-    below = "\n\n".join(warnings(plan, name))
+    below = "\n\n".join(notes(plan, name))
     safe = shown.map(_in_markdown)
     markdown = f"{_in_markdown(note)}\n\n{safe.to_markdown(index=False, disable_numparse=True, colalign=alignment)}\n"
-    markdown += f"\n{below}\n" if below else ""
+    markdown += f"\n{_in_markdown(below)}\n" if below else ""
     write_atomically(csv.with_suffix(".md"), markdown.encode())
     latex = shown.map(lambda text: text.translate(LATEX)).to_latex(
         index=False, caption=note.translate(LATEX), label=f"tab:{name}", column_format="l" + "r" * (shown.shape[1] - 1)

@@ -67,12 +67,21 @@ def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
 
 def shown_timing(frame: pd.DataFrame) -> pd.DataFrame:
     """A time comparison as people read it: a text a cell."""
+    frame = frame.apply(_in_a_fitting_unit, axis=1)
     shown = pd.DataFrame({"": frame["what"], "measured": frame["value"].map("{:.3g}".format)})
     intervals = zip(frame["low"], frame["high"], strict=True)
     shown["95 % interval"] = [f"{low:.2f} to {high:.2f}" if low == low else "" for low, high in intervals]
     shown["published"] = frame["published"].map("{:g}".format, na_action="ignore").fillna("–")
     shown["unit"] = frame["unit"]
     return shown
+
+
+def _in_a_fitting_unit(row: pd.Series) -> pd.Series:
+    """A row with hours as minutes or seconds where they are few; the published ones too."""
+    if row["unit"] != "hours" or row["value"] >= 1:
+        return row
+    unit, factor = ("minutes", 60) if row["value"] * 60 >= 1 else ("seconds", 3600)
+    return row.mask(row.index.isin(["value", "published"]), row[["value", "published"]] * factor).replace("hours", unit)
 
 
 def how(frame: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ carry the time at which they were measured, by which MLflow knows them.
 """
 
 import hashlib
+import json
 import os
 import signal
 import sqlite3
@@ -22,7 +23,8 @@ import requests
 from mlflow import MlflowClient
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from torch import nn
@@ -31,6 +33,22 @@ from fspkd.files import file_sha256, temporary_beside
 
 IDENTITY = "identity"  # a tag: what a tracked run is, among those of its experiment
 BATCH = 1000  # points, MLflow's limit
+VIEW = "rows"  # what readers see first of an experiment, under that name
+PAGE = {  # tags by which MLflow's pages know that
+    "mlflow.experimentKind": "custom_model_development",
+    f"mlflow.sharedViewState.{VIEW}": json.dumps(
+        {
+            "searchFilter": "",
+            "orderByKey": "attributes.start_time",
+            "orderByAsc": True,
+            "selectedColumns": [
+                "attributes.`Duration`",
+                "tags.`table`",
+                *(f"metrics.`{key}`" for key in ("average", "average_published", "ensemble", "test_accuracy")),
+            ],
+        }
+    ),
+}
 SECONDS_TO_ANSWER = 3
 SECONDS_OF_A_CALL = 20
 SECONDS_OF_FILES = 300  # and of a call that sends some
@@ -52,13 +70,32 @@ class Store:
             uri, place = f"sqlite:///{local}", (local.parent / "mlartifacts" / experiment).as_uri()
         _check(uri)
         self.client = Client(MlflowClient(uri))
-        found = self.client.get_experiment_by_name(experiment)
+        found = self._found(experiment, uri)
         self.experiment = found.experiment_id if found else self.client.create_experiment(experiment, place)
-        if not found:
-            self.client.set_experiment_tag(self.experiment, "mlflow.note.content", description)
+        tags = {"mlflow.note.content": description, **PAGE}
+        for key, text in tags.items():
+            if not found or found.tags.get(key) != text:
+                self.client.set_experiment_tag(self.experiment, key, text)
         self.runs: dict[str, Run] = {}  # by identity
         self._last: dict[tuple[str, str], int] = {}  # steps, by run and metric
         self.refresh()
+
+    def _found(self, experiment: str, uri: str) -> Experiment | None:
+        """The experiment of that name; raises ValueError where the store is of an older MLflow."""
+        try:
+            return self.client.get_experiment_by_name(experiment)
+        except MlflowException as error:
+            if "out-of-date" not in str(error):
+                raise
+            raise ValueError(
+                f"an older MLflow has made this store. Copy it, for an older MLflow cannot read it then, and bring it up to "
+                f"date: mlflow db upgrade {uri}"
+            ) from None
+
+    @property
+    def page(self) -> str:
+        """Where a server shows the runs of this experiment, below its own address."""
+        return f"/#/experiments/{self.experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
     def refresh(self) -> None:
         """See what other processes have sent."""
@@ -245,5 +282,7 @@ def _check(uri: str) -> None:
 def _make_local(path: Path) -> None:
     """Make an empty local store. Its many tables appear at once: a part of them would stop every other process."""
     unfinished = temporary_beside(path)
-    MlflowClient(f"sqlite:///{unfinished}").search_experiments()
+    client = MlflowClient(f"sqlite:///{unfinished}")
+    for experiment in client.search_experiments():  # MLflow's own, which would stay empty
+        client.delete_experiment(experiment.experiment_id)
     unfinished.replace(path)

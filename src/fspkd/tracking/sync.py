@@ -8,7 +8,7 @@ import pandas as pd
 
 from fspkd.errors import UserError
 from fspkd.plan import Plan
-from fspkd.report.tables import make_table, row_values, table_csv
+from fspkd.report.tables import PUBLISHED, make_table, row_values, table_csv
 from fspkd.runs.folder import RUNS, Attempt, Manifest, RunFolder
 from fspkd.runs.journal import Journal, final_measurements, read_journal, trusted_journal, usage
 from fspkd.runs.spec import Run, run_in, with_origins
@@ -259,7 +259,10 @@ class Sync:
                 if r == row:
                     cells = make_table(self.plan, name, [label]).iloc[0]
                     keys = [key for key in cells.index[1:] if not key.startswith("net")]
-                    return {key: round(float(cells[key]), 2) for key in keys if pd.notna(cells[key])}
+                    values = {key: round(float(cells[key]), 2) for key in keys if pd.notna(cells[key])}
+                    # Of single nets too, so that all rows have the column that readers sort by.
+                    own = {f"average{end}": values.get(f"{table.measured}{end}") for end in ("", PUBLISHED)}
+                    return {key: value for key, value in own.items() if value is not None} | values
         values = row_values(self.plan, row)
         return {key: round(values[key], 2) for key in ("average", "ensemble")}
 
