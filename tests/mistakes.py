@@ -149,6 +149,12 @@ MISTAKES = [
     ),
     Mistake("tables.table1.rows", {}, r"tables.table1.rows: must not be empty"),
     Mistake(
+        "tables.table1.marks",
+        {"§": "nothing"},
+        r"tables.table1.marks: no label of the table has '§'. Remove it",
+        told_by_schema=False,
+    ),
+    Mistake(
         "tables.figure3",
         {"title": "T", "rows": {"A": "teacher"}},
         r"figures.figure3: .* that of tables.figure3 too",

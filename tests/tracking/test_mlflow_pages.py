@@ -38,6 +38,7 @@ def test_runs_comparison_and_artifacts(sent: Sync, server: Server, browser: webd
     def shown() -> str:
         return browser.find_element(By.TAG_NAME, "body").text
 
+    see(sent.store.page.removeprefix("/#"), "Student*", "Preset tiny", "average", "ensemble", "table1")
     rows = quote("tags.kind = 'row'")
     order = quote("metrics.`average`")
     see(

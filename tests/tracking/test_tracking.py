@@ -6,10 +6,11 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Thread
 
@@ -151,6 +152,21 @@ def test_everything_is_sent_and_nothing_twice(
     for _ in range(2):
         send(made)
         check_everything(made, MlflowClient(address))
+
+
+def test_a_row_of_one_net_has_an_average_and_no_experiment_is_empty(made: Project) -> None:
+    """Of a table of errors: so all rows have the column that readers sort by."""
+    made.set("claims", ...)
+    made.set("tables", {"table1": {"title": "One net", "measure": "error", "rows": {"FitNet": "fitnet"}}})
+    send(made)
+    client = MlflowClient(local(made))
+    assert [experiment.name for experiment in client.search_experiments()] == ["fspkd-tiny"]
+    row = held(client)["FitNet"].data.metrics
+    assert (
+        row["average"]
+        == row["error"]
+        == round(100 - made.plan().net("fitnet/1").folder.read_manifest().test_accuracy, 2)
+    )
 
 
 def test_eight_processes_at_once_on_a_fresh_store(made: Project) -> None:
@@ -406,6 +422,15 @@ def test_nothing_there_is_told_in_a_line_and_with_exit_status_1(made: Project) -
     assert "Traceback" not in result.stderr
 
 
+def test_store_of_an_older_mlflow_is_told_with_the_command(made: Project) -> None:
+    send(made)
+    with closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '0584bdc529eb'")
+    result = sync_script(made)
+    assert result.returncode == 1
+    assert f"bring it up to date: mlflow db upgrade sqlite:///{Path('mlflow.db').absolute()}" in result.stderr
+
+
 def answer_without_end(listening: socket.socket, healthy: bool) -> None:
     """Answer a request after the other, without end but to those for the health of a healthy server."""
     while True:
@@ -420,7 +445,8 @@ def answer_without_end(listening: socket.socket, healthy: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "store", ["no database", "no file", "question mark", "no server", "answers without end", "healthy, without end"]
+    "store",
+    ["no database", "no file", "question mark", "no server", "answers without end", "healthy, without end"],
 )
 def test_store_that_cannot_be_used_is_told_within_seconds(
     project: Project, monkeypatch: pytest.MonkeyPatch, store: str

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.usefixtures("not_followed")
 
 
 def test_summary_and_report_can_be_read(made: Project, browser: webdriver.Chrome) -> None:
+    made.set("tables.table1.marks", {"*": "a mark that is explained"})
+    made.set("demonstration", True)
     made.set("tables.table1.title", "A tiny table</script><script>document.title = 'broken out'</script>")
     for options in ([], ["--report", "results/tiny/report.html"]):
         result = made.run("snakemake", SUMMARY, *options)
@@ -35,6 +37,13 @@ def test_summary_and_report_can_be_read(made: Project, browser: webdriver.Chrome
     assert len(pictures) == 3  # of the claims, the table, and the figure
     for picture in pictures:
         assert browser.execute_script("return arguments[0].naturalWidth", picture) > 0
+    assert "*: a mark that is explained" in shown()
+    for link in browser.find_elements(By.CSS_SELECTOR, "nav a"):
+        assert browser.find_elements(By.ID, link.get_attribute("href").partition("#")[2])
+    verdicts = browser.find_elements(By.CSS_SELECTOR, ".claims td:nth-child(2)")
+    assert {cell.value_of_css_property("color") for cell in verdicts} == {"rgba(26, 26, 26, 1)"}, "a demonstration's"
+    for link in browser.find_elements(By.CSS_SELECTOR, "details a"):
+        assert Path(link.get_attribute("href").removeprefix("file://")).is_dir()
     run = made.plan().net("student/1").id
     assert run not in shown()
     for details in browser.find_elements(By.TAG_NAME, "summary"):

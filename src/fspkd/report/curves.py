@@ -106,7 +106,7 @@ def draw_figure(title: str, curves: Curves, flat: pd.DataFrame) -> plt.Figure:
             axes.yaxis.set_minor_formatter(NullFormatter())
         else:
             axes.set_ylabel(f"{measure} in %")
-            axes.yaxis.set_major_locator(MaxNLocator(10))
+            axes.yaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10]))
     place = "upper right" if measure == "training loss" else "lower right"
     axes.legend(lines, curves, loc=place, frameon=False)  # labels given so may begin with _
     drawing.suptitle(title, fontsize="medium")

@@ -10,8 +10,8 @@ import os
 import signal
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -23,7 +23,7 @@ import requests
 from mlflow import MlflowClient
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
@@ -69,8 +69,9 @@ class Store:
                 _make_local(local)
             uri, place = f"sqlite:///{local}", (local.parent / "mlartifacts" / experiment).as_uri()
         _check(uri)
-        self.client = Client(MlflowClient(uri))
-        found = self._found(experiment, uri)
+        with _told_how_to_upgrade(uri):
+            self.client = Client(MlflowClient(uri))
+            found = self.client.get_experiment_by_name(experiment)
         self.experiment = found.experiment_id if found else self.client.create_experiment(experiment, place)
         tags = {"mlflow.note.content": description, **PAGE}
         for key, text in tags.items():
@@ -79,18 +80,6 @@ class Store:
         self.runs: dict[str, Run] = {}  # by identity
         self._last: dict[tuple[str, str], int] = {}  # steps, by run and metric
         self.refresh()
-
-    def _found(self, experiment: str, uri: str) -> Experiment | None:
-        """The experiment of that name; raises ValueError where the store is of an older MLflow."""
-        try:
-            return self.client.get_experiment_by_name(experiment)
-        except MlflowException as error:
-            if "out-of-date" not in str(error):
-                raise
-            raise ValueError(
-                f"an older MLflow has made this store. Copy it, for an older MLflow cannot read it then, and bring it up to "
-                f"date: mlflow db upgrade {uri}"
-            ) from None
 
     @property
     def page(self) -> str:
@@ -277,6 +266,20 @@ def _check(uri: str) -> None:
             for _ in answer.iter_content(1024):
                 if monotonic() > until:
                     raise TimeoutError("the store answers without end")
+
+
+@contextmanager
+def _told_how_to_upgrade(uri: str) -> Iterator[None]:
+    """A context that raises ValueError, with the command that helps, where the store is one of an older MLflow."""
+    try:
+        yield
+    except MlflowException as error:
+        if "out-of-date" not in str(error):
+            raise
+        raise ValueError(
+            f"an older MLflow has made this store. Copy it, for that one cannot read it then, and bring it up to date: "
+            f"mlflow db upgrade {uri}"
+        ) from None
 
 
 def _make_local(path: Path) -> None:
