@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write a table as CSV, Markdown, HTML, LaTeX and JSON: python scripts/make_table.py results/quickstart/table1.csv"""
+"""Write a table as CSV, Markdown, HTML and LaTeX, and as metrics: python scripts/make_table.py results/quickstart/table1.csv"""
 
 import argparse
 from pathlib import Path

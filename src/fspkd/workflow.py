@@ -45,10 +45,11 @@ def one_of(texts: Iterable[str]) -> str:
     return "|".join(map(re.escape, sorted(set(texts)))) or "(?!)"
 
 
-def names_in(plans: dict[str, Plan], section: str, kind: str | None = None) -> str:
+def names_in(plans: dict[str, Plan], section: str, kind: str | None = None, below: tuple[str, ...] = ("",)) -> str:
     """A pattern for the names of all tables, figures or timings, each right after the folder of results that it is in.
 
-    What is a table of one preset may be a timing of another. With `kind`, only those of that kind.
+    What is a table of one preset may be a timing of another. With `kind`, only those of that kind. With `below`, right
+    after one of these folders of the results, such as "metrics/".
     """
     names = (
         (folder, name)
@@ -56,7 +57,8 @@ def names_in(plans: dict[str, Plan], section: str, kind: str | None = None) -> s
         for name, entry in getattr(plan.preset, section).items()
         if kind is None or entry.kind == kind
     )
-    return "|".join(f"(?<={re.escape(folder)}/){re.escape(name)}" for folder, name in sorted(names)) or "(?!)"
+    patterns = (f"(?<={re.escape(f'{folder}/{b}')}){re.escape(name)}" for folder, name in sorted(names) for b in below)
+    return "|".join(patterns) or "(?!)"
 
 
 def code(*files: str) -> list[str]:

@@ -354,6 +354,38 @@ def test_table_without_a_reference_and_of_single_nets(project: Project) -> None:
     assert "75.00 |" in csv.with_suffix(".md").read_text()
 
 
+def metrics(results: Path) -> dict[str, dict[str, float]]:
+    """What files of table1's metrics hold, by their names, in the order in which DVC lists them."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted((results / "metrics/table1").glob("*"))}
+
+
+def test_metrics_are_a_file_for_each_row_that_the_table_has_now(project: Project) -> None:
+    """Also of rows whose labels no file can be called by; the others are the rows before, in another order."""
+    pretend(project)
+    project.set("claims", ...)
+    odd = {"Student*, 1/2\n": "student/1", "Student*, 1-2-": "student/2", "†" * 100: "teacher/1", "†" * 99: "teacher/2"}
+    accuracy = {"accuracy": 75, "iterations": 18}
+    for rows, names in (
+        (odd, ["01 Student*, 1-2-", "02 Student*, 1-2-", "03 " + "†" * 50, "04 " + "†" * 50]),
+        ({"Teacher": "teacher/2", "Student*†": "student/1"}, ["01 Teacher", "02 Student*†"]),
+    ):
+        project.set("tables.table1.rows", rows)
+        plan = project.plan()
+        tables.write_table(tables.make_table(plan, "table1"), plan, "table1", Path("results/tiny/table1.csv"))
+        assert list(metrics(Path("results/tiny"))) == names
+    assert metrics(Path("results/tiny"))["02 Student*†"] == accuracy
+
+
+def test_metrics_of_many_rows_are_listed_in_their_order(project: Project) -> None:
+    pretend(project)
+    project.set("claims", ...)
+    labels = [f"{100 - number} of a hundred" for number in range(100)]
+    project.set("tables.table1.rows", dict.fromkeys(labels, "teacher/1"))
+    plan = project.plan()
+    tables.write_table(tables.make_table(plan, "table1"), plan, "table1", Path("results/tiny/table1.csv"))
+    assert [name.partition(" ")[2] for name in metrics(Path("results/tiny"))] == labels
+
+
 ERRORS = """\
 row,parameters,error
 Teacher,361000,0.55
@@ -386,7 +418,10 @@ def test_errors_and_quoted_rows(project: Project) -> None:
     assert table["quoted"].tolist() == [False, False, True, True]
     assert table.loc["Maxout"].dropna().to_dict() == {"average_published": 0.45, "quoted": True}
     assert "Student,25.00,75.00,50.00,1.90,25.00,26,False\n" in csv.read_text()
-    assert json.loads(csv.with_suffix(".json").read_text()).keys() == {"Student", "Teacher"}
+    assert metrics(project.folder) == {
+        "01 Student": {"net1": 25, "net2": 75, "average": 50, "ensemble": 25, "iterations": 26},
+        "02 Teacher": {"net1": 25, "average": 25, "ensemble": 25, "iterations": 20},
+    }
     for end, cell in ((".md", "– (0.45) |"), (".tex", "& -- (0.45) &"), (".html", "<td>– (0.45)</td>")):
         text = csv.with_suffix(end).read_text()
         assert "Maxout (quoted)" in text

@@ -9,6 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import REPOSITORY, WORKFLOW, Project
@@ -159,6 +160,32 @@ def test_what_changed_is_made_again(repository: Project) -> None:
     edit("src/fspkd/engine/step.py", "self.position.add_(1)", "self.position.add_(2 - 1)")
     stages, nets = repro(repository, "students")
     assert nets == {run.spec.name for run in repository.plan().runs.values()}
+
+
+def test_metrics_are_a_line_for_each_row_of_a_table(repository: Project) -> None:
+    """In the table's order, with a column for each of ours; and what differs from a commit, a line for each number."""
+    do(repository, "git", "add", ".")
+    do(repository, "git", "commit", "--quiet", "--message", "results")
+    table = pd.read_csv("results/tiny/table1.csv")
+    ours = sorted(column for column in table.columns[1:] if not column.endswith("_published"))
+    paths = [f"results/tiny/metrics/table1/{place:02} {row}.json" for place, row in enumerate(table["row"], 1)]
+    heading, *lines = cells(do(repository, "dvc", "metrics", "show", "--md"))
+    assert heading == ["Path", *ours]
+    assert [line[0] for line in lines] == paths
+    for line, (_, row) in zip(lines, table.iterrows(), strict=True):
+        assert [None if cell == "-" else float(cell) for cell in line[1:]] == [
+            None if pd.isna(row[column]) else row[column] for column in ours
+        ]
+    old = table["iterations"][1]
+    edit(paths[1], f'"iterations": {old}', f'"iterations": {old + 5}')
+    _, changed = cells(do(repository, "dvc", "metrics", "diff", "--md"))
+    assert changed == [paths[1], "iterations", f"{old}", f"{old + 5}", "5"]
+
+
+def cells(markdown: str) -> list[list[str]]:
+    """The lines of a table."""
+    lines = [line.strip("| ") for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.split("|")] for line in lines if not line.startswith("-")]
 
 
 def test_what_was_made_can_be_fetched(repository: Project, monkeypatch: pytest.MonkeyPatch) -> None:

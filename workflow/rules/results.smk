@@ -3,9 +3,10 @@ Tables, figures, time comparisons, verdicts on claims, and the summary of a pres
 
 Needs:  metrics, manifests and test predictions of the nets that they show; the published numbers; for a time comparison
         the packed data, and the weights of teachers, or of the nets that infer
-Makes:  <results>/<table>.csv, .md, .html, .tex, .json; <results>/<figure>.png, .svg, .csv, and _flat.csv of
-        curves; <results>/<timing>.csv, .html; <results>/claims.csv, .md, .html; a picture of each table and of
-        the claims, .png, .svg; <results>/summary.html
+Makes:  <results>/<table>.csv, .md, .html, .tex, and its metrics, <results>/metrics/<table>/<row>.json;
+        <results>/<figure>.png, .svg, .csv, and _flat.csv of curves; <results>/<timing>.csv, .html;
+        <results>/claims.csv, .md, .html; a picture of each table and of the claims, .png, .svg;
+        <results>/summary.html
 """
 
 
@@ -23,9 +24,11 @@ rule table:
             category="Tables",
             labels={"preset": "{results}", "table": "{table}"},
         ),
-        metrics="{results}/{table}.json",
+        metrics=directory("{results}/metrics/{table}"),
     log:
         "{results}/logs/{table}.log",
+    wildcard_constraints:
+        table=names_in(PLANS, "tables", below=("", "metrics/")),
     retries: 0  # runs where snakemake does
     params:
         quietly=quietly,

@@ -1,6 +1,8 @@
 """Tables: a row for each method, what its nets are worth, and the published values beside it."""
 
 import html
+import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from fspkd.report.pages import table_page
 from fspkd.report.stats import mean_half_width, over_seeds, within_groups
 
 PUBLISHED, INTERVAL, QUOTED = "_published", "_ci95", "quoted"
+LONGEST = 150  # bytes of a label in the name of a file, which has 255, with what it is called until it is whole
 LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {
@@ -176,12 +179,9 @@ def as_texts(numbers: pd.Series, form: str) -> pd.Series:
 
 
 def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
-    """Write a table as CSV, and beside it as Markdown, HTML and LaTeX for people, and ours alone as JSON."""
+    """Write a table as CSV, beside it as Markdown, HTML and LaTeX for people, and in a folder below its metrics for DVC."""
+    _write_metrics(frame.set_index("row").loc[list(plan.preset.tables[name].rows)], csv.parent / "metrics" / name)
     write_atomically(csv, table_csv(frame))
-    columns = [column for column in frame.columns[1:] if not column.endswith((PUBLISHED, QUOTED))]
-    ours = frame[frame["row"].isin(plan.preset.tables[name].rows)].set_index("row")
-    numbers = ours[columns].round(2).to_json(orient="index", force_ascii=False, indent=1)
-    write_atomically(csv.with_suffix(".json"), f"{numbers}\n".encode())
     shown = shown_table(frame)
     published = "; in brackets the published value" if plan.preset.tables[name].reference else ""
     half_widths = "; ± half a 95 % interval for other nets" if plan.preset.tables[name].intervals else ""
@@ -197,3 +197,25 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     )
     write_atomically(csv.with_suffix(".tex"), latex.encode())
     write_atomically(csv.with_suffix(".html"), table_page(note, shown, note=below or None))
+
+
+def _write_metrics(rows: pd.DataFrame, folder: Path) -> None:
+    """What is ours of a table's rows, a JSON file each, since `dvc metrics` prints a line a file and a column a key.
+
+    It sorts files by their names, so these begin with the row's place in the table. Files of rows that are gone are deleted.
+    """
+    columns = [column for column in rows if not column.endswith((PUBLISHED, QUOTED))]
+    digits = max(2, len(str(len(rows))))
+    written = set()
+    for place, (label, cells) in enumerate(rows[columns].round(2).to_dict("index").items(), 1):
+        path = folder / f"{place:0{digits}} {_in_a_file_name(label)}.json"
+        numbers = {column: number for column, number in cells.items() if pd.notna(number)}
+        write_atomically(path, f"{json.dumps(numbers, indent=1)}\n".encode())
+        written.add(path)
+    for gone in set(folder.glob("*.json")) - written:
+        gone.unlink()
+
+
+def _in_a_file_name(label: str) -> str:
+    """A label without what no file's name may hold, and no longer than such a name may be."""
+    return re.sub(r"[/\x00-\x1f\x7f]", "-", label).encode()[:LONGEST].decode(errors="ignore")

@@ -17,7 +17,7 @@ from fspkd.tracking.store import Store
 
 TESTED = ("test_loss", "test_accuracy")
 MEASURED = ("loss", "learning_rate", "gradient_norm", *TESTED, "validation_loss", "validation_accuracy")
-RESULT_FILES = (".csv", ".json", ".md", ".html", ".tex", ".png", ".svg")
+RESULT_FILES = (".csv", ".md", ".html", ".tex", ".png", ".svg")
 
 
 class Sync:
