@@ -51,10 +51,11 @@ fetch: .venv/ready  ## what others made of the preset in params.yaml, from DVC's
 	dvc pull
 	snakemake --touch $$(sed -n 's/^results: //p' params.yaml)/summary.html  # it goes by the times of files, which come in any order
 
-lint: .venv/ready  ## style, imports that go up, and rules
+lint: .venv/ready  ## style, types, imports that go up, and rules
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
+	mypy
 	lint-imports
 	python -c "$$SNAKEMAKE_LINT"
 

@@ -11,6 +11,7 @@ import yaml
 
 from fspkd.config.load import CONFIG
 from fspkd.config.results import Figure, Table, Timing
+from fspkd.data.sets import DataSet, PretrainedWeights
 from fspkd.errors import run_command
 from fspkd.files import file_sha256, write_atomically
 from fspkd.plan import plan_for
@@ -40,8 +41,9 @@ def main() -> None:
     args = parser.parse_args()
     plan = plan_for(args.results)
     preset = plan.preset
+    packed: list[DataSet | PretrainedWeights] = [*plan.data.values(), *plan.pretrained.values()]
     phases = {
-        "data": {p.id: settings_of(p.settings) for p in (*plan.data.values(), *plan.pretrained.values())},
+        "data": {p.id: settings_of(p.settings) for p in packed},
         **{phase: {run.id: decided_by(run) for run in plan.phase(phase)} for phase in PHASES},
         "tables": {name: with_reference(table) for name, table in preset.tables.items()},
         "figures": {name: with_reference(figure) for name, figure in preset.figures.items()},

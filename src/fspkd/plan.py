@@ -8,8 +8,9 @@ torch.
 
 import graphlib
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 from fspkd.config.claims import load_claims
 from fspkd.config.load import CONFIG, chain_of, load_preset, preset_files
@@ -36,7 +37,7 @@ class Plan:
     def __init__(
         self,
         preset: Preset,
-        environment: dict[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
         runs: Path = RUNS,
         folder: type[RunFolder] = RunFolder,
     ) -> None:
@@ -94,10 +95,12 @@ class Plan:
 
     def curves(self, figure: str) -> dict[str, list[Run]]:
         """The runs that the curves of a figure are of, each once, by label: nets, or the first stages of nets."""
-        settings = self.preset.figures[figure]
+        settings = cast(Curves, self.preset.figures[figure])
         nets = {label: self.nets(reference) for label, reference in settings.curves.items()}
         if settings.stage == 1:
-            return {label: list(dict.fromkeys(net.stage1 for net in of_row)) for label, of_row in nets.items()}
+            return {
+                label: list(dict.fromkeys(net.stage1 for net in of_row if net.stage1)) for label, of_row in nets.items()
+            }
         return nets
 
     def drawn(self, figure: str) -> list[list[Run]]:
@@ -106,7 +109,7 @@ class Plan:
         if isinstance(settings, Curves):
             return list(self.curves(figure).values())
         if isinstance(settings, Matrices):
-            return [[net.stage1 for net in self.nets(settings.net, 1)]]
+            return [[net.stage1 for net in self.nets(settings.net, 1) if net.stage1]]
         return [self.nets(reference) for reference in settings.nets]
 
     @property
@@ -174,7 +177,7 @@ class Plan:
     def _run(self, row_name: str, replicate: int, number: int | None, stage: int, method: Method, start: Start) -> Run:
         preset, row = self.preset, self.preset.rows[row_name]
         reference = getattr(method, "teacher", None)
-        if has_own_teacher := bool(reference) and "/" not in reference:
+        if has_own_teacher := reference is not None and "/" not in reference:
             reference = f"{reference}/{number}"
         teacher = self.net(reference, replicate) if reference else None
         data, divide = self.data[row.data], preset.divide_schedules.get(row.data, 1)
@@ -209,7 +212,7 @@ class Plan:
         """Raise UserError where a run cannot start from its start or learn from its teacher."""
         where = f"preset {self.preset.name!r}: {spec.name}"
         other = start.spec.network if isinstance(start, Run) else start.network if start else spec.network
-        if other != spec.network:
+        if start and other != spec.network:
             raise UserError(
                 f"{where} starts from {start.id}, another network: {other!r} and {spec.network!r}. Weights are copied between "
                 f"equal networks only."
@@ -277,8 +280,9 @@ def load_plans(folder: Path = CONFIG, invalid: Callable[[UserError], object] | N
             plans[results], owners[results] = plan, path
     if problems and (invalid is None or not plans):
         raise problems[0]
-    for problem in problems:
-        invalid(problem)
+    if invalid is not None:
+        for problem in problems:
+            invalid(problem)
     return plans
 
 

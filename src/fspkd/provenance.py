@@ -8,11 +8,12 @@ import platform
 import socket
 import subprocess
 import tokenize
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cache
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from fspkd.errors import UserError
 
@@ -106,7 +107,8 @@ def effective(source: str) -> str:
     lines = [line.encode() for line in source.splitlines(keepends=True)]
     starts = [0, *accumulate(map(len, lines))]
     cuts = []
-    for node in ast.walk(ast.parse(source)):
+    nodes: Iterator[Any] = ast.walk(ast.parse(source))  # of which some have no place; statements have
+    for node in nodes:
         is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         if is_text or isinstance(node, ast.Raise):
             cuts.append((starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset))

@@ -66,11 +66,12 @@ class Results:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         places = [place / "runs" for place in (self.folder, *self.folder.absolute().parents)]
-        self._runs = next((place for place in places if place.is_dir()), None)
-        if self._runs is None:
+        runs = next((place for place in places if place.is_dir()), None)
+        if runs is None:
             raise UserError(
                 f"{folder}: has no folder runs in it or above it. Give a folder of results, with the runs folder beside it."
             )
+        self._runs = runs
 
     def _saved(self) -> Iterator[SavedRun]:
         for manifest in sorted(self._runs.glob(f"*/*/{RunFolder(Path()).manifest.name}")):

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 # YAML 1.1 reads 1e-3 as text; accepting text for numbers with a fraction spares users that trap.
 _NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
@@ -30,7 +31,7 @@ def matching(pattern: str, description: str) -> tuple[AfterValidator, object]:
             raise ValueError(f"must be {description}, and is {text!r}")
         return text
 
-    seen_by_editors = {"pattern": f"^({pattern})$", "patternErrorMessage": f"must be {description}"}
+    seen_by_editors: JsonDict = {"pattern": f"^({pattern})$", "patternErrorMessage": f"must be {description}"}
     return AfterValidator(check), Field(json_schema_extra=seen_by_editors)
 
 

@@ -125,7 +125,7 @@ def check_site(site: Site, warn: Callable[[str], None]) -> None:
             f"docs/slurm.md has examples."
         )
     limits = [_minutes(limit) for limit in _sinfo("%l", site)]
-    limit = None if None in limits else max(limits)
+    limit = None if None in limits else max(minutes for minutes in limits if minutes is not None)
     if limit is not None and site.runtime > limit:
         raise UserError(
             f"{SITE}: runtime = {site.runtime}: the partition allows {limit} minutes, so a job that asks for more would "

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from logging import WARNING, LogRecord
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -98,7 +99,7 @@ class View:
         self.finished, self.before = 0, 0  # iterations of runs that have ended, and those that were there already
         self.began = time.monotonic()
 
-    def start(self, record: LogRecord, message: str) -> None:
+    def start(self, record: Any, message: str) -> None:
         trainings = [Training(Path(folder), int(total)) for folder, total in TRAINING.findall(message)]
         self.jobs[record.jobid] = Job(record.rule_name, message, list(record.log), trainings)
 
@@ -179,7 +180,7 @@ class LogHandler(LogHandlerBase):
         except Exception:  # else nothing would be told any more
             self.handleError(record)
 
-    def _take(self, record: LogRecord) -> None:
+    def _take(self, record: Any) -> None:
         event = get_event(record)
         if self.is_stopped and (event == LogEvent.JOB_ERROR or record.levelno >= WARNING):
             return  # that jobs end is what was asked for

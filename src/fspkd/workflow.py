@@ -7,18 +7,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any, cast
 
 import yaml
 from snakemake.io import ancient
 from snakemake.iocontainers import Wildcards
 
 from fspkd.config.load import CONFIG
-from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau
+from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau, Table
 from fspkd.plan import Plan
 from fspkd.provenance import PACKAGE
 from fspkd.runs.folder import PHASES
 from fspkd.runs.spec import Run
-from fspkd.settings import Settings
 
 DVC = Path("params.yaml")
 # The file that stands for a result, by kind.
@@ -205,7 +205,7 @@ class Result:
         return f"{self.plan.preset.results}/{self.name or self.kind}{ENDS[self.kind]}"
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> Any:
         """Of the table, figure or timing."""
         return getattr(self.plan.preset, f"{self.kind}s")[self.name]
 
@@ -216,7 +216,7 @@ class Result:
             case "table":
                 return self.plan.shown(self.settings.rows)
             case "figure":
-                return list(dict.fromkeys(chain.from_iterable(self.plan.drawn(self.name))))
+                return list(dict.fromkeys(chain.from_iterable(self.plan.drawn(cast(str, self.name)))))
             case "timing":
                 return [net for nets in self.settings.nets for net in self.plan.nets(nets, 1)]
         return self.plan.compared
@@ -289,17 +289,22 @@ class Result:
         }
         if isinstance(self.settings, InferenceTime):
             return {**shared, "nets": [file for net in self.nets for file in run_outputs(net)]}
-        return {**shared, "teachers": sorted({str(net.stage1.teacher.weights) for net in self.nets if net.stage1})}
+        firsts = [net.stage1 for net in self.nets]
+        return {
+            **shared,
+            "teachers": sorted({str(first.teacher.weights) for first in firsts if first and first.teacher}),
+        }
 
     def _claims(self) -> Files:
         preset = self.plan.preset
         curves = [name for name, figure in preset.figures.items() if isinstance(figure, Curves)]
         points = [figure for figure in preset.figures.values() if isinstance(figure, Depth)]
         measured = [f"{name}_flat.csv" for name in curves] + [f"{name}.csv" for name in preset.timings]
-        references = {str(CONFIG / shown.reference) for shown in (*preset.tables.values(), *points) if shown.reference}
+        published: list[Table | Depth] = [*preset.tables.values(), *points]
+        references = {str(CONFIG / shown.reference) for shown in published if shown.reference}
         return {
             "code": code(*PAGES, *NUMBERS, *(POINTS if points else ()), "report/claims.py"),
-            "claims": [str(CONFIG / preset.claims)],
+            "claims": [str(CONFIG / preset.claims)] if preset.claims else [],
             "references": sorted(references),
             "predictions": [str(net.folder.predictions) for net in self.nets],
             "measured": [f"{preset.results}/{name}" for name in measured],

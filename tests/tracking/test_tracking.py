@@ -353,7 +353,8 @@ def test_journal_that_a_crashed_node_left_is_read_up_to_what_is_whole(project: P
 
 
 def test_finished_run_whose_journal_is_damaged_is_sent_with_the_times_of_its_manifest(project: Project) -> None:
-    """It is told once, and the points are those of the metrics."""
+    """It is told once, and the points are those of the metrics; its row is sent too."""
+    project.set("rows.teacher.nets", 1)
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     content = run.folder.journal.read_bytes()
@@ -366,7 +367,11 @@ def test_finished_run_whose_journal_is_damaged_is_sent_with_the_times_of_its_man
         f"{run.folder.journal}: is gone or damaged: times of its points are reckoned by its manifest"
     ]
     assert sync.send_all() == []
-    check_points(project, MlflowClient(local(project)))
+    client = MlflowClient(local(project))
+    check_points(project, client)
+    row = held(client)["Teacher"]
+    assert row.info.status == "FINISHED"
+    assert points(client, row, "test_accuracy") == expected(run.folder.metrics, "test_accuracy")
 
 
 def test_metrics_that_are_not_what_was_measured_are_not_sent(project: Project) -> None:

@@ -1,5 +1,7 @@
 """The claims that a preset is judged by, read from the file that it names. Imports no torch."""
 
+from typing import Any
+
 from pydantic import ValidationError
 
 from fspkd.config.load import CONFIG, explain, read_yaml
@@ -7,8 +9,6 @@ from fspkd.config.preset import Preset
 from fspkd.config.results import (
     Claim,
     Claims,
-    Curves,
-    Depth,
     FigureClaim,
     InferenceTime,
     InferenceTimeClaim,
@@ -17,7 +17,6 @@ from fspkd.config.results import (
     RowsClaim,
     Table,
     TimingClaim,
-    TrainingTime,
 )
 from fspkd.errors import UserError
 from fspkd.settings import suggest
@@ -89,9 +88,7 @@ def _subject(preset: Preset, claim: Claim) -> tuple[str, str, str]:
             return "timings", "timing", claim.timing
 
 
-def _check_named(
-    preset: Preset, claim: Claim, entry: Table | Curves | Depth | TrainingTime | InferenceTime, where: str
-) -> None:
+def _check_named(preset: Preset, claim: Claim, entry: Any, where: str) -> None:
     """Raise UserError for a row or curve that what the claim is about does not have."""
     known, labels = (), {}
     match claim:

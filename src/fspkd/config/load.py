@@ -1,6 +1,7 @@
 """Reading presets: YAML files that extend each other, and an explanation of what is wrong in them. Imports no torch."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -60,9 +61,10 @@ def _expanded(node: yaml.Node, sizes: dict[int, int | None]) -> int:
         is_mapping = isinstance(node, yaml.MappingNode)
         below = [part for pair in node.value for part in pair] if is_mapping else node.value
         sizes[id(node)] = 1 + sum(_expanded(part, sizes) for part in below)
-    if sizes[id(node)] is None:
+    size = sizes[id(node)]
+    if size is None:
         raise ValueError(f"an alias stands for what it is in, in line {node.start_mark.line + 1}")
-    return sizes[id(node)]
+    return size
 
 
 def read_yaml(path: Path) -> dict:
@@ -86,7 +88,8 @@ def explain(
     """One paragraph for pydantic's findings: file, key, value, and what to do; `made_from` is what `laid_out` gives."""
     findings, tags = [], discriminators(Preset) | discriminators(Claims)
     for item in error.errors():
-        keys, content, is_key = [], merged, True
+        content: Any = merged
+        keys, is_key = [], True
         for position, key in enumerate(item["loc"], 1):
             # Where a mapping is one of a union, its tag's value comes first, even where there is a key of that name.
             is_tag = is_key and isinstance(content, dict) and key in [content.get(tag) for tag in tags]

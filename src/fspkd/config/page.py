@@ -1,7 +1,7 @@
 """The page docs/presets.md: every key of a preset, its type, default and meaning, from the models."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -183,7 +183,7 @@ def _union(schema: dict) -> dict | None:
     return schema.get("anyOf", [schema])[0].get("discriminator")
 
 
-def _table(rows: list) -> Iterator[str]:
+def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     yield ""
     yield from HEADER
     for key, *cells in rows:

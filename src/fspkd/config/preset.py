@@ -1,6 +1,6 @@
 """What a preset may say: frozen models that refuse unknown keys. Imports no torch, so that planning is quick."""
 
-from typing import Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field
 
@@ -11,7 +11,10 @@ from fspkd.distill import METHODS
 from fspkd.networks import AnyNetwork
 from fspkd.settings import Few, Identifier, NetReference, NotEmptyMapping, PositiveInt, Settings, matching
 
-Method = Annotated[Union[METHODS], Field(discriminator="method")]  # noqa: UP007 (a union of a tuple)
+if TYPE_CHECKING:
+    from fspkd.distill.method import Method  # a union that is only known at run time
+else:
+    Method = Annotated[Union[METHODS], Field(discriminator="method")]  # noqa: UP007 (a union of a tuple)
 Start = Annotated[
     str,
     *matching(

@@ -14,7 +14,7 @@ def check_published(preset: Preset) -> None:
     """Raise UserError where the published numbers of a preset cannot be read, or lack what a table shows of them."""
     for name, table in preset.tables.items():
         if table.reference:
-            _check_quoted(preset, name, labels(CONFIG / table.reference, table.measure))
+            _check_quoted(preset, name, CONFIG / table.reference)
     for timing in preset.timings.values():
         if isinstance(timing, InferenceTime) and timing.reference:
             labels(CONFIG / timing.reference)
@@ -40,10 +40,12 @@ def labels(path: Path, column: str | None = None) -> list[str]:
     return found
 
 
-def _check_quoted(preset: Preset, name: str, known: list[str]) -> None:
-    for label in preset.tables[name].quoted or ():
+def _check_quoted(preset: Preset, name: str, path: Path) -> None:
+    table = preset.tables[name]
+    known = labels(path, table.measure)
+    for label in table.quoted or ():
         if label not in known:
             raise UserError(
-                f"{CONFIG / preset.tables[name].reference}: has no row {label!r}, which tables.{name}.quoted of preset "
+                f"{path}: has no row {label!r}, which tables.{name}.quoted of preset "
                 f"{preset.name!r} names{suggest(label, known)}"
             )

@@ -1,7 +1,7 @@
 """Whether the entries of a preset refer to what there is; each function gives the problems that it finds, as texts."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from fspkd.config.preset import Preset, Row
@@ -45,12 +45,19 @@ def problems(preset: Preset) -> Iterator[str]:
             if not any(mark in label for label in (*table.rows, *(table.quoted or ()))):
                 yield f"tables.{name}.marks: no label of the table has {mark!r}. Remove it"
     for name, figure in preset.figures.items():
-        check = {Curves: _curves, Depth: _panels, Plateau: _plateau, Matrices: _matrices}[type(figure)]
-        yield from check(preset, name, figure)
+        checks: dict[type, Callable[..., Iterator[str]]] = {
+            Curves: _curves,
+            Depth: _panels,
+            Plateau: _plateau,
+            Matrices: _matrices,
+        }
+        yield from checks[type(figure)](preset, name, figure)
     yield from _files(preset)
     for name, timing in preset.timings.items():
-        check = _inference_time if isinstance(timing, InferenceTime) else _training_time
-        yield from check(preset, f"timings.{name}", timing)
+        if isinstance(timing, InferenceTime):
+            yield from _inference_time(preset, f"timings.{name}", timing)
+        else:
+            yield from _training_time(preset, f"timings.{name}", timing)
 
 
 def _known(preset: Preset, section: str, name: str, where: str) -> Iterator[str]:
@@ -132,7 +139,7 @@ def _stops(preset: Preset) -> Iterator[str]:
             without.setdefault((where, row.data), []).append(name)
         by = preset.divide_schedules.get(row.data, 1)
         shortened = divided_stop(stop, by, preset.training.evaluate_every)
-        if shortened.patience < (shortened.every or 0):
+        if shortened and shortened.patience < (shortened.every or 0):
             impatient[where] = (
                 f"{where}.patience = {stop.patience}: ends before there is a second measurement on the validation images, "
                 f"which come every {shortened.every} iterations, where patience is {shortened.patience}. Give a smaller 'every'"
@@ -196,7 +203,7 @@ def _matrices(preset: Preset, name: str, figure: Matrices) -> Iterator[str]:
     where = f"figures.{name}.net"
     yield from _nets(preset, figure.net, where)
     row = preset.rows.get(figure.net.partition("/")[0])
-    first = preset.rows.get(row.stage1_of).stage1 if row and row.stage1_of in preset.rows else row and row.stage1
+    first = preset.rows[row.stage1_of].stage1 if row and row.stage1_of in preset.rows else row and row.stage1
     if row and not (first and first.method == "fsp" and "/" in figure.net):
         yield f"{where} = {figure.net!r}: must be one net of a row whose first stage learns FSP matrices, such as student/1"
 

@@ -7,7 +7,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -165,7 +165,9 @@ def _read_cub200_list(file: Path, where: str) -> dict[str, str]:
         raise UserError(f"{where}: {file}: {problem}. Fetch CUB-200-2011 again.") from None
 
 
-def _read_images(files: dict[str, Sequence[Path]], size: int | None, square: bool, where: str) -> dict[str, np.ndarray]:
+def _read_images(
+    files: Mapping[str, Sequence[Path]], size: int | None, square: bool, where: str
+) -> dict[str, np.ndarray]:
     """The images (N, H, W, C) uint8 of both splits; grey only where every image is grey."""
     everything = [file for split in SPLITS for file in files[split]]
     with ThreadPoolExecutor(os.cpu_count()) as pool:

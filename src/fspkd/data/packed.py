@@ -10,6 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -57,7 +58,7 @@ class PackedData:
         for split in self.images:
             for array in (self.images[split], self.labels[split]):
                 total.update(f"{array.dtype} {array.shape}".encode())
-                total.update(np.ascontiguousarray(array))
+                total.update(np.ascontiguousarray(array))  # type: ignore[arg-type]  # a buffer; its type says so from 3.12 on
         return total.hexdigest()
 
     def in_canonical_order(self) -> "PackedData":
@@ -72,7 +73,7 @@ class PackedData:
 def save_packed(data: PackedData, path: Path) -> None:
     """Write a data set as one .npz file, atomically; equal content gives equal bytes."""
     arrays = {f"{split}_{kind}": getattr(data, kind)[split] for kind in ("images", "labels") for split in data.images}
-    facts = {"classes": data.classes, "source": data.source, "sha256": data.sha256}
+    facts: dict[str, Any] = {"classes": data.classes, "source": data.source, "sha256": data.sha256}
     if data.pinned:
         facts["pinned"] = data.pinned
     if data.preprocess:

@@ -6,6 +6,7 @@ chunks, since a copy of CIFAR-10 in float64 takes 1.5 GB.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,8 @@ def fit_zca(chunks: Callable[[], Iterable[np.ndarray]], bias: float) -> tuple[np
     W is V diag(1 / sqrt(l)) V^T, of the eigenvectors V and eigenvalues l of the covariance (over N, not N - 1) plus `bias`
     times the identity. `chunks()` goes through all rows, a chunk (n, D) at a time, and is called twice.
     """
-    count, total = 0, 0.0
+    count = 0
+    total: Any = 0.0  # an array from the first chunk on
     for chunk in chunks():
         count, total = count + len(chunk), total + chunk.sum(0)
     mean = total / count

@@ -4,11 +4,14 @@ import time
 import urllib.error
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from fspkd.config.data import Torchvision
 from fspkd.data.folders import find_splits, is_archive, read_cub200, read_image_folder, resize
 from fspkd.data.packed import SPLITS, VALIDATION, PackedData
 from fspkd.data.preprocess import preprocessed
@@ -39,7 +42,7 @@ def read_source(data: DataSet) -> PackedData:
         if settings.source == "cub200":
             packed = read_cub200(Path(location), settings.size, where)
         elif is_archive(Path(location)) or find_splits(Path(location)):
-            if extra:
+            if isinstance(settings, Torchvision) and extra:
                 raise UserError(
                     f"{where}: data set {settings.name!r} has extra = True, and folders {{train,test}}/<class>/* do not tell "
                     f"which images are extra. Set it to a folder that torchvision downloaded {settings.dataset} to."
@@ -122,7 +125,7 @@ def _parted(packed: PackedData, chosen: np.ndarray, split: str, how: str) -> Pac
 # --- torchvision and scikit-learn -------------------------------------------------------------------------
 
 
-def with_retries(download: Callable[[], object], variable: str) -> object:
+def with_retries(download: Callable[[], Any], variable: str) -> Any:
     """Call `download`, again after a pause where the network fails; torchvision checks what has arrived already.
 
     Raises UserError, which names the variable that says where the file lies on this machine.
@@ -151,14 +154,14 @@ def _read_torchvision(
     """
     import torchvision.datasets  # only here: it takes seconds to import
 
-    def read(split: str) -> object:
+    def read(split: str) -> Any:
         kind = getattr(torchvision.datasets, name)
         chosen = {"split": split} if name == "SVHN" else {"train": split == "train"}
         return kind(root, download=download is not None, **chosen)
 
     try:
         sets = {
-            split: with_retries(lambda s=split: read(s), download) if download else read(split)
+            split: with_retries(partial(read, split), download) if download else read(split)
             for split in (*SPLITS, *(["extra"] if extra else []))
         }
     except RuntimeError:

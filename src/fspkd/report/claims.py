@@ -1,8 +1,9 @@
 """Claims judged: what the paper published, what came out here, how sure that is."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -11,11 +12,13 @@ from fspkd.config.load import CONFIG
 from fspkd.config.results import (
     Claim,
     FigureClaim,
+    InferenceTime,
     InferenceTimeClaim,
     LearningClaim,
     PointsClaim,
     RowsClaim,
     TimingClaim,
+    TrainingTime,
 )
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
@@ -73,15 +76,15 @@ class Measured(NamedTuple):
 
 
 def _measured(plan: Plan, claim: Claim) -> dict[str, object]:
-    measure = {
+    measures: dict[type, Callable[..., Measured]] = {
         RowsClaim: _rows,
         PointsClaim: _points,
         LearningClaim: _learning,
         FigureClaim: _figure,
         TimingClaim: _timing,
         InferenceTimeClaim: _inference_time,
-    }[type(claim)]
-    found = measure(plan, claim)
+    }
+    found = measures[type(claim)](plan, claim)
     return {
         "claim": claim.claim,
         "where": claim.where,
@@ -100,7 +103,7 @@ def _measured(plan: Plan, claim: Claim) -> dict[str, object]:
 
 def _rows(plan: Plan, claim: RowsClaim) -> Measured:
     tables = plan.preset.tables
-    table = tables.get(claim.table) or plan.preset.timings[claim.table]
+    table = tables.get(claim.table) or cast(InferenceTime, plan.preset.timings[claim.table])
     published = np.nan
     if table.reference:
         numbers = read_reference(plan, claim.table) if claim.table in tables else read_published(table.reference)
@@ -237,7 +240,8 @@ def independent_flat_parts(nets: list[Run], flat: pd.DataFrame) -> list[float]:
 
 
 def _timing(plan: Plan, claim: TimingClaim) -> Measured:
-    reference = pd.read_csv(CONFIG / plan.preset.timings[claim.timing].reference).set_index("what")
+    settings = cast(TrainingTime, plan.preset.timings[claim.timing])
+    reference = pd.read_csv(CONFIG / settings.reference).set_index("what")
     published = reference["value"][claim.what]
     return Measured.above("times", published, _speed_up(plan, claim), published * (1 - claim.tolerance))
 
@@ -251,7 +255,7 @@ def _speed_up(plan: Plan, claim: TimingClaim) -> Estimate:
 
 
 def _inference_time(plan: Plan, claim: InferenceTimeClaim) -> Measured:
-    settings = plan.preset.timings[claim.timing]
+    settings = cast(InferenceTime, plan.preset.timings[claim.timing])
     than = claim.than or settings.teacher_label
     numbers = read_published(settings.reference).reindex(index=[claim.row, than], columns=[claim.value])[claim.value]
     published = numbers[claim.row] / numbers[than]  # each is the teacher's by its own

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Collection
 from pathlib import Path
+from typing import cast
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from fspkd.config import results
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.report.figures import save
@@ -148,7 +150,7 @@ def _csv(curves: Curves) -> bytes:
 def write(plan: Plan, name: str, png: Path) -> None:
     """Write a figure as PNG, beside it as SVG, its numbers and its flat parts as CSV; the same data gives the same bytes."""
     curves = read_curves(plan, name)
-    figure = plan.preset.figures[name]
+    figure = cast(results.Curves, plan.preset.figures[name])
     flat = flat_parts(curves, figure.measures)
     save(draw_figure(f"{figure.title} (preset {plan.preset.name})", curves, flat), png)
     write_atomically(png.with_suffix(".csv"), _csv(curves))

@@ -1,6 +1,7 @@
 """Figures of FSP matrices: a teacher's, and those of a student before and after its first stage."""
 
 from pathlib import Path
+from typing import cast
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,9 +9,11 @@ import pandas as pd
 import seaborn as sns
 
 from fspkd.data.packed import load_data
+from fspkd.distill.fsp import Fsp
 from fspkd.engine.batches import Images
 from fspkd.files import write_atomically
 from fspkd.lazy import torch
+from fspkd.networks.residual import ResidualNetwork
 from fspkd.plan import Plan
 from fspkd.report.figures import save
 from fspkd.runs.spec import Run
@@ -26,19 +29,21 @@ def matrices_of(first: Run) -> Matrices:
 
     As in that stage, the student normalises by the batch and the teacher does not, and a shuffled teacher is shuffled.
     """
-    method, images = first.spec.method, Images(load_data(first.data), first.spec.augment, torch.device("cpu"))
+    method, teacher = cast(Fsp, first.spec.method), cast(Run, first.teacher)
+    network = cast(ResidualNetwork, first.spec.network)
+    images = Images(load_data(first.data), first.spec.augment, torch.device("cpu"))
     x = images.to_input(images.test[:IMAGES])
     nets = {
-        TEACHER: finished_net(first.teacher, images.shape, images.classes).eval(),
+        TEACHER: finished_net(teacher, images.shape, images.classes).eval(),
         BEFORE: initial_net(first, images).train(),
         AFTER: finished_net(first, images.shape, images.classes).train(),
     }
-    taps = method.student_taps(first.spec.network)
+    taps = method.student_taps(network)
     with torch.no_grad():
         matrices = {
             name: [matrix.mean(0).numpy() for matrix in method.targets(net.taps(x, taps))] for name, net in nets.items()
         }
-    shuffles = method.permutations(first.spec.draws, first.spec.network)
+    shuffles = method.permutations(first.spec.draws, network)
     matrices[TEACHER] = [
         m[rows.numpy()[:, None], columns.numpy()]
         for m, (rows, columns) in zip(matrices[TEACHER], shuffles, strict=True)

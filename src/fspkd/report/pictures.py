@@ -25,7 +25,7 @@ def draw_table(frame: pd.DataFrame, title: str, unit: str) -> plt.Figure:
     mean = next((column for column in MEANS if column in frame), None)
     nets = [c for c in frame if c.startswith("net") and c.removeprefix("net").isdigit()]
 
-    def draw(column: str | None, label: str, below: float = 0.0, **style: object) -> None:
+    def draw(column: str | None, label: str | None, below: float = 0.0, **style: object) -> None:
         if column in frame and frame[column].notna().any():
             axes.plot(frame[column], places + below, linestyle="", label=label, **style)
 
@@ -33,7 +33,7 @@ def draw_table(frame: pd.DataFrame, title: str, unit: str) -> plt.Figure:
         draw(column, "nets" if number == 0 else "_", marker="o", color=blue, markersize=4, alpha=0.6)
     draw(mean, "average" if nets else mean, marker="|", color="black", markersize=13, markeredgewidth=2)
     if f"{mean}{INTERVAL}" in frame:
-        low, high = (frame[mean] + side * frame[mean + INTERVAL] for side in (-1, 1))
+        low, high = (frame[mean] + side * frame[f"{mean}{INTERVAL}"] for side in (-1, 1))
         axes.hlines(places, low, high, color="black", label="95 % interval")
     draw("ensemble", "ensemble", marker="D", color=green, markersize=5)
     hollow = {"markerfacecolor": "none", "markersize": 6}

@@ -2,12 +2,14 @@
 
 import math
 from pathlib import Path
+from typing import cast
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from fspkd.config.results import Plateau
 from fspkd.engine.schedule import progress
 from fspkd.files import write_atomically
 from fspkd.lazy import torch
@@ -37,7 +39,7 @@ def guessing_loss(net: Run, classes: int) -> pd.Series:
 def measured(plan: Plan, name: str) -> dict[str, dict[str, pd.Series]]:
     """Loss / loss of guessing, by curve and net: means over WINDOW iterations, of the nets that are finished."""
     found: dict[str, dict[str, pd.Series]] = {}
-    for label, reference in plan.preset.figures[name].curves.items():
+    for label, reference in cast(Plateau, plan.preset.figures[name]).curves.items():
         for net in plan.nets(reference):
             if net.folder.is_finished:
                 classes = len(net.folder.read_manifest().images.classes)

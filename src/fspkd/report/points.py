@@ -1,11 +1,12 @@
 """Nets by their depth: the points of a figure of kind `depth`, measured and published. Draws nothing."""
 
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pandas as pd
 
 from fspkd.config.load import CONFIG
+from fspkd.config.results import Depth
 from fspkd.networks.network import Network
 from fspkd.plan import Plan
 from fspkd.report.predictions import correct_by_image, needed_to_learn
@@ -24,7 +25,7 @@ def points(plan: Plan, name: str) -> dict[str, Point]:
     preset = plan.preset
     return {
         nets: Point(panel, method, preset.networks[preset.rows[nets.partition("/")[0]].network].layer_count)
-        for panel, methods in preset.figures[name].panels.items()
+        for panel, methods in cast(Depth, preset.figures[name]).panels.items()
         for method, rows in methods.items()
         for nets in rows
     }
@@ -32,7 +33,7 @@ def points(plan: Plan, name: str) -> dict[str, Point]:
 
 def published_points(plan: Plan, name: str) -> dict[Point, float]:
     """The published accuracies of a figure, in percent."""
-    reference = plan.preset.figures[name].reference
+    reference = cast(Depth, plan.preset.figures[name]).reference
     if reference is None:
         return {}
     frame = pd.read_csv(CONFIG / reference)

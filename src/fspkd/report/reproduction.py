@@ -1,6 +1,7 @@
 """A preset's exported runs, and what is computed from them alone: tables, figures, claims, and a list of the nets."""
 
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
@@ -38,7 +39,7 @@ def export(plan: Plan) -> list[Run]:
     exported = exported_plan(plan.preset.name)
     finished = [run for run in _shown(plan) if run.folder.is_finished]
     for run in finished:
-        export_run(run, exported.run(run.id).folder)
+        export_run(run, cast(ExportedFolder, exported.run(run.id).folder))
     for timing in plan.preset.timings:
         if (measured := Path(plan.preset.results) / f"{timing}.csv").exists():
             write_atomically(Path(exported.preset.results) / measured.name, measured.read_bytes())

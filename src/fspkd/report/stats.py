@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import hermite_e
@@ -135,17 +136,18 @@ def over_seeds_and_images(terms: Sequence[np.ndarray]) -> Estimate:
     return Estimate(value, value - half, value + half, n, parts.sum(), welch(parts, degrees), images)
 
 
-def half_width(parts: np.ndarray, degrees: np.ndarray, images: np.ndarray | float) -> np.ndarray:
+def half_width(parts: np.ndarray, degrees: np.ndarray, images: np.ndarray | float) -> Any:
     """Half the width of the interval of a sum whose parts' squared standard errors are known with these degrees of freedom.
 
-    Parts lie along the first axis. What images add counts half in the degrees of freedom: counted in full, intervals over
-    three seeds are too short wherever the seeds happen to agree. docs/statistics.md has the simulations.
+    Parts lie along the first axis: the half width of one sum is a number, that of several an array. What images add counts
+    half in the degrees of freedom: counted in full, intervals over three seeds are too short wherever the seeds happen to
+    agree. docs/statistics.md has the simulations.
     """
     square = parts.sum(0) + images
     return stats.t.ppf((1 + CONFIDENCE) / 2, welch(parts, degrees, images / 2)) * np.sqrt(square)
 
 
-def welch(parts: np.ndarray, degrees: np.ndarray, known: np.ndarray | float = 0.0) -> np.ndarray:
+def welch(parts: np.ndarray, degrees: np.ndarray, known: np.ndarray | float = 0.0) -> Any:
     """Welch and Satterthwaite's degrees of freedom of a sum of squared standard errors; of the first part if all are 0."""
     spread = (parts**2 / degrees.reshape(-1, *[1] * (parts.ndim - 1))).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -168,7 +170,8 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
     test = stats.ttest_ind(*logs, equal_var=False)
     interval = test.confidence_interval(CONFIDENCE)
     seeds = sum(np.var(values, ddof=1) / len(values) for values in logs)
-    return Estimate(value, *np.exp([interval.low, interval.high]), n, seeds, test.df, is_ratio=True)
+    low, high = np.exp([interval.low, interval.high])
+    return Estimate(value, low, high, n, seeds, test.df, is_ratio=True)
 
 
 def paired_ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:

@@ -155,7 +155,8 @@ class Run:
 
 def with_origins(runs: Iterable[Run]) -> list[Run]:
     """Those runs and what they start from and learn from, and so on, each once."""
-    left, found = list(runs), {}
+    left: list[Run | PretrainedWeights | None] = list(runs)
+    found: dict[str, Run] = {}
     while left:
         run = left.pop()
         if isinstance(run, Run) and run.id not in found:
@@ -171,7 +172,7 @@ def run_in(folder: RunFolder) -> Run:
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise UserError(f"{folder.specification}: cannot be read ({reason}).") from None
-    return Run(spec, folder, data=None, start=None, teacher=None)
+    return Run(spec, folder, data=None, start=None, teacher=None)  # type: ignore[arg-type]  # nothing asks for it
 
 
 def check_finished(runs: Iterable[Run]) -> None:

@@ -49,7 +49,7 @@ class Follower:
 
     def stop(self) -> None:
         """Have what is left sent, and wait for it a moment: what is not sent by then is sent next time."""
-        if self.process:
+        if self.process and self.process.stdin:
             self.process.stdin.close()
             try:
                 self.process.wait(timeout=SECONDS_TO_FINISH)
@@ -99,7 +99,7 @@ class Sender:
                 continue
             try:
                 with LOCK:  # one process at a time looks what is there and sends the rest
-                    if results not in self.syncs:
+                    if plan and results not in self.syncs:
                         from fspkd.tracking.sync import Sync
 
                         self.syncs[results] = Sync(plan)

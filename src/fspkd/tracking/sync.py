@@ -1,8 +1,9 @@
 """What MLflow is sent of a preset: an experiment; in it a run for each table row, below it one for each net and stage."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 import pandas as pd
 
@@ -44,7 +45,7 @@ class Sync:
         self.store.refresh()
         self.shown = self._shown()
         runs = {run.id: run for run in [*self.plan.runs.values(), *former_runs(self.plan)]}
-        parts = [(name, self._run, run) for name, run in runs.items()]
+        parts: list[tuple[str, Callable[[Any], None], Any]] = [(name, self._run, run) for name, run in runs.items()]
         parts += [(row, self._row, row) for row in self.plan.rows]
         parts += [(table, self._table, table) for table in self.preset.tables]
         parts += [(figure, self._figure, figure) for figure in self._figures_alone()]
@@ -61,7 +62,7 @@ class Sync:
 
     def _shown(self) -> set[str]:
         """The runs in the tables and figures that have been made, and what these start from and learn from."""
-        shown = {name: table.rows.values() for name, table in self.preset.tables.items()}
+        shown: dict[str, Iterable[str]] = {name: table.rows.values() for name, table in self.preset.tables.items()}
         shown |= {name: figure.nets for name, figure in self.preset.figures.items()}
         made = [rows for name, rows in shown.items() if (Path(self.preset.results) / f"{name}.csv").exists()]
         return {run.id for run in with_origins(run for rows in made for row in rows for run in self.plan.row_runs(row))}
@@ -112,7 +113,7 @@ class Sync:
     def _finish(self, run: Run, journal: Journal, manifest: Manifest, tracked: str) -> None:
         folder, images = run.folder, manifest.images
         name = run.spec.data.rsplit("-", 1)[0]
-        self.store.data_set(tracked, name, manifest.inputs_sha256["data"], "training")
+        self.store.data_set(tracked, name, cast(str, manifest.inputs_sha256["data"]), "training")
         self.store.artifacts(run.id, [folder.specification, folder.manifest, folder.vouched(folder.metrics)])
         if run.spec.stage == 2:
             from fspkd.train.nets import finished_net
@@ -123,7 +124,8 @@ class Sync:
             rows = final_measurements(folder, journal)
             self.store.points(tracked, _points(rows[rows["iteration"] == at], "iteration", TESTED), model)
             if manifest.best_iteration:
-                self.store.points(tracked, [(at, journal.ended, {"kept_test_accuracy": manifest.test_accuracy})])
+                kept = {"kept_test_accuracy": cast(float, manifest.test_accuracy)}
+                self.store.points(tracked, [(at, journal.ended, kept)])
         self.store.set_status(run.id, "FINISHED", journal.ended)
         self.complete.add(run.id)
 
@@ -209,9 +211,8 @@ class Sync:
 
     def _open_row(self, row: str) -> str:
         settings = self.preset.rows[row]
-        tags = {"kind": "row", **self._row_tags(row), "stage1": settings.stage1.method if settings.stage1 else "none"}
-        if settings.stage1_of:
-            tags["stage1"] = self.preset.rows[settings.stage1_of].stage1.method
+        first = (self.preset.rows[settings.stage1_of] if settings.stage1_of else settings).stage1
+        tags = {"kind": "row", **self._row_tags(row), "stage1": first.method if first else "none"}
         nets, measured = len(self.plan.nets(row)), self._measured(row)
         tags["mlflow.note.content"] = (
             f"The mean of {nets} nets, their average and ensemble {measured} in percent, and the paper's (`..._published`)."
@@ -240,7 +241,7 @@ class Sync:
             self.store.set_status(identity, "RUNNING" if training else "SCHEDULED")
             return
         nets = self.plan.nets(row)
-        journals = {run: read_journal(run.folder) for run in runs}
+        journals = {run: journal for run in runs if (journal := self._journal(run.folder))}  # all: each is finished
         measured = [final_measurements(run.folder, journals[run]) for run in nets]
         mean = pd.concat(measured).groupby("iteration", as_index=False).mean().dropna(subset="test_accuracy")
         longest = max(measured, key=len).set_index("iteration")
@@ -333,6 +334,6 @@ def _rows_of(references: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(reference.partition("/")[0] for reference in references))
 
 
-def _points(frame: pd.DataFrame, step: str, keys: list[str]) -> Iterator[tuple[int, int, dict[str, float]]]:
+def _points(frame: pd.DataFrame, step: str, keys: Sequence[str]) -> Iterator[tuple[int, int, dict[str, float]]]:
     for row in frame.to_dict("records"):
         yield int(row[step]), int(row["time"]), {key: row[key] for key in keys if pd.notna(row.get(key))}

@@ -14,8 +14,9 @@ from fspkd.weights import load_checksum, load_weights, weights_sha256
 
 def checksum(other: Run | PretrainedWeights) -> str:
     """The checksum of weights that a run starts or learns from: of another run's, what its manifest says."""
-    is_run = isinstance(other, Run)
-    return other.folder.read_manifest().weights_sha256 if is_run else load_checksum(other.weights, other.id)
+    if isinstance(other, Run):
+        return other.folder.read_manifest().weights_sha256
+    return load_checksum(other.weights, other.id)
 
 
 def _weights(other: Run | PretrainedWeights) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ from fspkd.weights import load, save, save_weights
 def inputs_sha256(run: Run, data_sha256: str) -> dict[str, str | None]:
     """Checksums of what a run is made from: data, and the weights that it starts and learns from."""
     others = {"start": run.start, "teacher": run.teacher}
-    weights = {role: other and checksum(other) for role, other in others.items()}
+    weights = {role: checksum(other) if other else None for role, other in others.items()}
     return {"data": data_sha256, **weights}
 
 
@@ -103,7 +103,8 @@ class Session:
 
     def _seen(self, loss: float, accuracy: float | None) -> str:
         value = f"loss {loss:.4g}" if accuracy is None else f"{accuracy:.2f} %"
-        return f"{value}, best at {self.member.stopping.iteration}"
+        stopping = self.member.stopping
+        return f"{value}, best at {stopping.iteration}" if stopping else value
 
     def _raise_not_finite(self, what: str, value: float, iteration: int) -> None:
         method, schedule = self.run.spec.method, self.run.spec.schedule
