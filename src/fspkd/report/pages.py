@@ -37,5 +37,5 @@ def duration(seconds: float) -> str:
     """A time in the unit that fits it."""
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} seconds"
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} seconds"

@@ -149,7 +149,8 @@ def _flat_parts(plan: Plan, name: str, frame: pd.DataFrame) -> pd.DataFrame:
             nets = plan.curves(name)
             estimate = ratio(*(independent_flat_parts(nets[label], group) for label in (first, second)))
             row[f"{first} / {second}"] = shown(estimate.value)
-            row["95 % interval"] = f"{shown(estimate.low)} to {shown(estimate.high)}"
+            is_known = estimate.low == estimate.low
+            row["95 % interval"] = f"{shown(estimate.low)} to {shown(estimate.high)}" if is_known else "–"
         published = [
             c.published for c in plan.claims if c.compare == "figure" and (c.figure, c.measure) == (name, measure)
         ]

@@ -18,7 +18,7 @@ from fspkd.engine.device import new_stream
 from fspkd.engine.step import Step, steps_of
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.report.pages import table_page
+from fspkd.report.pages import duration, table_page
 from fspkd.report.stats import over_seeds
 from fspkd.runs.folder import RunFolder
 from fspkd.runs.spec import Run
@@ -26,6 +26,7 @@ from fspkd.train.session import Session
 
 WARM_UP, LEAST, SECONDS = 2, 15, 10.0  # blocks before the measurement, and in it; seconds that it lasts at least
 ROUNDS = 5
+PER_100 = "s per 100 iterations"
 
 
 def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
@@ -66,22 +67,24 @@ def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
 
 
 def shown_timing(frame: pd.DataFrame) -> pd.DataFrame:
-    """A time comparison as people read it: a text a cell."""
-    frame = frame.apply(_in_a_fitting_unit, axis=1)
-    shown = pd.DataFrame({"": frame["what"], "measured": frame["value"].map("{:.3g}".format)})
+    """A time comparison as people read it: a text a cell, each time in the unit that fits it."""
+    per_100 = frame["unit"] == PER_100
+    shown = pd.DataFrame({"": frame["what"].mask(per_100, frame["what"] + ": 100 iterations")})
+    for heading, column in (("measured", "value"), ("published", "published")):
+        pairs = zip(frame[column], frame["unit"], strict=True)
+        shown[heading] = [_with_unit(value, unit) if value == value else "–" for value, unit in pairs]
     intervals = zip(frame["low"], frame["high"], strict=True)
-    shown["95 % interval"] = [f"{low:.2f} to {high:.2f}" if low == low else "" for low, high in intervals]
-    shown["published"] = frame["published"].map("{:g}".format, na_action="ignore").fillna("–")
-    shown["unit"] = frame["unit"]
+    shown.insert(2, "95 % interval", [f"{low:.2f} to {high:.2f}" if low == low else "" for low, high in intervals])
     return shown
 
 
-def _in_a_fitting_unit(row: pd.Series) -> pd.Series:
-    """A row with hours as minutes or seconds where they are few; the published ones too."""
-    if row["unit"] != "hours" or row["value"] >= 1:
-        return row
-    unit, factor = ("minutes", 60) if row["value"] * 60 >= 1 else ("seconds", 3600)
-    return row.mask(row.index.isin(["value", "published"]), row[["value", "published"]] * factor).replace("hours", unit)
+def _with_unit(value: float, unit: str) -> str:
+    match unit:
+        case "hours":
+            return duration(3600 * value)
+        case "times":
+            return f"{value:.3g} times"
+    return f"{value:.3g} s"
 
 
 def how(frame: pd.DataFrame) -> str:
@@ -115,10 +118,10 @@ def _comparison(
         plain / hours(shuffled, shared),
     ]
     return [
-        ("normal training", normal, "s per 100 iterations"),
-        ("stage 1, teacher FSP computed on the fly", on_the_fly, "s per 100 iterations"),
-        ("stage 1, teacher FSP saved beforehand", saved, "s per 100 iterations"),
-        (f"stage 1, teacher FSP shared by {nets_together} nets, a net", shared, "s per 100 iterations"),
+        ("normal training", normal, PER_100),
+        ("stage 1, teacher FSP computed on the fly", on_the_fly, PER_100),
+        ("stage 1, teacher FSP saved beforehand", saved, PER_100),
+        (f"stage 1, teacher FSP shared by {nets_together} nets, a net", shared, PER_100),
         ("three teachers, normal training", plain, "hours"),
         ("three students, stage 1 once on the fly and stage 2 each", hours(students, on_the_fly), "hours"),
         *((what, value, "times") for what, value in zip(get_args(SpeedUp), speed_ups, strict=True)),
