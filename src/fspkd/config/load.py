@@ -234,7 +234,8 @@ def load_preset(path: Path) -> Preset:
             problem for problem in found if not problem.startswith("alternatives.")
         ] or found  # which have a row's too
         file = _file_with(told[0].partition(":")[0].partition(" ")[0], chain)
-        raise UserError(f"{file}: {'; '.join(told)}.")
+        text = f"{file}: {'; '.join(told)}"
+        raise UserError(text if text.endswith("?") else f"{text}.")
     return preset
 
 
