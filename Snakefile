@@ -18,6 +18,9 @@ min_version("9.10")
 FOLLOWER = Follower()
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/slurm.smk"
 include: "workflow/rules/data.smk"

@@ -58,6 +58,7 @@ def test_summary_and_report_can_be_read(made: Project, browser: webdriver.Chrome
     browser.get(Path("results/tiny/report.html").absolute().as_uri())
     for category in ("Workflow", "Statistics", "Claims", "Figures", "Pictures", "Summary", "Tables", "Time"):
         WebDriverWait(browser, 60).until(lambda _, text=category: text in shown())
+    assert "From images to the tables of two papers" in shown()
     assert browser.title != "broken out"
     errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not errors
