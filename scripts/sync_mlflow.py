@@ -22,8 +22,8 @@ def main() -> None:
             raise UserError(f"{results}: holds no runs. Make some first: snakemake {results}/table1.csv")
     sender = Sender(args.results or [Path(results) for results in load_plans(invalid=print)])
     is_sent = sender.send()
-    for results, sync in sender.syncs.items():
-        if args.server:
+    if args.server:
+        for results, sync in sender.syncs.items():
             print(f"{results}: {args.server}{sync.store.page}")
     if not is_sent:
         raise SystemExit(1)

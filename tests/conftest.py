@@ -191,6 +191,22 @@ class Project:
         return subprocess.Popen(command, cwd=self.folder, env=variables, **options)
 
 
+def die_at(iteration: int, patch: pytest.MonkeyPatch) -> None:
+    """Have trainings in this process save their state, and end as by Ctrl-C, once they have recorded an iteration."""
+    from fspkd.train.session import Session
+
+    record = Session.record
+
+    def record_and_die(session: Session, values: list) -> tuple:
+        result = record(session, values)
+        if session.member.done == iteration:
+            session.save()
+            raise KeyboardInterrupt
+        return result
+
+    patch.setattr(Session, "record", record_and_die)
+
+
 def finish(run: Run, code: dict[str, str] | None = None) -> None:
     """Write a manifest as that of a finished run."""
     attempt = Attempt(

@@ -4,14 +4,13 @@ import math
 
 import pytest
 import torch
-from conftest import Project
+from conftest import Project, die_at
 from torch import nn
 
 from fspkd.config.training import HeavyBall, OptimizerSettings, RateUntil, Rmsprop, Sgd
 from fspkd.engine import optimizers, step
 from fspkd.engine.schedule import is_constant, learning_rate, momentum
 from fspkd.networks.network import UpdateRule
-from fspkd.train import loop
 
 SGD = {"algorithm": "sgd", "momentum": 0.9, "weight_decay": 0.01, "decay_batchnorm": True}
 SETTINGS = {
@@ -135,17 +134,9 @@ def test_resumed_and_in_blocks_the_bits_are_the_same(
     with monkeypatch.context() as patch:
         patch.setitem(step.BLOCK, "cpu", 3)
         assert again() == first
-    record = loop.Session.record
-
-    def die(session: loop.Session, values: list) -> tuple:
-        result = record(session, values)
-        if session.member.done == 8:
-            session.save()
-            raise KeyboardInterrupt
-        return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Session, "record", die)
+        die_at(8, patch)
         with pytest.raises(KeyboardInterrupt):
             again()
     project.train("teacher/1")

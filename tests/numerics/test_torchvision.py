@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import Project
+from conftest import Project, die_at
 from torch import Tensor, nn
 from torchvision.models import get_model
 
@@ -157,19 +157,10 @@ def test_interrupted_and_resumed_ends_with_the_same_bits(pupils: Project, monkey
     pupils.train("pupil/1")
     whole = pupils.checksums()
     assert len(whole) == 3
-    record = loop.Session.record
-
-    def die(session: loop.Session, values: list) -> tuple:
-        result = record(session, values)
-        if session.member.done == 2:
-            session.save()
-            raise KeyboardInterrupt
-        return result
-
     for run in sorted(pupils.plan().runs.values(), key=lambda run: run.depth):
         shutil.rmtree(run.folder)
         with monkeypatch.context() as patch:
-            patch.setattr(loop.Session, "record", die)
+            die_at(2, patch)
             with pytest.raises(KeyboardInterrupt):
                 loop.train([run], torch.device("cpu"), 1000)
         loop.train([run], torch.device("cpu"), 1000)

@@ -38,6 +38,7 @@ def test_summary_and_report_can_be_read(made: Project, browser: webdriver.Chrome
     for picture in pictures:
         assert browser.execute_script("return arguments[0].naturalWidth", picture) > 0
     assert "*: a mark that is explained" in shown()
+    assert "a mark that is explained" in Path("results/tiny/table1.tex").read_text()
     for link in browser.find_elements(By.CSS_SELECTOR, "nav a"):
         assert browser.find_elements(By.ID, link.get_attribute("href").partition("#")[2])
     verdicts = browser.find_elements(By.CSS_SELECTOR, ".claims td:nth-child(2)")

@@ -39,9 +39,8 @@ def untrained(model: str, **settings: int) -> nn.Module:
         warnings.simplefilter("ignore", FutureWarning)  # about initialisations that a later torchvision may have
         try:
             return torchvision_models.get_model(model, weights=None, **settings)
-        except (
-            NotImplementedError
-        ):  # RegNets compute their widths with tensors, which have no values on the device `meta`
+        except NotImplementedError:
+            # RegNets compute their widths with tensors, which have no values on the device `meta`.
             with torch.device("cpu"):
                 return torchvision_models.get_model(model, weights=None, **settings).to("meta")
 
@@ -182,9 +181,8 @@ class TorchvisionNetwork(Network):
     def size_problem(self, size: tuple[int, int]) -> str | None:
         try:
             taps(self.model, size)
-        except (
-            Exception
-        ) as error:  # a net has its own way of saying that images are too small, or of another size than its
+        except Exception as error:
+            # A net has its own way of saying that images are too small, or not of the one size that it knows.
             reason = str(error).strip().split("\n")[0]
             return f"{self.model} cannot compute them ({reason}). Give the data set a 'size', or another network."
         return None

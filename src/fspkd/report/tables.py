@@ -193,7 +193,10 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     markdown += f"\n{_in_markdown(below)}\n" if below else ""
     write_atomically(csv.with_suffix(".md"), markdown.encode())
     latex = shown.map(lambda text: text.translate(LATEX)).to_latex(
-        index=False, caption=note.translate(LATEX), label=f"tab:{name}", column_format="l" + "r" * (shown.shape[1] - 1)
+        index=False,
+        caption=" ".join([note, *notes(plan, name)]).translate(LATEX),
+        label=f"tab:{name}",
+        column_format="l" + "r" * (shown.shape[1] - 1),
     )
     write_atomically(csv.with_suffix(".tex"), latex.encode())
     write_atomically(csv.with_suffix(".html"), table_page(note, shown, note=below or None))
