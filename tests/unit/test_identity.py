@@ -93,7 +93,7 @@ NOTHING = {
     "a docstring and a comment of the engine": edit(STEP, '"""Iterations on', '# on the host\n"""All iterations on'),
     "an error message of the engine": edit("src/fspkd/engine/batches.py", "the images have", "these images have"),
     "a figure": edit("src/fspkd/report/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)"),
-    "a table": edit("src/fspkd/report/tables.py", "caption=note", 'caption="A table"'),
+    "a table": edit("src/fspkd/report/tables.py", 'label=f"tab:{name}"', 'label=f"table:{name}"'),
     "another preset": another_preset,
 }
 SOMETHING = {
