@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from fspkd.config.claims import load_claims
-from fspkd.config.load import CONFIG, chain_of, load_preset, preset_files
+from fspkd.config.load import CONFIG, chain_of, load_preset, preset_files, writes_to
 from fspkd.config.preset import Method, Preset, Row
 from fspkd.config.published import check_published
 from fspkd.config.results import Claim, Curves, Depth, InferenceTime, Matrices
@@ -246,11 +246,16 @@ def _needed(row: Row) -> Iterator[str]:
     yield from (reference.partition("/")[0] for reference in references if reference)
 
 
-def load_plans(folder: Path = CONFIG, invalid: Callable[[UserError], object] | None = None) -> dict[str, Plan]:
+def load_plans(
+    folder: Path = CONFIG,
+    invalid: Callable[[UserError], object] | None = None,
+    only: Collection[str] | None = None,
+) -> dict[str, Plan]:
     """The plans of all presets in a folder, by the folder of results that each writes; what is extended comes first.
 
-    Raises UserError for a preset that is not valid or writes where another does, unless `invalid` takes it, and where nothing
-    is left.
+    With `only`, those of presets that write to one of these, and whether others are valid is not looked at, which takes time.
+    Raises UserError for a preset that is not valid or writes where another does, unless `invalid` takes it, and where of all
+    presets nothing is left.
     """
     paths = list(preset_files(folder).values())
     if not paths:
@@ -259,7 +264,8 @@ def load_plans(folder: Path = CONFIG, invalid: Callable[[UserError], object] | N
     found: list[tuple[int, Path, Plan]] = []
     for path in paths:
         try:
-            found.append((len(chain_of(path)), path, Plan(load_preset(path))))
+            if only is None or writes_to(path) in only:
+                found.append((len(chain_of(path)), path, Plan(load_preset(path))))
         except UserError as error:
             problems.append(error)
     plans: dict[str, Plan] = {}
@@ -278,7 +284,7 @@ def load_plans(folder: Path = CONFIG, invalid: Callable[[UserError], object] | N
             )
         else:
             plans[results], owners[results] = plan, path
-    if problems and (invalid is None or not plans):
+    if problems and (invalid is None or not (plans or only)):
         raise problems[0]
     if invalid is not None:
         for problem in problems:
@@ -296,12 +302,13 @@ def plan_for(results: Path) -> Plan:
 
     Others may be invalid: somebody may be editing one while another trains.
     """
-    problems: list[UserError] = []
-    plans = load_plans(invalid=problems.append)
-    if str(results) not in plans:
+    found = load_plans(invalid=lambda error: None, only={str(results)})
+    if not found:
+        problems: list[UserError] = []
+        plans = load_plans(invalid=problems.append)
         message = f"{results}: no preset in {CONFIG}/ writes there; their folders are: {', '.join(plans)}."
         raise not_found(message, problems)
-    return plans[str(results)]
+    return found[str(results)]
 
 
 def result_of(plan: Plan, kind: str, path: Path) -> str:

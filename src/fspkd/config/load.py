@@ -1,5 +1,7 @@
 """Reading presets: YAML files that extend each other, and an explanation of what is wrong in them. Imports no torch."""
 
+import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ class _UniqueKeyLoader(yaml.CSafeLoader):  # every job reads all presets, which 
         return super().construct_mapping(node, deep)
 
 
+@cache  # of what many presets extend
 def _loaded(text: str) -> object:
     """The content of YAML that is not nested, or multiplied by aliases, beyond what any preset is.
 
@@ -72,7 +75,7 @@ def read_yaml(path: Path) -> dict:
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"{path}: is not a file. Remove it.")
-        content = _loaded(path.read_text(encoding="utf-8"))
+        content = copy.deepcopy(_loaded(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, ValueError) as error:
@@ -161,6 +164,11 @@ def chain_of(path: Path) -> list[tuple[Path, dict]]:
         chain.append((base, content))
         base = _extended(base, content.pop("extends")) if "extends" in content else None
     return chain
+
+
+def writes_to(path: Path) -> str | None:
+    """The folder of results that a preset's file, or one that it extends, names. Raises UserError as `chain_of` does."""
+    return next((str(content["results"]) for _, content in chain_of(path) if "results" in content), None)
 
 
 def _without_nulls(merged: dict) -> tuple[dict, list[str]]:

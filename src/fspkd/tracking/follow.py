@@ -92,7 +92,8 @@ class Sender:
     def send(self) -> bool:
         """Send what is new; problems are told once, and kept in `problems`. Gives whether the store took everything."""
         problems: list[str] = []
-        plans = load_plans(invalid=lambda error: None)  # somebody may be editing one of them
+        wanted = {str(results) for results in self.results}
+        plans = load_plans(invalid=lambda error: None, only=wanted)  # somebody may be editing one of them
         for results in self.results:
             plan = plans.get(str(results))
             if results not in self.syncs and (plan is None or not has_begun(plan)):
