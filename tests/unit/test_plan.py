@@ -189,6 +189,21 @@ def test_jobs_hold_every_run_once_and_none_that_waits_for_another(project: Proje
         assert [len(job) for job in jobs] == [2, 2, 3, 1]  # teachers, stage 1, stage 2, other data
 
 
+def test_jobs_of_results_hold_nothing_that_no_result_shows(project: Project) -> None:
+    project.set("tables.table1.rows", {"FitNet": "fitnet"})
+    for key in ("figures", "timings", "claims"):
+        project.set(key, ...)
+    jobs = [{run.spec.name for run in job} for job in project.plan().jobs(100)]
+    assert jobs == [
+        {"teacher-1"},
+        {"teacher-2"},
+        {"fitnet-stage1"},
+        {"fitnet-1"},
+        {"student-stage1"},
+        {"student-1", "student-2"},
+    ]
+
+
 def test_nets_of_a_row_see_the_same_batches_in_stage_1_alone(project: Project) -> None:
     project.set("rows.student.stage1_shared", False)
     one, two = project.plan().rows["student"]

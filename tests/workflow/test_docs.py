@@ -21,6 +21,8 @@ def clone(workflow: Project) -> Project:
         shutil.copytree(REPOSITORY / name, workflow.folder / name, dirs_exist_ok=True)
     for path, text in FILES.items():
         (workflow.folder / path).write_text(text)
+    with (workflow.folder / "profiles/default/config.yaml").open("a") as profile:
+        profile.write("config: [members=4]\n")
     for paper, data in (("fsp", "cifar10"), ("fitnets", "mnist")):
         quickstart = workflow.folder / "config" / paper / "quickstart.yaml"
         quickstart.write_text(re.sub(rf"(\b{data}: \d+)([,}}])", r"\g<1>0\2", quickstart.read_text()))
@@ -69,7 +71,7 @@ def test_each_example_runs_and_a_teacher_is_trained_once(clone: Project) -> None
     make(clone, *(f"results/{name}.csv" for name in tables))
     _, own, both, thin, mobile = (pd.read_csv(clone.folder / f"results/{name}.csv", index_col="row") for name in tables)
     assert own["accuracy"]["Teacher"] == both["accuracy"]["Teacher"]
-    teachers = [path.name for path in (clone.folder / "results/runs/teachers").glob("teacher-*")]
+    teachers = [path.name for path in (clone.folder / "results/runs/teachers").glob("teacher-1-*")]
     assert len(teachers) == 2, "one on digits and one on flowers"
     assert list(thin.index) == ["Teacher", "Thin"]
     assert list(mobile["iterations"]) == [8, 16]
