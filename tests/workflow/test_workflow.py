@@ -183,6 +183,7 @@ def test_a_target_that_nothing_makes_and_a_preset_that_is_not_valid_are_told(mad
     assert "left out: config/twin.yaml: results = 'results/tiny': config/tiny.yaml writes there already" in valid
     invalid = made.run("snakemake", "-n", "results/mine/table1.csv")
     assert invalid.returncode == 1
+    assert (invalid.stdout + invalid.stderr).count("config/mine.yaml: sede = 3: unknown key") == 1
     for name in ("mine", "twin"):
         (made.folder / "config" / f"{name}.yaml").unlink()
     mistyped = made.run("snakemake", "-n", "results/tiny/tabel1.csv")

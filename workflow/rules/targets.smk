@@ -13,15 +13,15 @@ def looked_at(build):
 
     def build_dag():
         asked = workflow.dag_settings
+        try:
+            check_targets(asked.targets, workflow.rules, PLANS.values(), PROBLEMS)
+        except UserError as error:
+            raise WorkflowError(str(error))
         for problem in PROBLEMS:
             logger.warning(f"left out: {problem}")
         if not (asked.targets or asked.target_jobs or asked.forcerun):
             print(overview(PLANS.values()))
             raise SystemExit
-        try:
-            check_targets(asked.targets, workflow.rules, PLANS.values(), PROBLEMS)
-        except UserError as error:
-            raise WorkflowError(str(error))
         build()
         if OF_OTHER_CODE and not workflow.remote_exec:
             some = ", ".join(sorted(OF_OTHER_CODE)[:3]) + (
