@@ -3,6 +3,7 @@
 import re
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from logging import WARNING, LogRecord
@@ -25,6 +26,7 @@ from fspkd.runs.folder import RunFolder
 TRAINING = re.compile(r"^train (\S+): (?:at most )?(\d+) iterations", re.MULTILINE)  # a training rule's message
 NOISE = ("Cannot restore ", "--keep-incomplete mode")  # of outputs that are written whole or not at all
 SHOWN = ("table", "claims")  # the rules whose results are also printed
+SECONDS_BETWEEN_DRAWINGS = 0.5
 TAIL = 4096  # bytes of measurements that are looked at
 STOPPED = "Stopped. Nothing is lost: each net goes on from its last checkpoint when the same command is given again."
 is_live = False  # whether there is a view, and what jobs print goes to their logs alone
@@ -162,7 +164,9 @@ class LogHandler(LogHandlerBase):
         self.lines.addFilter(DefaultFilter(*switches))
         silent = {Quietness.ALL, Quietness.PROGRESS} & set(settings.quiet or ())
         is_live = stream.isatty() and not (settings.dryrun or settings.verbose or silent)
-        self.view, self.live = View(), Live(console=Console(file=stream), refresh_per_second=2, transient=True)
+        # Drawn by a thread of its own here: that of Live may draw what it began before something else was printed.
+        self.view, self.live = View(), Live(console=Console(file=stream), auto_refresh=False, transient=True)
+        self.drawing, self.is_closed = threading.RLock(), threading.Event()
         self.messages: dict[int, str] = {}  # what jobs were to do
         self.is_stopped = False
         stop = signal.getsignal(signal.SIGINT)
@@ -176,7 +180,8 @@ class LogHandler(LogHandlerBase):
 
     def emit(self, record: LogRecord) -> None:
         try:
-            self._take(record)
+            with self.drawing:
+                self._take(record)
         except Exception:  # else nothing would be told any more
             self.handleError(record)
 
@@ -213,7 +218,14 @@ class LogHandler(LogHandlerBase):
     def _draw(self) -> None:
         if not self.live.is_started:
             self.live.start()
-        self.live.update(self.view)
+            threading.Thread(target=self._draw_often, daemon=True).start()
+        self.live.update(self.view, refresh=True)
+
+    def _draw_often(self) -> None:
+        while not self.is_closed.wait(SECONDS_BETWEEN_DRAWINGS):
+            with self.drawing:
+                if self.live.is_started:
+                    self.live.refresh()
 
     def _finished(self, job: Job | None) -> None:
         """Say what was made: of trainings how good the net is, of what is read its text."""
@@ -230,10 +242,12 @@ class LogHandler(LogHandlerBase):
         self.live.console.print(Text(text.strip("\n"), style=style), soft_wrap=True)
 
     def close(self) -> None:
-        if self.live.is_started:
-            self.live.stop()
-            self._tell(f"{self.view.done} of {self.view.total} steps done")
-        if self.is_stopped:
-            self._tell(STOPPED)
-            self.is_stopped = False  # Snakemake closes twice
+        with self.drawing:
+            self.is_closed.set()
+            if self.live.is_started:
+                self.live.stop()
+                self._tell(f"{self.view.done} of {self.view.total} steps done")
+            if self.is_stopped:
+                self._tell(STOPPED)
+                self.is_stopped = False  # Snakemake closes twice
         super().close()

@@ -1,5 +1,7 @@
 """What a workflow tells on a terminal, and in a log file."""
 
+import io
+import logging
 import os
 import pty
 import re
@@ -8,9 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import Project
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from fspkd import terminal
 
 pytestmark = pytest.mark.usefixtures("not_followed")
 
@@ -87,3 +93,61 @@ def test_a_job_that_fails_is_told_by_what_it_was_to_do_and_its_log(workflow: Pro
     assert re.search(r"Failed: train results/runs/teachers/teacher-1-\w+: 20 iterations of cross_entropy", seen)
     assert "training has diverged" in " ".join(seen.split())
     assert "Traceback" not in seen
+
+
+SETTINGS = SimpleNamespace(
+    stdout=False, dryrun=False, nocolor=False, quiet=(), show_failed_logs=True, debug_dag=False, verbose=False,
+    printshellcmds=False,
+)  # fmt: skip
+
+
+class Screen(io.StringIO):
+    """A terminal that has seen nothing but what a view writes."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def lines(self) -> list[str]:
+        lines, row, column = [""], 0, 0
+        for part in re.findall(r"\x1b\[\??\d*[;\d]*[a-zA-Z]|[\r\n]|[^\x1b\r\n]+", self.getvalue()):
+            if part == "\r":
+                column = 0
+            elif part == "\n":
+                row, column = row + 1, 0
+                lines += [""] * (row == len(lines))
+            elif part == "\x1b[2K":
+                lines[row] = ""
+            elif part.startswith("\x1b"):
+                row -= int(part[2:-1]) if part.endswith("A") else 0
+            else:
+                lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
+                column += len(part)
+        return lines
+
+
+def test_what_is_told_and_what_is_drawn_meanwhile_do_not_mix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Jobs begin and end while the view is drawn a thousand times a second: it is gone at the end, and all is told."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(terminal, "SECONDS_BETWEEN_DRAWINGS", 0.001)
+    monkeypatch.setattr(sys, "stderr", screen := Screen())
+    before = signal.getsignal(signal.SIGINT)
+    handler = terminal.LogHandler(SETTINGS, None)
+
+    def record(event: LogEvent, **fields: object) -> None:
+        handler.handle(logging.makeLogRecord({"event": event, **fields}))
+
+    try:
+        for job in range(200):
+            message = f"train results/runs/teachers/net-{job}: 5 iterations"
+            record(LogEvent.JOB_INFO, jobid=job, rule_name="train", rule_msg=message, log=[])
+            if job % 3 == 2:
+                for ended in range(job - 2, job + 1):
+                    time.sleep(0.002)
+                    record(LogEvent.JOB_FINISHED, job_id=ended)
+    finally:
+        handler.close()
+        signal.signal(signal.SIGINT, before)
+    told = [line.strip() for line in screen.lines() if line.strip()]
+    assert told[:-1] == [f"trained results/runs/teachers/net-{job}: 0 iterations" for job in range(198)]
+    assert told[-1].endswith("steps done")
