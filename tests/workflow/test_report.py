@@ -61,5 +61,11 @@ def test_summary_and_report_can_be_read(made: Project, browser: webdriver.Chrome
         WebDriverWait(browser, 60).until(lambda _, text=category: text in shown())
     assert "From images to the tables of two papers" in shown()
     assert browser.title != "broken out"
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+    menu, description, graph = (
+        browser.find_element(By.CSS_SELECTOR, what).rect for what in ("nav", ".prose", "#rulegraph")
+    )
+    assert menu["y"] + menu["height"] <= description["y"], "the menu lies over the description"
+    assert description["y"] + description["height"] <= graph["y"]
     errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not errors
