@@ -40,8 +40,7 @@ def draw_table(frame: pd.DataFrame, title: str, unit: str) -> plt.Figure:
     draw(f"{mean}{PUBLISHED}", "published", 0.3, marker="s", color=GREY, **hollow)
     draw(f"ensemble{PUBLISHED}", "published ensemble", 0.3, marker="D", color=GREY, **hollow)
     axes.set_yticks(places, frame["row"].str.replace("$", r"\$"))
-    axes.invert_yaxis()
-    axes.set(xlabel=unit)
+    axes.set(xlabel=unit, ylim=(len(frame) - 0.4, -0.6))
     _title(drawing, title)
     handles, labels = axes.get_legend_handles_labels()
     if handles:
