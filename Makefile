@@ -5,6 +5,8 @@ PORT ?= 5000
 RESULTS ?= results/quickstart results/fitnets/quickstart
 FITS = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))  # pyproject.toml's requires-python
 PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c '$(FITS)' 2> /dev/null && echo $$name && break; done)
+# The tests that take longest begin first, else one core waits for the other's at the end.
+LONG = tests/workflow/test_dvc.py tests/tracking/test_tracking.py tests/workflow/test_docs.py tests/workflow/test_workflow.py
 UV = uv==0.13.9
 # Rules name no environment of their own, and Snakemake has no other way to leave that lint out.
 export define SNAKEMAKE_LINT
@@ -39,7 +41,7 @@ mini: .venv/ready  ## the real CIFAR-10 at a hundredth of the paper's length
 	snakemake results/mini/table1.csv results/mini/figure3.png
 
 test: .venv/ready lint  ## every test but those on a SLURM cluster
-	pytest -n 2 --durations=10 --no-loadscope-reorder --ignore tests/slurm tests/tracking tests/workflow tests  # long ones first
+	pytest -n 2 --durations=10 --no-loadscope-reorder $(LONG) $(filter-out $(LONG) tests/slurm/%,$(wildcard tests/*/test_*.py))
 
 test-slurm: .venv/ready  ## the workflow on real SLURM clusters, started for it; needs root and the packages in .ci/run
 	pytest -n 3 --durations=10 --dist worksteal tests/slurm  # on two cores: much of it waits
