@@ -176,7 +176,8 @@ class LogHandler(LogHandlerBase):
             if callable(stop):
                 stop(number, frame)
 
-        signal.signal(signal.SIGINT, note)
+        if callable(stop):  # else it is ignored, as in what a script has put into the background
+            signal.signal(signal.SIGINT, note)
 
     def emit(self, record: LogRecord) -> None:
         try:

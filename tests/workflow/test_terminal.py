@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,14 @@ pytestmark = pytest.mark.usefixtures("not_followed")
 
 TABLE = "results/tiny/table1.csv"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+@pytest.fixture(autouse=True)
+def stoppable() -> Iterator[None]:
+    """Commands that Ctrl-C stops, also where the tests are in the background of a script, in which it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def on_a_terminal(*command: str, stop_at: str | None = None) -> tuple[int, str]:
