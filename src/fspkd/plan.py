@@ -120,21 +120,13 @@ class Plan:
         shown += [nets for other in others if isinstance(other, Depth | InferenceTime) for nets in other.nets]
         return list(dict.fromkeys(run for reference in shown for run in self.nets(reference)))
 
-    @property
-    def wanted(self) -> set[str]:
-        """The ids of the runs that some result shows, and of all that these wait for; the preset may have others."""
-        timed = [self.nets(nets, 1) for timing in self.preset.timings.values() for nets in timing.nets]
-        drawn = [runs for figure in self.preset.figures for runs in self.drawn(figure)]
-        return {name for runs in (self.compared, *timed, *drawn) for run in runs for name in run.ancestry}
-
-    def jobs(self, members: int, without: Collection[str] = ()) -> list[tuple[Run, ...]]:
+    def jobs(self, members: int, without: Collection[str] = (), wanted: Collection[str] = ()) -> list[tuple[Run, ...]]:
         """All runs, but for those that another plan trains, in groups of up to `members` that one process trains together.
 
-        A group's runs are on one data set and equally deep in the graph of runs, so none waits for another. Runs that no
-        result shows, such as of a preset that `shows` little of what it extends, are in none with those of results.
+        A group's runs are on one data set and equally deep in the graph of runs, so none waits for another. The runs of
+        `wanted` are in none with others, such as those of a preset that `shows` little of what it extends.
         """
         layers: dict[tuple[DataSet, int, bool], list[Run]] = {}
-        wanted = self.wanted
         for run in self.runs.values():
             if run.id not in without:
                 layers.setdefault((run.data, run.depth, run.id in wanted), []).append(run)

@@ -9,8 +9,7 @@ from tabulate import tabulate
 
 from fspkd.errors import UserError
 from fspkd.plan import Plan, not_found
-from fspkd.runs.spec import with_origins
-from fspkd.workflow import results_of
+from fspkd.workflow import results_of, wanted_by_results
 
 
 class Rule(Protocol):
@@ -40,7 +39,7 @@ def overview(plans: Iterable[Plan]) -> str:
     lines = []
     for plan in sorted(plans, key=lambda plan: plan.preset.results):
         results = results_of(plan)
-        runs = with_origins(net for result in results for net in result.nets)
+        runs = wanted_by_results(plan)
         left = [run for run in runs if not run.folder.is_finished]
         lines.append(
             {

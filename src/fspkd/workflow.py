@@ -18,7 +18,7 @@ from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau
 from fspkd.plan import Plan
 from fspkd.provenance import PACKAGE
 from fspkd.runs.folder import PHASES
-from fspkd.runs.spec import Run
+from fspkd.runs.spec import Run, with_origins
 
 DVC = Path("params.yaml")
 # The file that stands for a result, by kind.
@@ -136,7 +136,8 @@ def training_rules(plans: Iterable[Plan], members: int) -> list[TrainingRule]:
     taken: set[str] = set()
     jobs: dict[str, tuple[Plan, tuple[Run, ...]]] = {}
     for plan in plans:
-        jobs |= {runs[0].id: (plan, runs) for runs in plan.jobs(members, without=taken)}
+        wanted = {run.id for run in wanted_by_results(plan)}
+        jobs |= {runs[0].id: (plan, runs) for runs in plan.jobs(members, without=taken, wanted=wanted)}
         taken |= plan.runs.keys()
     if members > 1:
         return [TrainingRule(f"train_{first.replace('-', '_')}", {first: job}, True) for first, job in jobs.items()]
@@ -189,6 +190,11 @@ def results_of(plan: Plan) -> "list[Result]":
     kinds = ("table", "figure", "timing")
     named = [Result(plan, kind, name) for kind in kinds for name in getattr(plan.preset, f"{kind}s")]
     return [*named, *([Result(plan, "claims")] if plan.claims else []), Result(plan, "summary")]
+
+
+def wanted_by_results(plan: Plan) -> list[Run]:
+    """The runs that a preset's results show, and all that these wait for; it may have others."""
+    return with_origins(net for result in results_of(plan) for net in result.nets)
 
 
 @dataclass(frozen=True)

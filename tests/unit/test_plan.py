@@ -6,6 +6,7 @@ from conftest import Project
 from fspkd.engine.batches import batch_draws
 from fspkd.errors import UserError
 from fspkd.plan import Plan
+from fspkd.workflow import training_rules
 
 
 def ids(plan: Plan) -> dict[str, str]:
@@ -193,7 +194,8 @@ def test_jobs_of_results_hold_nothing_that_no_result_shows(project: Project) -> 
     project.set("tables.table1.rows", {"FitNet": "fitnet"})
     for key in ("figures", "timings", "claims"):
         project.set(key, ...)
-    jobs = [{run.spec.name for run in job} for job in project.plan().jobs(100)]
+    rules = training_rules([project.plan()], 100)
+    jobs = [{run.spec.name for run in runs} for rule in rules for _, runs in rule.jobs.values()]
     assert jobs == [
         {"teacher-1"},
         {"teacher-2"},

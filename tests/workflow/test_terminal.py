@@ -17,7 +17,7 @@ import pytest
 from conftest import Project
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from fspkd import terminal
+from fspkd.terminal import LogHandler
 
 pytestmark = pytest.mark.usefixtures("not_followed")
 
@@ -138,10 +138,10 @@ def test_what_is_told_and_what_is_drawn_meanwhile_do_not_mix(monkeypatch: pytest
     """Jobs begin and end while the view is drawn a thousand times a second: it is gone at the end, and all is told."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(terminal, "SECONDS_BETWEEN_DRAWINGS", 0.001)
+    monkeypatch.setattr("fspkd.terminal.SECONDS_BETWEEN_DRAWINGS", 0.001)
+    monkeypatch.setattr("fspkd.terminal.is_live", False)  # which it changes
     monkeypatch.setattr(sys, "stderr", screen := Screen())
-    before = signal.getsignal(signal.SIGINT)
-    handler = terminal.LogHandler(SETTINGS, None)
+    handler = LogHandler(SETTINGS, None)
 
     def record(event: LogEvent, **fields: object) -> None:
         handler.handle(logging.makeLogRecord({"event": event, **fields}))
@@ -156,7 +156,12 @@ def test_what_is_told_and_what_is_drawn_meanwhile_do_not_mix(monkeypatch: pytest
                     record(LogEvent.JOB_FINISHED, job_id=ended)
     finally:
         handler.close()
-        signal.signal(signal.SIGINT, before)
     told = [line.strip() for line in screen.lines() if line.strip()]
     assert told[:-1] == [f"trained results/runs/teachers/net-{job}: 0 iterations" for job in range(198)]
     assert told[-1].endswith("steps done")
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    LogHandler(SETTINGS, None).close()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
