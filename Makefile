@@ -9,12 +9,13 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c '$(FIT
 LONG = tests/workflow/test_dvc.py tests/tracking/test_tracking.py tests/workflow/test_docs.py tests/workflow/test_workflow.py
 UV = uv==0.13.9
 # Rules name no environment of their own, and Snakemake has no other way to leave that lint out.
-export define SNAKEMAKE_LINT
+define SNAKEMAKE_LINT
 from snakemake.linting.rules import RuleLinter
 del RuleLinter.lint_missing_software_definition
 from snakemake.cli import main
 main(["--lint"])
 endef
+export SNAKEMAKE_LINT
 
 # An environment that was made for another folder, or whose Python is gone, is of no use.
 ifneq ($(wildcard .venv/ready),)

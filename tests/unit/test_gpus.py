@@ -18,6 +18,7 @@ from fspkd.train.gpus import free_gpu
 torch.cuda.is_available = lambda: True
 torch.cuda.device_count = lambda: 2
 torch.cuda.get_device_properties = lambda index: SimpleNamespace(uuid=f"{sys.argv[1]}-{index}")
+torch.ones = lambda size, device: None
 print(free_gpu(), flush=True)
 sys.stdin.read()
 """
@@ -55,3 +56,15 @@ def test_a_driver_without_a_gpu_that_pytorch_can_use_is_told(monkeypatch: pytest
         gpus.free_gpu()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert gpus.free_gpu() is None
+
+
+def test_a_gpu_that_pytorch_has_no_kernels_for_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpus.torch.cuda, "device_count", lambda: 0)  # all are held: the first one is taken all the same
+    monkeypatch.setattr(gpus.torch, "ones", no_kernel)
+    with pytest.raises(UserError, match=r"cuda:0: PyTorch .* cannot compute on this GPU: CUDA error: no kernel image"):
+        gpus.free_gpu()
+
+
+def no_kernel(size: int, device: str) -> None:
+    raise RuntimeError(f"CUDA error: no kernel image is available for execution on {device}\nCompile with ...")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from pydantic import Field
 
 from fspkd.config.data import Data, Pretrained
-from fspkd.config.results import Figure, File, Table, Timing
+from fspkd.config.results import ClaimsFile, Figure, Table, Timing
 from fspkd.config.training import OptimizerSettings, Schedule, Stop, Training
 from fspkd.distill import METHODS
 from fspkd.networks import AnyNetwork
@@ -130,7 +130,7 @@ class Preset(Settings):
     """time comparisons, measured on the machine at hand"""
     alternatives: dict[Identifier, Alternatives] = Field(default_factory=dict)
     """comparisons of settings, each a table of that name"""
-    claims: File | None = None
-    """the paper's claims that are judged, a file in config/"""
+    claims: ClaimsFile | None = None
+    """the paper's claims that are judged"""
     left_out: tuple[str, ...] = ()
     """the entries that are null, such as tables.table2"""

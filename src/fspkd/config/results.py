@@ -16,7 +16,11 @@ from fspkd.settings import (
     matching,
 )
 
-File = Annotated[str, *matching(r"[a-z0-9_]+(/[a-z0-9_]+)*\.(csv|yaml)", "a file in config/, such as fsp/claims.yaml")]
+ClaimsFile = Annotated[str, *matching(r"[a-z0-9_]+(/[a-z0-9_]+)*\.yaml", "a file in config/, such as fsp/claims.yaml")]
+PublishedFile = Annotated[
+    str,
+    *matching(r"[a-z0-9_]+(/[a-z0-9_]+)*\.csv", "a file in config/, such as fsp/reference/table3_cifar10_resnet8.csv"),
+]
 Measure = Literal["training loss", "test accuracy"]
 RowsOfALine = Annotated[tuple[NetReference, ...], *NotEmptyTuple]
 NetsByLabel = Annotated[dict[str, NetReference], *NotEmptyMapping]
@@ -27,8 +31,9 @@ class Table(Settings):
 
     title: str
     """what stands above it"""
-    reference: File | None = None
-    """the published numbers, a file in config/, if there are"""
+    reference: PublishedFile | None = None
+    """the published numbers, if there are: a line for each label of `rows` in a column `row` (what marks it may be in a column
+    `mark`), and of the columns accuracy, error, net1, net2, ..., average, ensemble and total_iterations those that there are"""
     rows: NetsByLabel
     """what is shown of which row, or of which net as row/number"""
     measure: Literal["error"] | None = None
@@ -79,8 +84,8 @@ class Depth(Settings):
     """what the figure shows"""
     title: str
     """what stands above it"""
-    reference: File | None = None
-    """the published points, a file in config/, if there are"""
+    reference: PublishedFile | None = None
+    """the published points, if there are"""
     panels: Annotated[dict[str, Annotated[dict[str, RowsOfALine], *NotEmptyMapping]], *NotEmptyMapping]
     """the panels, side by side, such as one for each budget of multiplications; in each the methods, and of each method the
     rows that its line goes through"""
@@ -132,8 +137,8 @@ class TrainingTime(Settings):
 
     kind: Literal["training_time"]
     """what is compared"""
-    reference: File
-    """the published numbers, a file in config/"""
+    reference: PublishedFile
+    """the published numbers"""
     teachers: Identifier
     """the row that is trained plainly"""
     students: Identifier
@@ -165,8 +170,8 @@ class InferenceTime(Settings):
     """what stands above it"""
     note: str | None = None
     """what stands below it"""
-    reference: File | None = None
-    """the published numbers, a file in config/, if there are"""
+    reference: PublishedFile | None = None
+    """the published numbers, if there are"""
     teacher: OneNet
     """the net of `rows` that the others are compared with"""
     rows: Annotated[dict[str, OneNet], *NotEmptyMapping]

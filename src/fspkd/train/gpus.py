@@ -16,7 +16,8 @@ _held: list[FileLock] = []  # until this process ends
 def free_gpu() -> str | None:
     """The first GPU of CUDA_VISIBLE_DEVICES, or of all, that nobody holds, or else the first; None where there is none.
 
-    This process then holds it until it ends, however it ends. Raises UserError where there is a driver and no GPU can be used.
+    This process then holds it until it ends, however it ends. Raises UserError where there is a driver and no GPU can be used,
+    and where PyTorch has no kernels for the GPU.
     """
     if not torch.cuda.is_available():
         _check_that_none_is_left_idle()
@@ -28,8 +29,20 @@ def free_gpu() -> str | None:
         except Timeout:
             continue
         _held.append(lock)
-        return f"cuda:{index}"
-    return "cuda:0"
+        return _that_computes(f"cuda:{index}")
+    return _that_computes("cuda:0")
+
+
+def _that_computes(device: str) -> str:
+    """The device, if a kernel runs there: a GPU is seen also where PyTorch was built without kernels for its generation."""
+    try:
+        torch.ones(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"{device}: PyTorch {torch.__version__} cannot compute on this GPU: {str(error).splitlines()[0]}. "
+            f"Take another GPU (CUDA_VISIBLE_DEVICES), or a PyTorch that has kernels for this one (docs/install.md)."
+        ) from None
+    return device
 
 
 def _place(uuid: object) -> Path:
@@ -45,8 +58,9 @@ def _check_that_none_is_left_idle() -> None:
         reason = "no GPU is visible"
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
+    driver = NVIDIA_DRIVER.read_text().splitlines()[0].strip()
     raise UserError(
-        f"{NVIDIA_DRIVER}: {NVIDIA_DRIVER.read_text().splitlines()[0].strip()}: there is a driver for GPUs, and PyTorch "
-        f"{torch.__version__} cannot use one: {reason}. Install a driver that it can use, or a PyTorch for this one; to train "
-        f"on the CPU all the same, set CUDA_VISIBLE_DEVICES to nothing: export CUDA_VISIBLE_DEVICES="
+        f"{NVIDIA_DRIVER}: {driver}: there is a driver for GPUs, and PyTorch {torch.__version__} cannot use one: {reason}. "
+        "Install a driver that it can use, or a PyTorch for this one (docs/install.md); to train on the CPU all the same, set "
+        "CUDA_VISIBLE_DEVICES to nothing: export CUDA_VISIBLE_DEVICES="
     )
