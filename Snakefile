@@ -11,10 +11,11 @@ file's name Snakemake lists what there is.
 
 from snakemake.utils import min_version
 
+min_version("9.27")  # before what uses it
+
 from fspkd.terminal import expect
 from fspkd.tracking.follow import Follower
 
-min_version("9.10")
 FOLLOWER = Follower()
 
 

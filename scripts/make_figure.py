@@ -7,6 +7,7 @@ from pathlib import Path
 from fspkd.errors import run_command
 from fspkd.plan import plan_for, result_of
 from fspkd.report.figures import drawn_by
+from fspkd.result import Result
 from fspkd.runs.spec import check_finished
 from fspkd.tracking.follow import followed
 
@@ -17,7 +18,7 @@ def main() -> None:
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
     name = result_of(plan, "figures", args.output)
-    check_finished(run for runs in plan.drawn(name) for run in runs)
+    check_finished(Result(plan, "figure", name).nets)
     with followed(args.output.parent):
         drawn_by(plan, name).write(plan, name, args.output)
 

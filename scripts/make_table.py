@@ -7,6 +7,7 @@ from pathlib import Path
 from fspkd.errors import run_command
 from fspkd.plan import plan_for, result_of
 from fspkd.report.tables import make_table, write_table
+from fspkd.result import Result
 from fspkd.runs.spec import check_finished
 from fspkd.tracking.follow import followed
 
@@ -17,7 +18,7 @@ def main() -> None:
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
     name = result_of(plan, "tables", args.output)
-    check_finished(run for row in plan.preset.tables[name].rows.values() for run in plan.row_runs(row))
+    check_finished(Result(plan, "table", name).runs)
     with followed(args.output.parent):
         write_table(make_table(plan, name), plan, name, args.output)
     print(args.output.with_suffix(".md").read_text(), flush=True)

@@ -1,6 +1,6 @@
 """Finished runs and tables in a folder of results, for notebooks: nothing but that folder is needed, wherever it lies."""
 
-from collections.abc import Iterator
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fspkd.errors import UserError
-from fspkd.runs.folder import Manifest, RunFolder
+from fspkd.runs.folder import ExportedFolder, Manifest, RunFolder
 from fspkd.runs.predictions import load_predictions
 from fspkd.runs.spec import RunSpec, run_in
 from fspkd.settings import suggest
@@ -41,7 +41,10 @@ class SavedRun:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """A row for each iteration, by its number: learning rate, loss, norm of the gradient and, where tested, accuracy."""
+        """A row for each iteration, by its number: learning rate, loss, norm of the gradient and, where tested, accuracy.
+
+        Of an exported run without rate and norm.
+        """
         return pd.read_csv(self.folder.vouched(self.folder.metrics), index_col="iteration")
 
     @property
@@ -52,16 +55,25 @@ class SavedRun:
     def net(self) -> "Net":
         """The trained net, on the CPU and in eval mode: images (B, C, H, W) in [0, 1] to logits (B, K).
 
-        Its `taps(images, names)` gives the feature maps at named layers; `network.maps` are their names.
+        Its `taps(images, names)` gives the feature maps at named layers; `network.maps` are their names. Raises UserError for
+        an exported run.
         """
         from fspkd.train.nets import finished_net
+
+        if isinstance(self.folder, ExportedFolder):
+            raise UserError(
+                f"{self.folder}: was exported without its weights. The folder that it was trained in has them."
+            )
 
         images = self.manifest.images
         return finished_net(run_in(self.folder), images.shape, len(images.classes)).eval()
 
 
 class Results:
-    """The finished runs and the tables of a folder of results, such as results/mini; raises UserError where there are none."""
+    """The finished runs and the tables of a folder of results, such as results/mini, or reproduction/tenth.
+
+    Raises UserError where there are none.
+    """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
@@ -73,9 +85,25 @@ class Results:
             )
         self._runs = runs
 
-    def _saved(self) -> Iterator[SavedRun]:
-        for manifest in sorted(self._runs.glob(f"*/*/{RunFolder(Path()).manifest.name}")):
-            yield SavedRun(RunFolder(manifest.parent))
+    def _saved(self, name: str = "*") -> list[SavedRun]:
+        """The finished runs, or that one."""
+        found = [RunFolder(path) for path in sorted(self._runs.glob(f"*/{name}"))]
+        exported = [ExportedFolder(folder.path) for folder in found]
+        pairs = zip(found, exported, strict=True)
+        return [SavedRun(other if other.metrics.exists() else own) for own, other in pairs if own.is_finished]
+
+    def _readable(self) -> list[SavedRun]:
+        """The finished runs, without those of another version of fspkd, of which a warning tells."""
+        readable = []
+        for run in self._saved():
+            try:
+                _ = run.spec, run.manifest
+                readable.append(run)
+            except UserError as error:
+                warnings.warn(f"{error} It is left out.", stacklevel=3)
+        if not readable:
+            raise UserError(f"{self._runs}: no run in it is finished yet.")
+        return readable
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -97,26 +125,25 @@ class Results:
                 "seconds": run.manifest.seconds,
                 "preset": run.manifest.attempts[-1].preset,
             }
-            for run in self._saved()
+            for run in self._readable()
         )
         return runs.astype({"number": "Int64"}).set_index("id")
 
     def run(self, name: str) -> SavedRun:
         """The run of that id, or net such as student/2; raises UserError where there is none, or where there are several."""
+        if "/" not in name and (saved := self._saved(name)):
+            return saved[0]
+        row, _, number = name.partition("/")
         runs = self.runs
-        if "/" in name:
-            row, _, number = name.partition("/")
-            nets = runs[(runs["row"] == row) & (runs["number"].astype(str) == number) & (runs["stage"] == 2)]
-            found = list(nets.index)
-        else:
-            found = [name] if name in runs.index else []
+        nets = runs[(runs["row"] == row) & (runs["number"].astype(str) == number) & (runs["stage"] == 2)]
+        found = list(nets.index)
         if len(found) > 1:
             raise UserError(f"{name!r}: there are several in {self._runs}; give the id of one: {', '.join(found)}.")
         if not found:
             nets = runs[runs["stage"] == 2]
             known = [*sorted({f"{row}/{n}" for row, n in zip(nets["row"], nets["number"], strict=True)}), *runs.index]
             raise UserError(f"{name!r}: no such run in {self._runs}{suggest(name, known)}")
-        return next(run for run in self._saved() if run.id == found[0])
+        return self._saved(found[0])[0]
 
     def table(self, name: str) -> pd.DataFrame:
         """A table, by the names of its rows; raises UserError where it is not made."""

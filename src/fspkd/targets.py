@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from fspkd.errors import UserError
 from fspkd.plan import Plan, not_found
-from fspkd.workflow import results_of, wanted_by_results
+from fspkd.result import results_of, wanted_by_results
 
 
 class Rule(Protocol):

@@ -5,9 +5,7 @@ import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, cast
 
 import yaml
 from snakemake.io import ancient
@@ -17,12 +15,11 @@ from fspkd.config.load import CONFIG
 from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau, Table
 from fspkd.plan import Plan
 from fspkd.provenance import PACKAGE
+from fspkd.result import Result, wanted_by_results
 from fspkd.runs.folder import PHASES
-from fspkd.runs.spec import Run, with_origins
+from fspkd.runs.spec import Run
 
 DVC = Path("params.yaml")
-# The file that stands for a result, by kind.
-ENDS = {"table": ".csv", "figure": ".png", "timing": ".csv", "claims": ".csv", "summary": ".html"}
 Files = dict[str, list[str]]
 # The keys of a preset that decide what is shown of its nets.
 SHOWN = {"about", "demonstration", "tables", "figures", "timings", "claims"}
@@ -185,52 +182,8 @@ def _for_a_page(text: str) -> str:
     return text.replace("<", r"\u003c")
 
 
-def results_of(plan: Plan) -> "list[Result]":
-    """All that a preset makes, its page last."""
-    kinds = ("table", "figure", "timing")
-    named = [Result(plan, kind, name) for kind in kinds for name in getattr(plan.preset, f"{kind}s")]
-    return [*named, *([Result(plan, "claims")] if plan.claims else []), Result(plan, "summary")]
-
-
-def wanted_by_results(plan: Plan) -> list[Run]:
-    """The runs that a preset's results show, and all that these wait for; it may have others."""
-    return with_origins(net for result in results_of(plan) for net in result.nets)
-
-
-@dataclass(frozen=True)
-class Result:
-    """Something that is made of a preset's runs: a table, figure or timing of that name, the claims, the summary."""
-
-    plan: Plan
-    kind: str
-    name: str | None = None
-
-    @property
-    def file(self) -> str:
-        """The file that stands for it."""
-        return f"{self.plan.preset.results}/{self.name or self.kind}{ENDS[self.kind]}"
-
-    @property
-    def settings(self) -> Any:
-        """Of the table, figure or timing."""
-        return getattr(self.plan.preset, f"{self.kind}s")[self.name]
-
-    @property
-    def nets(self) -> list[Run]:
-        """The nets that it shows, or the first stages of nets."""
-        match self.kind:
-            case "table":
-                return self.plan.shown(self.settings.rows)
-            case "figure":
-                return list(dict.fromkeys(chain.from_iterable(self.plan.drawn(cast(str, self.name)))))
-            case "timing":
-                return [net for nets in self.settings.nets for net in self.plan.nets(nets, 1)]
-        return self.plan.compared
-
-    @property
-    def runs(self) -> list[Run]:
-        """Those nets, and the first stages that are counted to them."""
-        return list(dict.fromkeys([net.stage1 for net in self.nets if net.stage1] + self.nets))
+class ResultRule(Result):
+    """What the rule of a result asks."""
 
     def decided_by(self) -> list[str]:
         """The settings and the runs that decide it: with other ones it is made again."""
@@ -289,7 +242,8 @@ class Result:
     def _timing(self) -> Files:
         reference = self.settings.reference
         shared = {
-            "code": code(f"report/{self.settings.kind}.py"),  # and not PAGES, which are not worth another measurement
+            # A time is not measured again for a changed word.
+            "code": [ancient(file) for file in code(f"report/{self.settings.kind}.py")],
             "data": [ancient(str(self.nets[0].data.path))],
             "reference": [str(CONFIG / reference)] if reference else [],
         }
@@ -333,7 +287,8 @@ class Result:
         names += [f"{figure}.svg" for figure in preset.figures]
         names += [f"{timing}.csv" for timing in preset.timings]
         names += ["claims.csv", "claims.svg"] if self.plan.claims else []
+        kinds = sorted({f"report/{e.kind}.py" for e in (*preset.figures.values(), *preset.timings.values())})
         return {
-            "code": code(*PAGES, "report/summary.py", "report/summary.html.j2"),
+            "code": code(*PAGES, "report/summary.py", "report/summary.html.j2", *kinds),
             "results": [f"{preset.results}/{name}" for name in names],
         }

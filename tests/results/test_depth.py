@@ -15,7 +15,7 @@ from fspkd.report.claims import judge, shown_claims
 from fspkd.report.points import measured_points
 from fspkd.report.reproduction import recompute
 from fspkd.report.summary import summary
-from fspkd.workflow import Result
+from fspkd.workflow import ResultRule
 
 LABELS = torch.arange(60) % 3  # of three classes, so that a net has failed that is right about fewer than 40
 PUBLISHED = """\
@@ -123,7 +123,7 @@ def test_where_all_nets_learn_nothing_is_said_of_failures(deep: Project) -> None
 
 
 def test_files_that_a_figure_and_claims_are_made_of(deep: Project) -> None:
-    inputs = Result(deep.plan(), "figure", "figure2").inputs()
+    inputs = ResultRule(deep.plan(), "figure", "figure2").inputs()
     nets = [net for row in ("alone8", "alone14", "taught8", "taught14") for net in deep.plan().nets(row)]
     assert inputs["predictions"] == [str(net.folder.predictions) for net in nets]
     assert inputs["reference"] == ["config/tiny/depth.csv"]
@@ -133,7 +133,7 @@ def test_files_that_a_figure_and_claims_are_made_of(deep: Project) -> None:
     deep.claims_path.write_text(
         "claims: [{claim: x, where: y, compare: points, figure: figure2, more: alone8, less: alone14}]"
     )
-    claims = Result(deep.plan(), "claims").inputs()
+    claims = ResultRule(deep.plan(), "claims").inputs()
     assert claims["measured"] == ["results/tiny/curves_flat.csv"]
     assert claims["references"] == ["config/tiny/depth.csv"]
     assert claims["predictions"] == inputs["predictions"]

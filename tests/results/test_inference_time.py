@@ -14,7 +14,7 @@ from scipy import stats
 from fspkd.errors import UserError
 from fspkd.report.claims import judge
 from fspkd.report.inference_time import ROUNDS, measure, whole_batches, write
-from fspkd.workflow import Result, names_in, run_outputs
+from fspkd.workflow import ResultRule, names_in, run_outputs
 
 PUBLISHED = """\
 row,layers,weights,multiplications,accuracy,speed_up,compression
@@ -175,7 +175,7 @@ def test_it_needs_its_nets_and_says_so(compared: Project) -> None:
     plan = compared.plan()
     with pytest.raises(UserError, match=r"big-1-\w+: is not trained yet"):
         measure(plan, "table5", torch.device("cpu"))
-    result = Result(plan, "timing", "table5")
+    result = ResultRule(plan, "timing", "table5")
     nets = [plan.net(f"{row}/1") for row in ("big", "small", "other")]
     assert result.inputs()["nets"] == [file for net in nets for file in run_outputs(net)]
     assert result.inputs()["reference"] == ["config/tiny/table5.csv"]

@@ -12,7 +12,7 @@ from fspkd.errors import UserError
 from fspkd.report import plateau
 from fspkd.report.summary import summary
 from fspkd.runs.spec import Run
-from fspkd.workflow import Result
+from fspkd.workflow import ResultRule
 
 LENGTH = 400
 LN3 = log(3)  # the images of these tests have three classes
@@ -87,7 +87,7 @@ def test_page_and_inputs_of_the_figure(guessing: Project) -> None:
     for net in plan.nets("alone"):
         lose(net, np.full(LENGTH, LN3 / 2))
     lose(plan.net("taught/1"), np.full(LENGTH, 5 * LN3))
-    inputs = Result(plan, "figure", "plateau").inputs()
+    inputs = ResultRule(plan, "figure", "plateau").inputs()
     assert inputs["metrics"] == [str(net.folder.metrics) for net in (*plan.nets("alone"), plan.net("taught/1"))]
     Path("results/tiny").mkdir(parents=True, exist_ok=True)
     plateau.write(plan, "plateau", Path("results/tiny/plateau.png"))

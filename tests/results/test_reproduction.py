@@ -67,6 +67,17 @@ def test_cells_of_nets_that_are_not_there_are_empty(made: Project) -> None:
     assert claims["verdict"].tolist()[:2] == ["not run", "not run"]
 
 
+def test_another_preset_that_is_not_valid_and_figures_of_weights_hinder_nothing(made: Project) -> None:
+    exported(made)
+    made.set("figures.matrices", {"kind": "matrices", "title": "Matrices", "net": "student/1"})
+    Path("config/aaa.yaml").write_text("extends: nothing\n")
+    Path("results/tiny/matrices.csv").write_text("drawn")
+    table = (HERE / "table1.csv").read_bytes()
+    exported(made)
+    assert (HERE / "matrices.csv").read_text() == "drawn"
+    assert (HERE / "table1.csv").read_bytes() == table
+
+
 def test_damaged_net_is_not_exported(made: Project) -> None:
     weights = made.plan().net("student/2").folder.weights
     weights.write_bytes(weights.read_bytes()[:-1])

@@ -19,7 +19,7 @@ from fspkd.report import curves, predictions, tables
 from fspkd.report.claims import judge
 from fspkd.report.origins import warnings
 from fspkd.runs.spec import check_finished
-from fspkd.workflow import Result
+from fspkd.workflow import ResultRule
 
 LABELS = torch.tensor([0, 1, 2, 2])
 
@@ -123,6 +123,16 @@ def test_nets_of_different_code_are_told(project: Project) -> None:
     finish(run, {"engine": "1", "method": "0"})
     (warning,) = warnings(project.plan(), "table1")
     assert f"engine 1: {run.id}" in warning
+
+
+def test_what_a_table_rests_on_is_told_too(project: Project) -> None:
+    """A teacher that it does not show."""
+    pretend(project)
+    project.set("tables.table1.rows", {"Student*": "student"})
+    project.set("claims", ...)
+    finish(project.plan().net("teacher/1"), {"engine": "1", "method": "0"})
+    (warning,) = warnings(project.plan(), "table1")
+    assert f"engine 1: {project.plan().net('teacher/1').id}" in warning
 
 
 def test_nets_of_different_kinds_of_machines_are_told(project: Project) -> None:
@@ -337,7 +347,7 @@ def test_figure_of_first_stages_has_their_losses_alone(project: Project) -> None
     flat = pd.read_csv("figure3_flat.csv")
     assert flat["net"].tolist() == [plan.net(net).stage1.id for net in ("fitnet/1", "student/1")]
     assert flat["iteration"].tolist() == [3, 3]
-    needed = Result(plan, "figure", "figure3").inputs()
+    needed = ResultRule(plan, "figure", "figure3").inputs()
     assert needed["metrics"] == [str(run.folder.metrics) for run in plan.phase("stage1")]
     assert needed["manifests"] == [str(run.folder.manifest) for run in plan.phase("stage1")]
 
@@ -363,6 +373,7 @@ def test_metrics_are_a_file_for_each_row_that_the_table_has_now(project: Project
     """Also of rows whose labels no file can be called by; the others are the rows before, in another order."""
     pretend(project)
     project.set("claims", ...)
+    project.set("tables.table1.reference", ...)
     odd = {"Student*, 1/2\n": "student/1", "Student*, 1-2-": "student/2", "†" * 100: "teacher/1", "†" * 99: "teacher/2"}
     accuracy = {"accuracy": 75, "iterations": 18}
     for rows, names in (
@@ -379,6 +390,7 @@ def test_metrics_are_a_file_for_each_row_that_the_table_has_now(project: Project
 def test_metrics_of_many_rows_are_listed_in_their_order(project: Project) -> None:
     pretend(project)
     project.set("claims", ...)
+    project.set("tables.table1.reference", ...)
     labels = [f"{100 - number} of a hundred" for number in range(100)]
     project.set("tables.table1.rows", dict.fromkeys(labels, "teacher/1"))
     plan = project.plan()
@@ -453,6 +465,8 @@ def test_more_of_an_error_is_worse(project: Project) -> None:
         predict(plan.net(f"student/{number}"), torch.zeros(4, 3), LABELS)
     judged = judge(plan).iloc[0]
     assert (judged["ours"], judged["published"]) == (75 - 25, pytest.approx(1.9 - 0.55))
+    for key in ("reference", "quoted"):
+        project.set(f"tables.table1.{key}", ...)
     for value, table, named in (("average", "error", "error"), ("error", "accuracy", "accuracy, average")):
         claim = {**claim, "value": value}
         project.claims_path.write_text(yaml.safe_dump({"claims": [{"claim": "a", "where": "here", **claim}]}))

@@ -15,7 +15,7 @@ from fspkd.config.load import load_preset
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans, plan_for
 from fspkd.slurm import gpu_models, load_site
-from fspkd.workflow import Result
+from fspkd.workflow import ResultRule
 
 
 @pytest.mark.parametrize(("key", "value", "message"), [mistake[:3] for mistake in MISTAKES])
@@ -136,7 +136,7 @@ def test_a_preset_shows_what_it_names_and_its_children_what_they_do(project: Pro
         None,
     )
     assert (set(grandchild.tables), set(grandchild.figures)) == ({"mine"}, {"figure3", "other"})
-    needed = [Path(file).name for file in Result(load_plans()["results/child"], "summary").inputs()["results"]]
+    needed = [Path(file).name for file in ResultRule(load_plans()["results/child"], "summary").inputs()["results"]]
     assert needed == ["mine.csv", "mine.svg", "figure3.svg"]
     for shows, message in (("figure4", "must be a list"), ("[figure4]", "no such table, .*did you mean 'figure3'")):
         Path("config/child.yaml").write_text(f"extends: tiny\nresults: results/child\nshows: {shows}\n")
@@ -339,7 +339,7 @@ def test_choices_are_compared_without_a_look_at_test_images(monkeypatch: pytest.
     monkeypatch.chdir(REPOSITORY)
     plan = Plan(load_preset(Path("config/fsp/choices.yaml")))
     table = plan.preset.tables["choices"]
-    runs = Result(plan, "summary").runs
+    runs = ResultRule(plan, "summary").runs
     assert {run.data.settings.hold_out for run in runs} == {5000}
     assert {run.teacher.data.settings.hold_out for run in runs if run.teacher} == {5000}
     assert [len(plan.nets(row)) for row in table.rows.values()] == [2] * 10 + [1, 2, 2]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from conftest import REPOSITORY
 
 import fspkd
 from fspkd.data.packed import load_packed
@@ -51,6 +52,33 @@ def test_ensembles_by_hand_are_the_tables(results: "fspkd.results") -> None:
     mean = sum(torch.from_numpy(logits).softmax(1) for logits, _ in predictions) / 2
     accuracy = 100 * (mean.argmax(1).numpy() == predictions[0][1]).mean()
     assert results.table("table1")["ensemble"]["Teacher"] == pytest.approx(accuracy, abs=0.005)
+
+
+def test_a_run_of_another_version_is_left_out(results: "fspkd.results") -> None:
+    """And keeps no other one from being read."""
+    student, teacher = results.run("student/1"), results.run("teacher/1")
+    with student.folder.specification.open("a") as file:
+        file.write("of_another_version: true\n")
+    again = fspkd.results("../copied/tiny")
+    with pytest.warns(UserWarning, match=r"student-1-\w+/run.yaml: cannot be read .* left out"):
+        assert sorted(again.runs.index) == sorted(set(results.runs.index) - {student.id})
+    assert again.run(teacher.id).metrics.equals(teacher.metrics)
+
+
+def test_nothing_finished_is_told(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "teachers" / "teacher-1-0").mkdir(parents=True)
+    with pytest.raises(UserError, match="runs: no run in it is finished yet"):
+        _ = fspkd.results(tmp_path).runs
+
+
+def test_exported_runs_are_read() -> None:
+    exported = fspkd.results(REPOSITORY / "reproduction/tenth")
+    run = exported.run("teacher/1")
+    logits, labels = run.predictions
+    assert 100 * (logits.argmax(1) == labels).mean() == pytest.approx(run.manifest.test_accuracy, abs=0.005)
+    assert len(run.metrics) == run.manifest.iterations
+    with pytest.raises(UserError, match=r"teacher-1-\w+: was exported without its weights"):
+        run.net()
 
 
 def test_what_is_not_there_is_told(results: "fspkd.results", tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from fspkd import terminal
 from fspkd.errors import UserError
 from fspkd.plan import load_plans
 from fspkd.runs.folder import PHASES
+from fspkd.runs.spec import with_origins
 from fspkd.workflow import *
 
 MEMBERS = config.get("members", 1)  # nets that a training job trains side by side
@@ -20,7 +21,7 @@ if not isinstance(MEMBERS, int) or MEMBERS < 1:
     )
 
 PROBLEMS = []  # with presets, which stop nothing but what these presets make
-OF_OTHER_CODE = set()  # of the runs that results show
+OF_OTHER_CODE = set()  # of the runs that results show, and of those that these rest on
 
 try:
     PLANS = load_plans(invalid=PROBLEMS.append)
@@ -40,7 +41,7 @@ def result(kind):
     """
     The result that wildcards name, such as the table {table} of {results}.
     """
-    return lambda wildcards: Result(PLANS[wildcards.results], kind, wildcards.get(kind))
+    return lambda wildcards: ResultRule(PLANS[wildcards.results], kind, wildcards.get(kind))
 
 
 def pictured(wildcards):
@@ -48,7 +49,7 @@ def pictured(wildcards):
     The table, or the claims, that a picture is of.
     """
     plan, name = PLANS[wildcards.results], wildcards.picture
-    return Result(plan, "claims") if name == "claims" else Result(plan, "table", name)
+    return ResultRule(plan, "claims") if name == "claims" else ResultRule(plan, "table", name)
 
 
 def needs(kind):
@@ -62,7 +63,7 @@ def needs(kind):
     def inputs(wildcards):
         found = result(kind)(wildcards)
         workflow.dag.forcefiles.update(found.gone())
-        OF_OTHER_CODE.update(run.id for run in found.runs if run.is_of_other_code)
+        OF_OTHER_CODE.update(run.id for run in with_origins(found.nets) if run.is_of_other_code)
         return found.inputs()
 
     return inputs

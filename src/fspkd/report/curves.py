@@ -13,11 +13,15 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from fspkd.config import results
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
+from fspkd.report.claims import independent_flat_parts
 from fspkd.report.figures import save
+from fspkd.report.pages import shown
+from fspkd.report.stats import ratio
 from fspkd.runs.spec import Run
 
 POINTS = 100  # of a smoothed loss curve
 NEAR = 0.05  # of its level: then a curve enters its flat part
+LATE = 0.1  # of the iterations at the first rate, the last ones: there is its level
 MEASURES = {"training loss": "smoothed_loss", "test accuracy": "test_accuracy"}
 
 
@@ -60,7 +64,7 @@ def flat_from(net: Run, curve: pd.DataFrame, measure: str) -> float:
     values = curve[curve["iteration"] <= end].set_index("iteration")[MEASURES[measure]].dropna()
     if values.empty:
         return math.nan
-    late = values[values.index > 0.9 * end]
+    late = values[values.index > (1 - LATE) * end]
     level = late.mean() if len(late) else values.iloc[-1]
     near = values <= (1 + NEAR) * level if measure == "training loss" else values >= (1 - NEAR) * level
     return near.idxmax()
@@ -155,3 +159,28 @@ def write(plan: Plan, name: str, png: Path) -> None:
     save(draw_figure(f"{figure.title} (preset {plan.preset.name})", curves, flat), png)
     write_atomically(png.with_suffix(".csv"), _csv(curves))
     write_atomically(png.with_name(f"{png.stem}_flat.csv"), flat.to_csv(index=False).encode())
+
+
+def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
+    """What stands below a figure: how to read it, and where its curves become flat, with the ratio of the first two."""
+    frame, rows = pd.read_csv(Path(plan.preset.results, f"{name}_flat.csv")), []
+    for measure, group in frame.groupby("measure", sort=False):
+        means = group.groupby("curve", sort=False)["iteration"].mean()
+        row = {"": measure, **{f"{label}: flat from": shown(mean, ",.0f") for label, mean in means.items()}}
+        if len(means) > 1:
+            first, second = means.index[:2]
+            nets = plan.curves(name)
+            estimate = ratio(*(independent_flat_parts(nets[label], group) for label in (first, second)))
+            row[f"{first} / {second}"] = shown(estimate.value)
+            is_known = estimate.low == estimate.low
+            row["95 % interval"] = f"{shown(estimate.low)} to {shown(estimate.high)}" if is_known else "–"
+        published = [
+            c.published for c in plan.claims if c.compare == "figure" and (c.figure, c.measure) == (name, measure)
+        ]
+        row["published"] = f"about {published[0]:g}" if published else "–"
+        rows.append(row)
+    note = (
+        f"A curve is flat from where it first comes within {100 * NEAR:g} % of its level in the last {100 * LATE:g} % of the "
+        "iterations at the first learning rate; means over nets."
+    )
+    return note, pd.DataFrame(rows)

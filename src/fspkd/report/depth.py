@@ -13,7 +13,9 @@ from matplotlib.lines import Line2D
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.report.figures import save
+from fspkd.report.pages import shown
 from fspkd.report.points import measured_points
+from fspkd.report.predictions import LEARNED
 
 MARKERS = "os^DvPX*"  # of methods, so that they differ without colours too
 OURS = {"linestyle": "-", "markersize": 5}
@@ -59,7 +61,7 @@ def _note(points: pd.DataFrame) -> str:
     if points.duplicated(["panel", "method", "layers"]).any():
         notes.append("; bars: from the lowest to the highest net")
     if not points["learned"].all():
-        notes.append("; crosses: nets that failed to learn, with an accuracy below twice that of guessing")
+        notes.append(f"; crosses: nets that failed to learn, with an accuracy below {LEARNED} times that of guessing")
     return "".join(notes)
 
 
@@ -121,3 +123,27 @@ def write(plan: Plan, name: str, png: Path) -> None:
     points = measured_points(plan, name)
     save(draw_figure(f"{plan.preset.figures[name].title} (preset {plan.preset.name})", points), png)
     write_atomically(png.with_suffix(".csv"), _csv(points))
+
+
+def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
+    """What stands below a figure: how to read it, and its points, a column a method, in the figure's order."""
+    frame = pd.read_csv(Path(plan.preset.results, f"{name}.csv"))
+    kept = {column: pd.Categorical(frame[column], frame[column].unique()) for column in ("panel", "method")}
+    points = frame.assign(**kept).groupby(["panel", "layers", "multiplications", "method"], observed=True)
+    wide = points[["accuracy", "learned", "published"]].apply(_point).unstack("method", fill_value="–")
+    wide.columns = wide.columns.astype(str)
+    wide = wide.reset_index()
+    note = (
+        "Means over the nets of a point that learnt; in brackets the published value. A net that is right less than "
+        f"{LEARNED} times as often as one that guesses has failed to learn."
+    )
+    return note, wide.assign(multiplications=wide["multiplications"].map("{:,}".format)).rename(columns={"panel": ""})
+
+
+def _point(nets: pd.DataFrame) -> str:
+    """A point's nets as people read them."""
+    learned, published = nets["accuracy"][nets["learned"]], nets["published"].iloc[0]
+    parts = [shown(learned.mean())] if len(learned) else []
+    if failed := len(nets) - len(learned):
+        parts.append("failed" if failed == len(nets) else f"({failed} of {len(nets)} failed)")
+    return " ".join(parts) + (f" ({shown(published)})" if published == published else "")

@@ -16,7 +16,11 @@ from fspkd.plan import Plan
 
 
 def drawn_by(plan: Plan, name: str) -> ModuleType:
-    """The module of a figure's kind: `write(plan, name, png)` writes its files, `numbers(plan, name)` gives that of its CSV."""
+    """The module of a figure's kind.
+
+    `write(plan, name, png)` writes its files, `numbers(plan, name)` gives the content of its CSV, and `on_page(plan, name)`
+    what stands below it on a page: a note and a table.
+    """
     return importlib.import_module(f"fspkd.report.{plan.preset.figures[name].kind}")
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import torch
 from pandas.api.types import is_integer_dtype
 from torch import Tensor
 
+from fspkd.config.results import InferenceTime
 from fspkd.data.packed import load_data
 from fspkd.engine.batches import Images
 from fspkd.engine.capture import Captured
@@ -48,7 +50,7 @@ def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
     the geometric mean over rounds, and those of each round: round1, round2, ...; device, processor, threads. Beside those
     that are published `..._published`. Raises UserError where a net is not finished.
     """
-    settings = plan.preset.timings[name]
+    settings = cast(InferenceTime, plan.preset.timings[name])
     runs = {label: plan.net(net) for label, net in settings.rows.items()}
     check_finished(runs.values())
     one = plan.net(settings.teacher)

@@ -103,3 +103,12 @@ def write(plan: Plan, name: str, png: Path) -> None:
     matrices = _measured(plan, name)
     save(draw_figure(f"{plan.preset.figures[name].title} (preset {plan.preset.name})", matrices), png)
     write_atomically(png.with_suffix(".csv"), _csv(matrices))
+
+
+def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
+    """What stands below a figure: how to read it, and its numbers."""
+    note = (
+        f"FSP matrices as means over {IMAGES} test images, the student's as it normalises in training; distance: the mean "
+        "squared difference to the teacher's, entry by entry, which is what the first stage makes small."
+    )
+    return note, pd.read_csv(Path(plan.preset.results, f"{name}.csv")).rename(columns={"layers": ""})

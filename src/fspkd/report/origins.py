@@ -1,16 +1,16 @@
-"""Whether the nets of a table come from the same code and the same kind of machine."""
+"""Whether the nets of a table, and those that these rest on, come from the same code and the same kind of machine."""
 
 from collections import Counter
 
 from fspkd.plan import Plan
-from fspkd.runs.spec import Run
+from fspkd.result import Result
+from fspkd.runs.spec import Run, with_origins
 
 
 def warnings(plan: Plan, name: str) -> list[str]:
     """What a reader of a table has to know of how its nets were made; nothing where all were made alike."""
-    rows = plan.preset.tables[name].rows.values()
-    runs = {run.id: run for row in rows for run in plan.row_runs(row) if run.folder.is_finished}
-    return [text for text in (_different_code(list(runs.values())), _different_kinds(list(runs.values()))) if text]
+    runs = [run for run in with_origins(Result(plan, "table", name).runs) if run.folder.is_finished]
+    return [text for text in (_different_code(runs), _different_kinds(runs)) if text]
 
 
 def _different_code(runs: list[Run]) -> str | None:

@@ -15,6 +15,7 @@ from fspkd.files import write_atomically
 from fspkd.lazy import torch
 from fspkd.plan import Plan
 from fspkd.report.figures import save
+from fspkd.report.pages import shown
 from fspkd.runs.spec import Run
 
 WINDOW = 50  # iterations that a loss is averaged over
@@ -111,3 +112,17 @@ def write(plan: Plan, name: str, png: Path) -> None:
     curves = measured(plan, name)
     save(draw_figure(f"{plan.preset.figures[name].title} (preset {plan.preset.name})", curves), png)
     write_atomically(png.with_suffix(".csv"), _csv(curves))
+
+
+def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
+    """What stands below a figure: how to read it, and when its nets left the plateau."""
+    frame = pd.read_csv(Path(plan.preset.results, f"{name}.csv"))
+    left = [shown(value, ",.0f") if value == value else "never" for value in frame["left_at"]]
+    iterations = frame["iterations"].map("{:,}".format)
+    note = (
+        f"A net has left the plateau when its training loss, a mean over {WINDOW} iterations, is below {LEFT:g} of that of a "
+        "net which gives all classes the same probability; last: its loss as a part of that, at the end. A net a line."
+    )
+    return note, pd.DataFrame(
+        {"": frame["curve"], "left after": left, "of": iterations, "last": frame["last"].map(shown)}
+    )

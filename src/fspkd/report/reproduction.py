@@ -5,14 +5,15 @@ from typing import cast
 
 import pandas as pd
 
-from fspkd.config.load import CONFIG, load_preset, preset_files
-from fspkd.config.results import InferenceTime
+from fspkd.config.load import CONFIG
+from fspkd.config.results import Matrices
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
-from fspkd.plan import Plan
+from fspkd.plan import Plan, load_plans, not_found
 from fspkd.report.claims import write_claims
 from fspkd.report.figures import drawn_by
 from fspkd.report.tables import make_table, write_table
+from fspkd.result import wanted_by_results
 from fspkd.runs.exported import export_run
 from fspkd.runs.folder import ExportedFolder
 from fspkd.runs.spec import Run
@@ -25,31 +26,37 @@ def exported_plan(name: str) -> Plan:
 
     Raises UserError where no preset has that name.
     """
-    for path in preset_files(CONFIG).values():
-        preset = load_preset(path)
-        if preset.name == name:
-            place = REPRODUCTION / name
-            here = preset.model_copy(update={"results": str(place)})
-            return Plan(here, environment={}, runs=place / "runs", folder=ExportedFolder)
-    raise UserError(f"{REPRODUCTION / name}: no preset in {CONFIG}/ is called {name!r}.")
+    problems: list[UserError] = []
+    preset = next((p.preset for p in load_plans(invalid=problems.append).values() if p.preset.name == name), None)
+    if preset is None:
+        raise not_found(f"{REPRODUCTION / name}: no preset in {CONFIG}/ is called {name!r}.", problems)
+    place = REPRODUCTION / name
+    here = preset.model_copy(update={"results": str(place)})
+    return Plan(here, environment={}, runs=place / "runs", folder=ExportedFolder)
 
 
 def export(plan: Plan) -> list[Run]:
-    """Export the finished runs that the results of a preset show, and its time comparisons; gives those runs."""
+    """Export the finished runs that the results of a preset want, and what these do not give then; gives those runs.
+
+    That are its time comparisons, and its figures of matrices, which need weights.
+    """
     exported = exported_plan(plan.preset.name)
-    finished = [run for run in _shown(plan) if run.folder.is_finished]
+    finished = [run for run in wanted_by_results(plan) if run.folder.is_finished]
     for run in finished:
         export_run(run, cast(ExportedFolder, exported.run(run.id).folder))
-    for timing in plan.preset.timings:
-        if (measured := Path(plan.preset.results) / f"{timing}.csv").exists():
-            write_atomically(Path(exported.preset.results) / measured.name, measured.read_bytes())
+    files = [f"{timing}.csv" for timing in plan.preset.timings]
+    files += [f"{name}{end}" for name in _of_weights(plan) for end in (".csv", ".png", ".svg")]
+    for file in files:
+        if (made := Path(plan.preset.results) / file).exists():
+            write_atomically(Path(exported.preset.results) / file, made.read_bytes())
     return finished
 
 
 def recompute(plan: Plan) -> list[Path]:
     """Write the tables, figures, claims and the list of nets of an exported plan into its folder; gives their paths.
 
-    Of tables, those of which a net is there; of figures, those of which a net of each curve, or point, is.
+    Of tables, those of which a net is there; of figures, those of which a net of each curve, or point, is, and that need no
+    weights.
     """
     preset, place = plan.preset, Path(plan.preset.results)
     written = []
@@ -58,7 +65,8 @@ def recompute(plan: Plan) -> list[Path]:
             written.append(place / f"{name}.csv")
             write_table(make_table(plan, name), plan, name, written[-1])
     for name in preset.figures:
-        if all(any(net.folder.is_finished for net in nets) for nets in plan.drawn(name)):
+        there = all(any(net.folder.is_finished for net in nets) for nets in plan.drawn(name))
+        if there and name not in _of_weights(plan):
             written.append(place / f"{name}.png")
             drawn_by(plan, name).write(plan, name, written[-1])
     if plan.claims:
@@ -72,7 +80,7 @@ def recompute(plan: Plan) -> list[Path]:
 def nets(plan: Plan) -> pd.DataFrame:
     """A line for each finished run: what it reached, what made it, and what it cost."""
     lines = []
-    for run in _shown(plan):
+    for run in wanted_by_results(plan):
         if not run.folder.is_finished:
             continue
         manifest = run.folder.read_manifest()
@@ -96,10 +104,6 @@ def nets(plan: Plan) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _shown(plan: Plan) -> list[Run]:
-    """The runs that a preset's results are made of, each once."""
-    preset = plan.preset
-    shown = [row for table in preset.tables.values() for row in table.rows.values()]
-    shown += [row for figure in preset.figures.values() for row in figure.nets]
-    shown += [net for timing in preset.timings.values() if isinstance(timing, InferenceTime) for net in timing.nets]
-    return list(dict.fromkeys(run for row in shown for run in plan.row_runs(row)))
+def _of_weights(plan: Plan) -> set[str]:
+    """The figures that are computed from weights."""
+    return {name for name, figure in plan.preset.figures.items() if isinstance(figure, Matrices)}

@@ -10,32 +10,13 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from fspkd.config.results import Curves, Matrices, Plateau
 from fspkd.errors import UserError
 from fspkd.plan import Plan
-from fspkd.report.claims import independent_flat_parts, shown_claims
-from fspkd.report.pages import duration, render, shown
-from fspkd.report.stats import ratio
+from fspkd.report.claims import shown_claims
+from fspkd.report.figures import drawn_by
+from fspkd.report.pages import duration, render
 from fspkd.report.tables import PUBLISHED, make_table, notes, shown_table
 from fspkd.runs.spec import Run
-
-FLAT = (
-    "A curve is flat from where it first comes within 5 % of its level in the last tenth of the iterations at the first "
-    "learning rate; means over nets."
-)
-LEARNED = (
-    "Means over the nets of a point that learnt; in brackets the published value. A net that is right less than twice as "
-    "often as one that guesses has failed to learn."
-)
-
-PLATEAU = (
-    "A net has left the plateau when its training loss, a mean over 50 iterations, is below 0.99 of that of a net which gives "
-    "all classes the same probability; last: its loss as a part of that, at the end. A net a line."
-)
-MATRICES = (
-    "FSP matrices as means over test images, the student's as it normalises in training; distance: the mean squared difference "
-    "to the teacher's, entry by entry, which is what the first stage makes small."
-)
 
 
 def summary(plan: Plan) -> bytes:
@@ -126,63 +107,9 @@ def _settings(plan: Plan, run: Run) -> dict[str, object]:
 
 
 def _figure(plan: Plan, name: str) -> dict[str, object]:
-    figure, results = plan.preset.figures[name], Path(plan.preset.results)
-    if isinstance(figure, Curves):
-        note, frame = FLAT, _flat_parts(plan, name, pd.read_csv(results / f"{name}_flat.csv"))
-    elif isinstance(figure, Plateau):
-        note, frame = PLATEAU, _plateau(pd.read_csv(results / f"{name}.csv"))
-    elif isinstance(figure, Matrices):
-        note, frame = MATRICES, pd.read_csv(results / f"{name}.csv").rename(columns={"layers": ""})
-    else:
-        note, frame = LEARNED, _points(pd.read_csv(results / f"{name}.csv"))
-    return {"name": name, "title": figure.title, "svg": _svg(results / f"{name}.csv"), "note": note, "frame": frame}
-
-
-def _flat_parts(plan: Plan, name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """Where the curves of a figure become flat, and the ratio of the first to the second."""
-    rows = []
-    for measure, group in frame.groupby("measure", sort=False):
-        means = group.groupby("curve", sort=False)["iteration"].mean()
-        row = {"": measure, **{f"{label}: flat from": shown(mean, ",.0f") for label, mean in means.items()}}
-        if len(means) > 1:
-            first, second = means.index[:2]
-            nets = plan.curves(name)
-            estimate = ratio(*(independent_flat_parts(nets[label], group) for label in (first, second)))
-            row[f"{first} / {second}"] = shown(estimate.value)
-            is_known = estimate.low == estimate.low
-            row["95 % interval"] = f"{shown(estimate.low)} to {shown(estimate.high)}" if is_known else "–"
-        published = [
-            c.published for c in plan.claims if c.compare == "figure" and (c.figure, c.measure) == (name, measure)
-        ]
-        row["published"] = f"about {published[0]:g}" if published else "–"
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _plateau(frame: pd.DataFrame) -> pd.DataFrame:
-    """When the nets of a figure left the plateau."""
-    left = [shown(value, ",.0f") if value == value else "never" for value in frame["left_at"]]
-    iterations = frame["iterations"].map("{:,}".format)
-    return pd.DataFrame({"": frame["curve"], "left after": left, "of": iterations, "last": frame["last"].map(shown)})
-
-
-def _points(frame: pd.DataFrame) -> pd.DataFrame:
-    """The points of a figure over depth, a column a method, in the figure's order."""
-    kept = {column: pd.Categorical(frame[column], frame[column].unique()) for column in ("panel", "method")}
-    points = frame.assign(**kept).groupby(["panel", "layers", "multiplications", "method"], observed=True)
-    wide = points[["accuracy", "learned", "published"]].apply(_point).unstack("method", fill_value="–")
-    wide.columns = wide.columns.astype(str)
-    wide = wide.reset_index()
-    return wide.assign(multiplications=wide["multiplications"].map("{:,}".format)).rename(columns={"panel": ""})
-
-
-def _point(nets: pd.DataFrame) -> str:
-    """A point's nets as people read them."""
-    learned, published = nets["accuracy"][nets["learned"]], nets["published"].iloc[0]
-    parts = [shown(learned.mean())] if len(learned) else []
-    if failed := len(nets) - len(learned):
-        parts.append("failed" if failed == len(nets) else f"({failed} of {len(nets)} failed)")
-    return " ".join(parts) + (f" ({shown(published)})" if published == published else "")
+    note, frame = drawn_by(plan, name).on_page(plan, name)
+    svg = _svg(Path(plan.preset.results, f"{name}.csv"))
+    return {"name": name, "title": plan.preset.figures[name].title, "svg": svg, "note": note, "frame": frame}
 
 
 def _timing(plan: Plan, name: str) -> dict[str, object]:

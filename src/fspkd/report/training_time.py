@@ -1,17 +1,15 @@
 """The time comparison of the FSP paper, section 4.1, measured on the machine at hand."""
 
-import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 
 from fspkd.config.load import CONFIG
-from fspkd.config.results import SpeedUp
+from fspkd.config.results import SpeedUp, TrainingTime
 from fspkd.data.packed import load_data
 from fspkd.engine.batches import Images
 from fspkd.engine.device import new_stream
@@ -20,9 +18,8 @@ from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.report.pages import duration, table_page
 from fspkd.report.stats import over_seeds
-from fspkd.runs.folder import RunFolder
 from fspkd.runs.spec import Run
-from fspkd.train.session import Session
+from fspkd.train.session import new_member
 
 WARM_UP, LEAST, SECONDS = 2, 15, 10.0  # blocks before the measurement, and in it; seconds that it lasts at least
 ROUNDS = 5
@@ -36,18 +33,18 @@ def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
     passes, checkpoints and start-up are not in it. "Saved" is a stage 1 that is given the teacher's matrices at no cost;
     "shared" one in which the nets of a row have them computed once for all.
     """
-    settings = plan.preset.timings[name]
+    settings = cast(TrainingTime, plan.preset.timings[name])
     teachers, students, shuffled = (plan.rows[row] for row in settings.nets)
     images = Images(load_data(teachers[0].data), teachers[0].spec.augment, device)
-    stage1, all_stage1 = students[0].stage1, list(dict.fromkeys(run.stage1 for run in shuffled))
-    with tempfile.TemporaryDirectory() as temporary:
-        steps = [
-            _new_step([teachers[0]], images, Path(temporary) / "normal"),
-            _new_step([stage1], images, Path(temporary) / "on the fly"),
-            _with_saved_targets(_new_step([stage1], images, Path(temporary) / "saved")),
-            _new_step(all_stage1, images, Path(temporary) / "shared"),
-        ]
-        measured = _seconds_per_100(steps)
+    stage1 = cast(Run, students[0].stage1)
+    all_stage1 = list(dict.fromkeys(cast(Run, run.stage1) for run in shuffled))
+    steps = [
+        _new_step([teachers[0]], images),
+        _new_step([stage1], images),
+        _with_saved_targets(_new_step([stage1], images)),
+        _new_step(all_stage1, images),
+    ]
+    measured = _seconds_per_100(steps)
 
     def rows_of(seconds: list[float]) -> list[tuple[str, float, str]]:
         return _comparison(teachers, students, shuffled, seconds)
@@ -128,10 +125,9 @@ def _comparison(
     ]
 
 
-def _new_step(runs: list[Run], images: Images, folder: Path) -> Step:
-    """A step that trains copies of runs from their starts, and leaves the runs' own folders alone."""
-    copies = [replace(run, folder=RunFolder(folder / run.id)) for run in runs]
-    (step,) = steps_of([Session(copy, images, new_stream(images.device)).member for copy in copies])
+def _new_step(runs: list[Run], images: Images) -> Step:
+    """A step that trains runs from their starts, and leaves their folders alone."""
+    (step,) = steps_of([new_member(run, images, new_stream(images.device)) for run in runs])
     step.table = None  # saving what the teacher gives is one of the things compared
     return step
 
@@ -140,7 +136,7 @@ def _with_saved_targets(step: Step) -> Step:
     (member,) = step.members
     batch = step.batches.make(step.drawn[:1].to(step.device))[0][0]
     given = member.targets(step.to_input(batch))
-    member.targets = lambda _: given
+    member.targets = lambda _: given  # type: ignore[method-assign, assignment]
     return step
 
 

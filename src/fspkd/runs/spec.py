@@ -154,11 +154,10 @@ class Run:
 
 
 def with_origins(runs: Iterable[Run]) -> list[Run]:
-    """Those runs and what they start from and learn from, and so on, each once."""
+    """Those runs, then what they start from and learn from, and so on, each once."""
     left: list[Run | PretrainedWeights | None] = list(runs)
     found: dict[str, Run] = {}
-    while left:
-        run = left.pop()
+    for run in left:  # which grows meanwhile
         if isinstance(run, Run) and run.id not in found:
             found[run.id] = run
             left += [run.start, run.teacher]

@@ -44,6 +44,13 @@ def is_complete(run: Run) -> bool:
     return inputs_sha256(run, data) == run.folder.read_manifest().inputs_sha256
 
 
+def new_member(run: Run, images: Images, stream: torch.cuda.Stream | None) -> Member:
+    """What the engine computes of a run, at its start. Raises UserError for weights that are missing or damaged."""
+    precision = usable_precision(run.spec.training.precision, images.device)
+    teacher = finished_net(run.teacher, images.shape, images.classes) if run.teacher else None
+    return Member(run.spec, images, initial_net(run, images), teacher, precision, stream)
+
+
 class Session:
     """A run in training. It resumes from the run's checkpoint if that is usable, and otherwise begins at its start.
 
@@ -55,15 +62,13 @@ class Session:
         run.check_size(images.size)
         self.folder.path.mkdir(parents=True, exist_ok=True)
         self.inputs_sha256 = inputs_sha256(run, images.sha256)
-        asked = run.spec.training.precision
-        precision = usable_precision(asked, images.device)
-        if (name := str(precision).removeprefix("torch.")) != asked:
-            tell(f"the preset asks for {asked}, which this processor lacks: it computes in {name}")
-        teacher = finished_net(run.teacher, images.shape, images.classes) if run.teacher else None
-        self.member = Member(run.spec, images, initial_net(run, images), teacher, precision, stream)
+        self.member = new_member(run, images, stream)
+        asked, precision = run.spec.training.precision, str(self.member.precision).removeprefix("torch.")
+        if precision != asked:
+            tell(f"the preset asks for {asked}, which this processor lacks: it computes in {precision}")
         self.seconds = 0.0  # of training, all attempts together
         self.attempts: list[Attempt] = []  # what has trained this run
-        machine = {"preset": preset, **description(images.device), "precision": name, **provenance()}
+        machine = {"preset": preset, **description(images.device), "precision": precision, **provenance()}
         keep = self._resume()
         attempt = Attempt(from_iteration=self.member.done, code_sha256=run.code_sha256, **machine)
         if self.attempts and (changed := _changes(self.attempts[-1].kind, attempt.kind)):

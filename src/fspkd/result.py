@@ -1,0 +1,59 @@
+"""What a preset makes of its runs, and which of them each result shows. Imports no torch."""
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, cast
+
+from fspkd.plan import Plan
+from fspkd.runs.spec import Run, with_origins
+
+# The file that stands for a result, by kind.
+ENDS = {"table": ".csv", "figure": ".png", "timing": ".csv", "claims": ".csv", "summary": ".html"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Something that is made of a preset's runs: a table, figure or timing of that name, the claims, the summary."""
+
+    plan: Plan
+    kind: str
+    name: str | None = None
+
+    @property
+    def file(self) -> str:
+        """The file that stands for it."""
+        return f"{self.plan.preset.results}/{self.name or self.kind}{ENDS[self.kind]}"
+
+    @property
+    def settings(self) -> Any:
+        """Of the table, figure or timing."""
+        return getattr(self.plan.preset, f"{self.kind}s")[self.name]
+
+    @property
+    def nets(self) -> list[Run]:
+        """The nets that it shows, or the first stages of nets."""
+        match self.kind:
+            case "table":
+                return self.plan.shown(self.settings.rows)
+            case "figure":
+                return list(dict.fromkeys(chain.from_iterable(self.plan.drawn(cast(str, self.name)))))
+            case "timing":
+                return [net for nets in self.settings.nets for net in self.plan.nets(nets, 1)]
+        return self.plan.compared
+
+    @property
+    def runs(self) -> list[Run]:
+        """Those nets, and the first stages that they start from."""
+        return list(dict.fromkeys([net.stage1 for net in self.nets if net.stage1] + self.nets))
+
+
+def results_of(plan: Plan) -> list[Result]:
+    """All that a preset makes, its page last."""
+    kinds = ("table", "figure", "timing")
+    named = [Result(plan, kind, name) for kind in kinds for name in getattr(plan.preset, f"{kind}s")]
+    return [*named, *([Result(plan, "claims")] if plan.claims else []), Result(plan, "summary")]
+
+
+def wanted_by_results(plan: Plan) -> list[Run]:
+    """The runs that a preset's results show, then all that these wait for, each once; it may have others."""
+    return with_origins(run for result in results_of(plan) for run in result.runs)
