@@ -407,6 +407,13 @@ def test_choices_are_compared_without_a_look_at_test_images(monkeypatch: pytest.
     )
 
 
+def test_snakemake_looks_at_the_content_of_all_weights() -> None:
+    """Of larger files a newer one counts as another, though it has the content that it had, and trains students again."""
+    profile = yaml.safe_load((REPOSITORY / "profiles/default/config.yaml").read_text())
+    largest = 4 * 21_797_672  # bytes of CUB200's ImageNet weights, a ResNet-34; FitNets' teachers have 65 million
+    assert profile["max-checksum-file-size"] > 1.05 * largest
+
+
 def test_claims_are_about_what_a_preset_has_or_leaves_out(project: Project) -> None:
     assert len(project.plan().claims) == 4
     project.set("timings.timing", None)
@@ -484,6 +491,12 @@ def test_the_papers_claims_are_all_about_what_the_presets_have(monkeypatch: pyte
 )
 def test_gpu_models_of_a_cluster(gres: str, models: list[str]) -> None:
     assert gpu_models(gres) == models
+
+
+def test_a_site_that_says_nothing_has_the_documented_defaults() -> None:
+    resources = load_site(Path("none.yaml")).resources()
+    assert (resources["checkpoint_seconds"], resources["mem_mb"]) == (30, 8000)
+    assert [resources["runtime"](None, attempt) for attempt in (1, 4)] == [60, 240]
 
 
 def test_a_gpu_model_that_sbatch_would_misread_is_refused(tmp_path: Path) -> None:
