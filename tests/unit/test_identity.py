@@ -9,8 +9,10 @@ import pytest
 import yaml
 from conftest import REPOSITORY, Project
 
+from fspkd import provenance
+from fspkd.errors import UserError
 from fspkd.plan import load_plans
-from fspkd.provenance import effective
+from fspkd.provenance import code_files, effective
 from fspkd.runs.folder import PHASES
 
 EVERYTHING = {
@@ -157,6 +159,48 @@ def test_code_that_decides_bits_retrains_what_it_decides_and_renames_nothing(
     after = decided(copied)
     assert {name for name in after if after[name] != before[name]} == expected
     assert {name: run for name, (run, _) in after.items()} == {name: run for name, (run, _) in before.items()}
+
+
+HELPED = {"engine/step.py": "", "engine/optimizers/sgd.py": "", "distill/helpers.py": "def f(): return 1"}
+
+
+@pytest.fixture
+def method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a method, in a package with some helpers."""
+    package = tmp_path / "fspkd"
+    for name, source in HELPED.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(source)
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+    return package / "distill/mine.py"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from fspkd.distill.helpers import f",
+        "from fspkd.distill import helpers",
+        "import fspkd.distill.helpers",
+        "import numpy, fspkd.distill.helpers as helpers",
+    ],
+)
+def test_code_that_a_method_imports_is_a_part_of_it(method: Path, line: str) -> None:
+    method.write_text(f"def loss():\n    {line}\n")
+    assert code_files((), "mine", "sgd")["method"] == [method.with_name("helpers.py"), method]
+
+
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        ("from .helpers import f", "from fspkd.distill.helpers import"),
+        ("from . import helpers", "from fspkd.distill import"),
+        ("from ..distill.helpers import f", "from fspkd.distill.helpers import"),
+    ],
+)
+def test_relative_imports_are_refused_which_checksums_would_miss(method: Path, line: str, instead: str) -> None:
+    method.write_text(f"import numpy\n{line}\n")
+    with pytest.raises(UserError, match=rf"distill/mine.py: line 2: a relative import.* Write: {instead} \.\.\.$"):
+        code_files((), "mine", "sgd")
 
 
 def test_names_of_runs_are_what_they_have_been(monkeypatch: pytest.MonkeyPatch) -> None:
