@@ -90,16 +90,28 @@ def _with_imports(files: Collection[Path]) -> list[Path]:
 
 def _imported(file: Path) -> list[Path]:
     """The files of deciding modules that one imports."""
-    modules = [
-        name
-        for node in ast.walk(ast.parse(file.read_bytes()))
-        if isinstance(node, ast.ImportFrom) and node.module
-        for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
-    ]
+    modules = [name for node in ast.walk(ast.parse(file.read_bytes())) for name in _names(node, file)]
     inside = [m.split(".")[1:] for m in modules if m.startswith(f"{PACKAGE.name}.") and m.split(".")[1] in DECIDING]
     places = [PACKAGE.joinpath(*parts) for parts in inside]
     files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
     return [file for file in files if file.is_file()]
+
+
+def _names(node: ast.AST, file: Path) -> list[str]:
+    """What may be modules of all that a statement of a file imports."""
+    match node:
+        case ast.Import():
+            return [alias.name for alias in node.names]
+        case ast.ImportFrom(level=0, module=str(module)):
+            return [module, *(f"{module}.{alias.name}" for alias in node.names)]
+        case ast.ImportFrom():
+            folders = file.relative_to(PACKAGE.parent).parent.parts
+            start = folders[: len(folders) - node.level + 1]
+            raise UserError(
+                f"{file}: line {node.lineno}: a relative import, which checksums of code do not follow. Write: "
+                f"from {'.'.join([*start, node.module] if node.module else start)} import ..."
+            )
+    return []
 
 
 def effective(source: str) -> str:

@@ -1,6 +1,7 @@
 """Presets: what is refused, and how it is told."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import REPOSITORY, Project
-from mistakes import MISTAKES
+from mistakes import MISTAKES, depth
 
 from fspkd.config.load import load_preset
 from fspkd.errors import UserError
@@ -22,6 +23,54 @@ from fspkd.workflow import ResultRule
 def test_mistakes_are_told_with_file_key_and_value(project: Project, key: str, value: object, message: str) -> None:
     project.set(key, value)
     with pytest.raises(UserError, match=message):
+        project.plan()
+
+
+WHAT = "speed-up of Student* over three teachers, on the fly"  # which is claimed
+DEPTH = "panel,method,layers,accuracy\nwide,BP,8,91.5\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "message"),
+    [
+        ("timing", "what,hours\na,1\n", r"has no column 'value'. Give it one, or name another file as reference"),
+        (
+            "timing",
+            "what,value\nspeed-up,1.8\n",
+            r"has none of the rows of timings.timing .*: it has 'speed-up', and not",
+        ),
+        (
+            "timing",
+            "what,value\nspeed-up of Student* with saved FSP,2\n",
+            rf"has no row '{re.escape(WHAT)}', which config/tiny/claims.yaml: claim 'claim 4' names",
+        ),
+        (
+            "timing",
+            f'what,value\n"{WHAT}",1.8\n"{WHAT}",2\n',
+            r"what = 'speed-up .*: is there twice. Tell the two apart",
+        ),
+        ("timing", f"what,value\n{WHAT},1.8\n", r"line 2: has more cells than there are columns. Put quotes around"),
+        ("timing", f'what,value\n"{WHAT}","1,8"\n', r"line 2: value = '1,8': is no number. Write one, such as 91.5"),
+        ("table1", "row,accuracy\nTeacher,\nFitNet,91.5 %\n", r"line 3: accuracy = '91.5 %': is no number"),
+        ("figure2", DEPTH.replace("layers", "depth"), r"has no column 'layers'"),
+        ("figure2", DEPTH.replace("accuracy", "error"), r"has no column 'accuracy'"),
+        ("figure2", DEPTH.replace("91.5", "91_5"), r"line 2: accuracy = '91_5': is no number"),
+        ("figure2", DEPTH + "wide,BP,8,92\n", r"panel, method, layers = 'wide, BP, 8': is there twice"),
+        ("figure2", "panel,méthode\n".encode("latin-1"), r"is not text in UTF-8. Save it so"),
+    ],
+)
+def test_published_numbers_that_lack_what_results_read_are_refused(
+    project: Project, key: str, content: str | bytes, message: str
+) -> None:
+    """Before anything is trained, and not when it is shown."""
+    project.content["figures"]["figure2"] = {**depth({"wide": {"BP": ["teacher"]}}), "reference": "tiny/depth.csv"}
+    Path("config/tiny/depth.csv").write_text("\ufeff" + DEPTH, encoding="utf-8")  # as spreadsheets write it
+    project.write()
+    project.plan()
+    section = {"timing": "timings", "table1": "tables", "figure2": "figures"}[key]
+    Path("config/tiny/own.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    project.set(f"{section}.{key}.reference", "tiny/own.csv")
+    with pytest.raises(UserError, match=rf"^config/tiny/own.csv: {message}"):
         project.plan()
 
 
@@ -358,6 +407,13 @@ def test_choices_are_compared_without_a_look_at_test_images(monkeypatch: pytest.
     )
 
 
+def test_snakemake_looks_at_the_content_of_all_weights() -> None:
+    """Of larger files a newer one counts as another, though it has the content that it had, and trains students again."""
+    profile = yaml.safe_load((REPOSITORY / "profiles/default/config.yaml").read_text())
+    largest = 4 * 21_797_672  # bytes of CUB200's ImageNet weights, a ResNet-34; FitNets' teachers have 65 million
+    assert profile["max-checksum-file-size"] > 1.05 * largest
+
+
 def test_claims_are_about_what_a_preset_has_or_leaves_out(project: Project) -> None:
     assert len(project.plan().claims) == 4
     project.set("timings.timing", None)
@@ -435,6 +491,12 @@ def test_the_papers_claims_are_all_about_what_the_presets_have(monkeypatch: pyte
 )
 def test_gpu_models_of_a_cluster(gres: str, models: list[str]) -> None:
     assert gpu_models(gres) == models
+
+
+def test_a_site_that_says_nothing_has_the_documented_defaults() -> None:
+    resources = load_site(Path("none.yaml")).resources()
+    assert (resources["checkpoint_seconds"], resources["mem_mb"]) == (30, 8000)
+    assert [resources["runtime"](None, attempt) for attempt in (1, 4)] == [60, 240]
 
 
 def test_a_gpu_model_that_sbatch_would_misread_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from fspkd.errors import run_command
 from fspkd.files import Prefix, keep_previous, write_atomically
+from fspkd.train.metrics import MetricsFile
 
 
 @pytest.fixture
@@ -45,6 +46,41 @@ def test_killed_while_it_writes_leaves_the_old_content(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
     write_atomically(path, b"new")
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"new"]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bytes]]:
+    """What is brought to the disk, and what is renamed, with its content as other processes then see it."""
+    made, fsync, replace = [], os.fsync, os.replace
+
+    def recorded_fsync(descriptor: int) -> None:
+        made.append(("fsync", Path(f"/proc/self/fd/{descriptor}").read_bytes()))
+        fsync(descriptor)
+
+    def recorded_replace(source: Path, target: Path) -> None:
+        made.append(("replace", Path(source).read_bytes()))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", recorded_replace)
+    return made
+
+
+def test_all_is_on_the_disk_before_it_has_its_name(tmp_path: Path, calls: list[tuple[str, bytes]]) -> None:
+    """After a power failure too a file is whole: a name may come to the disk before what it names."""
+    write_atomically(tmp_path / "a.csv", b"whole")
+    assert calls == [("fsync", b"whole"), ("replace", b"whole")]
+
+
+def test_measurements_are_on_the_disk_before_a_checkpoint_tells_of_them(
+    tmp_path: Path, calls: list[tuple[str, bytes]]
+) -> None:
+    metrics = MetricsFile(tmp_path / "metrics.csv", Prefix(), validation=False)
+    metrics.append([(1, 0.1, 2.5, 1.0)])
+    assert not calls
+    assert metrics.sync().is_in(metrics.path)
+    assert calls == [("fsync", metrics.path.read_bytes())]
+    assert calls[0][1].endswith(b"\n1,0.1,2.5,1,,\n")
 
 
 def test_previous_content_is_kept(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What makes nets be trained anew: as `dvc repro` sees it, by what write_plan.py says of each run."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,10 @@ import pytest
 import yaml
 from conftest import REPOSITORY, Project
 
+from fspkd import provenance
+from fspkd.errors import UserError
 from fspkd.plan import load_plans
-from fspkd.provenance import effective
+from fspkd.provenance import code_files, effective
 from fspkd.runs.folder import PHASES
 
 EVERYTHING = {
@@ -19,14 +22,30 @@ SESSION, STEP, HINT = "src/fspkd/train/session.py", "src/fspkd/engine/step.py", 
 CIFAR, IMAGENET = "src/fspkd/models/cifar_resnet.py", "src/fspkd/models/imagenet_resnet.py"
 
 
-NAMES = {
-    "results": [
-        "teacher-1-ffb9d497e1",
-        "fitnet_3_losses-3-3f737e912f",
-        "student-stage1-a6bfe6f90b",
-        "student_shuffled-2-stage1-7b0e6ff134",
-    ],
-    "results/quickstart": ["teacher-2-bd1cec30e8", "small_student-1-f082ba7ad7"],
+NAMES = {  # a change of any setting of the papers' presets that decides what a net gives changes one of these
+    "results": """
+        fitnet_1_loss-1-bc65827250 fitnet_3_losses-3-3f737e912f fitnet_cifar100-1-143b8036ab fitnet_cub200-1-4c6150866e
+        plain_both_stages-1-cc44a1b9ae small_alone-1-7a9933c849 small_alone_cifar100-1-4e67ddcc11
+        small_fitnet-1-e843741da5 small_fitnet_cifar100-1-6fe3ec7f2f small_plain_both_stages-1-a95e252556
+        small_student-1-1f6bc2641a small_student_cifar100-1-d0e5210a1a student-1-8b31297535 student-stage1-a6bfe6f90b
+        student_cifar100-1-23dcebba3d student_cub200-1-356715a006 student_each-1-2d0872abd8 student_full-1-b1d89396af
+        student_own_stage1-1-2d0a3efc81 student_scratch_cub200-1-016c7e2af5 student_shuffled-1-2cf776aa6c
+        student_shuffled-2-stage1-7b0e6ff134 teacher-1-ffb9d497e1 teacher_again-1-16dd1e06b8
+        teacher_scratch_cub200-1-9b3079de9a teacher_slowly_cub200-1-6d17747955 teacher_third-1-45f7624173
+        teacher_third_cifar100-1-559afc9fe8
+    """,
+    "results/fitnets": """
+        bp11_107m-1-4be675f512 bp11_30m-1-9313fd1a89 bp5_107m-1-9d4a105446 bp5_30m-1-d555c8cc5f bp7_107m-1-ac4b8b3946
+        bp7_30m-1-c633d88cdd bp9_107m-1-e14691c2fb bp9_30m-1-04f46b3f26 fitnet1-1-c0f05915f0 fitnet2-1-5d081c3a86
+        fitnet3-1-4ad85464dd fitnet4-1-75ad694f0e fitnet_cifar100-1-06a0f0f561 fitnet_svhn-1-430e2b5c34
+        ht11_107m-1-80cad2b37c ht11_30m-1-a56eaa3e34 ht5_107m-1-1e221545d6 ht5_30m-1-5c08882c1d ht7_107m-1-45b8db6586
+        ht7_30m-1-a858d641b2 ht9_107m-1-00b80637dc ht9_30m-1-4053583659 kd11_107m-1-2ac58ce14e kd11_30m-1-cf4bf8811c
+        kd5_107m-1-bc8a74d88a kd5_30m-1-0df959f3b1 kd7_107m-1-c01c0acd72 kd7_30m-1-8ce2b38d20 kd9_107m-1-dbaea6c72a
+        kd9_30m-1-d9ebe46feb mnist_bp-1-971bb4f4a1 mnist_fitnet-1-21d0ef038c mnist_kd-1-d871ae7251
+    """,
+    "results/quickstart": """
+        teacher-2-bd1cec30e8 small_student-1-f082ba7ad7
+    """,
 }
 
 
@@ -142,14 +161,56 @@ def test_code_that_decides_bits_retrains_what_it_decides_and_renames_nothing(
     assert {name: run for name, (run, _) in after.items()} == {name: run for name, (run, _) in before.items()}
 
 
+HELPED = {"engine/step.py": "", "engine/optimizers/sgd.py": "", "distill/helpers.py": "def f(): return 1"}
+
+
+@pytest.fixture
+def method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a method, in a package with some helpers."""
+    package = tmp_path / "fspkd"
+    for name, source in HELPED.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(source)
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+    return package / "distill/mine.py"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from fspkd.distill.helpers import f",
+        "from fspkd.distill import helpers",
+        "import fspkd.distill.helpers",
+        "import numpy, fspkd.distill.helpers as helpers",
+    ],
+)
+def test_code_that_a_method_imports_is_a_part_of_it(method: Path, line: str) -> None:
+    method.write_text(f"def loss():\n    {line}\n")
+    assert code_files((), "mine", "sgd")["method"] == [method.with_name("helpers.py"), method]
+
+
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        ("from .helpers import f", "from fspkd.distill.helpers import"),
+        ("from . import helpers", "from fspkd.distill import"),
+        ("from ..distill.helpers import f", "from fspkd.distill.helpers import"),
+    ],
+)
+def test_relative_imports_are_refused_which_checksums_would_miss(method: Path, line: str, instead: str) -> None:
+    method.write_text(f"import numpy\n{line}\n")
+    with pytest.raises(UserError, match=rf"distill/mine.py: line 2: a relative import.* Write: {instead} \.\.\.$"):
+        code_files((), "mine", "sgd")
+
+
 def test_names_of_runs_are_what_they_have_been(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of trainings that have taken days: a change that renames them is no small one."""
     monkeypatch.chdir(REPOSITORY)
-    for variable in ("FSPKD_DATA_CIFAR10", "FSPKD_DATA_DIGITS"):
-        monkeypatch.delenv(variable, raising=False)
-    plans = load_plans()
-    for results, names in NAMES.items():
-        assert set(names) <= plans[results].runs.keys()
+    for variable in [name for name in os.environ if name.startswith(("FSPKD_DATA_", "FSPKD_WEIGHTS_"))]:
+        monkeypatch.delenv(variable)
+    plans = load_plans(only=NAMES)
+    changed = {name for results, names in NAMES.items() for name in names.split() if name not in plans[results].runs}
+    assert not changed
 
 
 def test_presets_share_their_nets(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import Project
+from snakemake.io import is_flagged
 
 from fspkd.engine.batches import batch_draws
 from fspkd.errors import UserError
@@ -204,6 +205,20 @@ def test_jobs_of_results_hold_nothing_that_no_result_shows(project: Project) -> 
         {"student-stage1"},
         {"student-1", "student-2"},
     ]
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_images_that_are_packed_anew_retrain_what_knows_them_by_their_place_alone(
+    project: Project, pinned: bool
+) -> None:
+    """Other content of pinned images has another name, and other runs."""
+    if pinned:
+        project.set("data.images.sha256", "0" * 64)
+    plan = project.plan()
+    for rule in training_rules([plan], 2):
+        (data,) = rule.inputs({})["data"]
+        assert data == str(plan.data["images"].path)
+        assert is_flagged(data, "ancient") == pinned
 
 
 def test_nets_of_a_row_see_the_same_batches_in_stage_1_alone(project: Project) -> None:

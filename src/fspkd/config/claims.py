@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from fspkd.config.load import CONFIG, explain, read_yaml
 from fspkd.config.preset import Preset
+from fspkd.config.published import check_row
 from fspkd.config.results import (
     Claim,
     Claims,
@@ -33,8 +34,8 @@ KINDS = {  # that an entry has to be of for a claim about it
 def load_claims(preset: Preset) -> tuple[Claim, ...]:
     """The claims about what a preset has; none where it names no file of claims.
 
-    Raises UserError for claims that are not valid, for rows and curves that the preset's tables and figures lack, and for
-    tables, figures and time comparisons that it neither has nor leaves out.
+    Raises UserError for claims that are not valid, for rows and curves that the preset's tables and figures lack, for
+    tables, figures and time comparisons that it neither has nor leaves out, and for speed-ups that are not published.
     """
     if preset.claims is None:
         return ()
@@ -70,6 +71,8 @@ def _is_about(preset: Preset, claim: Claim, where: str) -> bool:
             f"{where}: measure = {claim.measure!r}: figure {name!r} of preset {preset.name!r} is of first stages, which are "
             f"not tested. Name the training loss."
         )
+    if isinstance(claim, TimingClaim):
+        check_row(CONFIG / entry.reference, entry.kind, claim.what, where)
     if isinstance(claim, RowsClaim):
         _check_value(preset, claim, entry, where)
         _check_data(preset, claim, entry, where)

@@ -1,60 +1,105 @@
-"""The files of published numbers that tables and time comparisons name, as far as planning reads them. Imports no torch."""
+"""The files of published numbers that results name, as far as planning reads them. Imports no torch."""
 
 import csv
+import re
+from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple, get_args
 
 from fspkd.config.load import CONFIG
 from fspkd.config.preset import Preset
-from fspkd.config.results import InferenceTime
+from fspkd.config.results import Depth, SpeedUp, TrainingTime
 from fspkd.errors import UserError
 from fspkd.settings import suggest
 
 
+class Columns(NamedTuple):
+    """The columns that a file needs: those whose texts, put together, are the label of a line, and one of some others."""
+
+    label: tuple[str, ...] = ("row",)
+    others: tuple[str, ...] = ()
+
+
+ROWS = Columns()
+NEEDED = {  # by what a table measures, and by the kind of a figure or time comparison
+    "accuracy": Columns(others=("accuracy", "net1", "average", "ensemble")),
+    "error": Columns(others=("error",)),
+    "depth": Columns(("panel", "method", "layers"), ("accuracy",)),
+    "training_time": Columns(("what",), ("value",)),
+    "inference_time": ROWS,
+}
+OF_NUMBERS = re.compile(
+    r"accuracy|error|net\d+|average|ensemble|total_iterations|layers|weights|multiplications|speed_up|compression|value"
+)
+NUMBER = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)? *", re.IGNORECASE)
+
+
 def check_published(preset: Preset) -> None:
-    """Raise UserError where the published numbers of a preset cannot be read, or lack what a table shows of them."""
+    """Raise UserError where the published numbers of a preset cannot be read, or lack what is shown of them."""
     for name, table in preset.tables.items():
         if table.reference:
-            _check_table(preset, name, CONFIG / table.reference)
-    for timing in preset.timings.values():
-        if isinstance(timing, InferenceTime) and timing.reference:
-            labels(CONFIG / timing.reference)
+            path, where = CONFIG / table.reference, f"tables.{name}"
+            _check_some(path, table.measured, table.rows, f"{where} of preset {preset.name!r}")
+            for label in table.quoted or ():
+                check_row(path, table.measured, label, f"{where}.quoted of preset {preset.name!r}")
+    for name, timing in preset.timings.items():
+        if isinstance(timing, TrainingTime):
+            where = f"timings.{name} of preset {preset.name!r}"
+            _check_some(CONFIG / timing.reference, timing.kind, get_args(SpeedUp), where)
+        elif timing.reference:
+            labels(CONFIG / timing.reference, NEEDED[timing.kind])
+    for figure in preset.figures.values():
+        if isinstance(figure, Depth) and figure.reference:
+            labels(CONFIG / figure.reference, NEEDED[figure.kind])
 
 
-def labels(path: Path, columns: tuple[str, ...] = ()) -> list[str]:
-    """The label of each line: its `row` with its `mark` (*, ‡, †), where there is such a column.
+def check_row(path: Path, kind: str, label: str, where: str) -> None:
+    """Raise UserError where a file of that kind has no row of that label, which is named somewhere, or cannot be read."""
+    if label not in (known := labels(path, NEEDED[kind])):
+        raise UserError(f"{path}: has no row {label!r}, which {where} names{suggest(label, known)}")
 
-    Raises UserError for a file that cannot be read, a label that occurs twice, or where there is no column `row`, or none
-    of `columns`.
+
+def _check_some(path: Path, kind: str, shown: Collection[str], where: str) -> None:
+    """Raise UserError where a file of that kind has none of the rows that are shown somewhere, or cannot be read."""
+    known = labels(path, NEEDED[kind])
+    if not set(shown) & set(known):
+        raise UserError(
+            f"{path}: has none of the rows of {where}: it has {', '.join(map(repr, known))}, and not "
+            f"{', '.join(map(repr, shown))}. Give them the same labels, or name another file as reference (a table needs "
+            f"none: `reference: null`)."
+        )
+
+
+def labels(path: Path, needed: Columns = ROWS) -> list[str]:
+    """The label of each row, with its `mark` (*, ‡, †), where there is such a column.
+
+    Raises UserError for a file that cannot be read or lacks a column that is needed, for a label that occurs twice, and for
+    cells that have no column, or are no numbers where results read numbers.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = csv.DictReader(file)
-            there = lines.fieldnames or ()
-            found = [f"{line.get('row')}{line.get('mark') or ''}" for line in lines]
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            there, lines = reader.fieldnames or (), [(reader.line_num, line) for line in reader]
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}. It is to hold published numbers.") from None
-    for wanted in filter(None, (("row",), columns)):
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not text in UTF-8. Save it so.") from None
+    for wanted in filter(None, (*((name,) for name in needed.label), needed.others)):
         if not any(name in there for name in wanted):
             raise UserError(
                 f"{path}: has no column {' or '.join(map(repr, wanted))}. Give it one, or name another file as reference."
             )
+    for number, line in lines:
+        _check_cells(f"{path}: line {number}", line)
+    found = [", ".join(line[name] or "" for name in needed.label) + (line.get("mark") or "") for _, line in lines]
     if twice := [label for number, label in enumerate(found) if label in found[:number]]:
-        raise UserError(f"{path}: row = {twice[0]!r}: is there twice. Tell the two apart.")
+        raise UserError(f"{path}: {', '.join(needed.label)} = {twice[0]!r}: is there twice. Tell the two apart.")
     return found
 
 
-def _check_table(preset: Preset, name: str, path: Path) -> None:
-    table = preset.tables[name]
-    known = labels(path, (table.measured, *([] if table.measure else ("net1", "average", "ensemble"))))
-    if not table.rows.keys() & set(known):
-        raise UserError(
-            f"{path}: has none of the rows of tables.{name} of preset {preset.name!r}: its rows are "
-            f"{', '.join(map(repr, known))}, the table's {', '.join(map(repr, table.rows))}. Give them the same labels, "
-            "or the table `reference: null`."
-        )
-    for label in table.quoted or ():
-        if label not in known:
-            raise UserError(
-                f"{path}: has no row {label!r}, which tables.{name}.quoted of preset "
-                f"{preset.name!r} names{suggest(label, known)}"
-            )
+def _check_cells(where: str, line: dict) -> None:
+    if None in line:
+        raise UserError(f"{where}: has more cells than there are columns. Put quotes around a text with a comma.")
+    for column, text in line.items():
+        if text and OF_NUMBERS.fullmatch(column) and not NUMBER.fullmatch(text):
+            raise UserError(f"{where}: {column} = {text!r}: is no number. Write one, such as 91.5, or nothing.")

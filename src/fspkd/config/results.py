@@ -85,7 +85,7 @@ class Depth(Settings):
     title: str
     """what stands above it"""
     reference: PublishedFile | None = None
-    """the published points, if there are"""
+    """the published points, if there are, a line each: columns panel, method, layers and accuracy"""
     panels: Annotated[dict[str, Annotated[dict[str, RowsOfALine], *NotEmptyMapping]], *NotEmptyMapping]
     """the panels, side by side, such as one for each budget of multiplications; in each the methods, and of each method the
     rows that its line goes through"""
@@ -138,7 +138,7 @@ class TrainingTime(Settings):
     kind: Literal["training_time"]
     """what is compared"""
     reference: PublishedFile
-    """the published numbers"""
+    """the published numbers, a line each: columns what and value, with the names that the comparison has"""
     teachers: Identifier
     """the row that is trained plainly"""
     students: Identifier

@@ -1,0 +1,93 @@
+"""The time comparison of trainings, from times that are known."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Project, images_of
+
+from fspkd.engine.step import steps_of
+from fspkd.report import training_time
+from fspkd.report.training_time import WARM_UP, _comparison, _new_step, _seconds_per_100, _with_saved_targets
+from fspkd.train.session import Session
+
+pytestmark = pytest.mark.usefixtures("not_followed")
+
+
+def test_hours_and_speed_ups_follow_from_the_four_times(project: Project) -> None:
+    """Two nets of 8 iterations each, after a stage 1 of 10 iterations for both or for each; two teachers of 20."""
+    shuffled = {**project.content["rows"]["student"], "stage1_shared": False}
+    project.set("rows.shuffled", shuffled)
+    teachers, students, shuffled = (project.plan().rows[row] for row in ("teacher", "student", "shuffled"))
+    plain, last = 40 * 4, 16 * 4
+    assert _comparison(teachers, students, shuffled, [4, 3, 2, 0.5]) == [
+        ("normal training", 4, "s per 100 iterations"),
+        ("stage 1, teacher FSP computed on the fly", 3, "s per 100 iterations"),
+        ("stage 1, teacher FSP saved beforehand", 2, "s per 100 iterations"),
+        ("stage 1, teacher FSP shared by 2 nets, a net", 0.5, "s per 100 iterations"),
+        ("three teachers, normal training", pytest.approx(plain / 100 / 3600), "hours"),
+        (
+            "three students, stage 1 once on the fly and stage 2 each",
+            pytest.approx((10 * 3 + last) / 100 / 3600),
+            "hours",
+        ),
+        (
+            "speed-up of Student* over three teachers, on the fly",
+            pytest.approx(plain / (10 * 3 + last)),
+            "times",
+        ),
+        ("speed-up of Student* with saved FSP", pytest.approx(plain / (10 * 2 + last)), "times"),
+        ("speed-up of Student*† with saved FSP", pytest.approx(plain / (20 * 2 + last)), "times"),
+        ("speed-up of Student*† with shared FSP", pytest.approx(plain / (20 * 0.5 + last)), "times"),
+    ]
+
+
+class Timed:
+    """Of a step what is timed; its iterations take known seconds, by a clock that stands still between them."""
+
+    def __init__(self, clock: list[float], members: int, iterations: int, seconds: list[float]) -> None:
+        self.clock, self.members, self.loaded = clock, range(members), iterations
+        self.seconds = [first for first in seconds for _ in range(iterations)]
+
+    def load(self) -> int:
+        return self.loaded
+
+    def iterate(self) -> None:
+        self.clock[0] += self.seconds.pop(0) if self.seconds else 9.0
+
+    def prepare(self) -> None: ...
+
+    def fetch(self) -> None: ...
+
+
+def test_seconds_are_those_of_one_member_in_the_fastest_block_of_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(training_time.time, "perf_counter", lambda: clock[0])
+    rounds = [[3, 1, 2], [2, 2, 4], [5, 4, 3], [1, 1, 1], [6, 7, 8]]
+    blocks = [0.25] * WARM_UP + [seconds for of_round in rounds for seconds in of_round]
+    found = _seconds_per_100([Timed(clock, 1, 2, blocks), Timed(clock, 2, 3, blocks)])
+    assert found == [pytest.approx([100, 200, 300, 100, 600]), pytest.approx([50, 100, 150, 50, 300])]
+
+
+def test_saved_targets_are_the_teachers_and_are_not_computed_again(project: Project) -> None:
+    """Nor does any step look them up in a table, which a stage 1 of so many iterations without crops would have."""
+    project.set("data.images.augment", {"pad": 0, "flip": False})
+    project.set("schedules.first", [{"until": 60, "rate": 1e-3}])
+    project.train("teacher/1")
+    run = project.plan().net("student/1").stage1
+    images = images_of(run)
+    (plain,) = steps_of([Session(run, images, None).member])
+    assert plain.table
+    step = _new_step([run], images, Path("elsewhere"))
+    assert step.table is None
+    (member,) = step.members
+
+    def given(iteration: int) -> list[torch.Tensor]:
+        batch = step.batches.make(step.batches.draw(iteration, 1))[0][0]
+        return member.targets(step.to_input(batch))
+
+    first, second = given(0), given(1)
+    assert not torch.equal(first[0], second[0])
+    assert _with_saved_targets(step) is step
+    for iteration in (0, 1):
+        torch.testing.assert_close(given(iteration), first, rtol=0, atol=0)
