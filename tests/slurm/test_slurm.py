@@ -25,7 +25,7 @@ from fspkd.train.session import is_complete
 
 CLUSTER = Path(__file__).with_name("cluster.sh")
 TABLE = "results/tiny/table1.csv"
-ITERATIONS = 1_000
+ITERATIONS = 600
 OFTEN = ["--seconds-between-status-checks", "1"]
 PATIENCE = 240  # seconds for anything that a test waits for
 
@@ -84,7 +84,7 @@ def accounted(since: float) -> pd.DataFrame:
 
 
 def one_long_net(project: Project) -> None:
-    """Reduce the preset to a table of one net, trained for ten seconds or so."""
+    """Reduce the preset to a table of one net, trained for some seconds."""
     project.set("rows", {"teacher": {**project.content["rows"]["teacher"], "nets": 1}})
     project.set("schedules.long", [{"until": ITERATIONS, "rate": 0.1}])
     project.set("training.evaluate_every", ITERATIONS // 2)
