@@ -99,7 +99,7 @@ def transfer(workflow: Project, weights: Path) -> Project:
 
 
 def test_birds_from_pretrained_weights_to_a_table(transfer: Project, birds: Path, weights: Path) -> None:
-    result = transfer.run("snakemake", "results/tiny/table5.csv")
+    result = transfer.run("snakemake", "results/tiny/table5.csv", "--config", "members=2")
     assert result.returncode == 0, result.stderr
     table = pd.read_csv("results/tiny/table5.csv").set_index("row")
     assert list(table.columns) == ["accuracy", "iterations"]
