@@ -394,6 +394,14 @@ HARMLESS: dict[str, Attack] = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _imported() -> None:
+    """What scripts are forked off has imported everything before any of them is timed."""
+    process = forks.FORKS.Process(target=int)
+    process.start()
+    process.join()
+
+
 @pytest.fixture
 def target(project: Project, tiny_results: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     (project.folder / "scripts").symlink_to(REPOSITORY / "scripts")

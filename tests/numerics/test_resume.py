@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("not_followed")
 
 
 def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(project: Project) -> None:
-    """SIGKILL five times; the stage of hints, whose regressors and momentum must come back too, and what is best so far.
+    """SIGKILL twice; the stage of hints, whose regressors and momentum must come back too, and what is best so far.
 
     At its second rate it gets worse, and stops by validation.
     """
@@ -47,7 +47,7 @@ def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(project: P
     ]
     growing = run.folder.growing_metrics
     draw = random.Random(0)
-    for _ in range(5):
+    for _ in range(2):
         size = growing.stat().st_size if growing.exists() else 0
         process = subprocess.Popen(command, start_new_session=True)
         while process.poll() is None and (not growing.exists() or growing.stat().st_size <= size):

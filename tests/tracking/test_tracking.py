@@ -1,7 +1,6 @@
 """MLflow, on real stores and servers, some of which fail."""
 
 import math
-import multiprocessing
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ import pytest
 import torch
 import yaml
 from conftest import REPOSITORY, Project
+from forks import FORKS, IMPORTED
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -174,9 +174,9 @@ def test_a_row_of_one_net_has_an_average_and_no_experiment_is_empty(made: Projec
 
 
 def test_eight_processes_at_once_on_a_fresh_store(made: Project) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fspkd.tracking.sync", "torch.export"])  # once, and not in each of the eight
-    with context.Pool(8) as pool:
+    # Once, and not in each of the eight; later tests of this process have what they need too.
+    FORKS.set_forkserver_preload([*IMPORTED, "fspkd.tracking.sync", "torch.export"])
+    with FORKS.Pool(8) as pool:
         assert all(pool.map(send_as_another_process, range(8), chunksize=1))
     check_everything(made, MlflowClient(local(made)))
 

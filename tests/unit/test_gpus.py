@@ -9,16 +9,15 @@ import pytest
 from fspkd.errors import UserError
 from fspkd.train import gpus
 
-# Two GPUs are pretended; the processes and their locks are real.
+# Two GPUs and PyTorch are pretended; the processes and their locks are real.
 PROCESS = """
 import sys
 from types import SimpleNamespace
-import torch
-from fspkd.train.gpus import free_gpu
-torch.cuda.is_available = lambda: True
-torch.cuda.device_count = lambda: 2
+from unittest.mock import MagicMock
+sys.modules["torch"] = torch = MagicMock()
+torch.cuda.device_count.return_value = 2
 torch.cuda.get_device_properties = lambda index: SimpleNamespace(uuid=f"{sys.argv[1]}-{index}")
-torch.ones = lambda size, device: None
+from fspkd.train.gpus import free_gpu
 print(free_gpu(), flush=True)
 sys.stdin.read()
 """

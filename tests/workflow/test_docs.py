@@ -9,6 +9,7 @@ import pytest
 from conftest import REPOSITORY, Project
 from PIL import Image
 
+pytestmark = pytest.mark.usefixtures("not_followed")
 FILES = dict(
     re.findall(r"<!-- (\S+) -->\n\n```\w+\n(.*?)```", (REPOSITORY / "docs" / "methods.md").read_text(), re.DOTALL)
 )

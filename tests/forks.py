@@ -10,7 +10,8 @@ from pathlib import Path
 
 CHANGES = ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["fspkd.train.loop", "fspkd.report.summary", "fspkd.data.sources", "sklearn.datasets"])
+IMPORTED = ["fspkd.train.loop", "fspkd.report.summary", "fspkd.data.sources", "sklearn.datasets"]
+FORKS.set_forkserver_preload(IMPORTED)
 KILLED = (-signal.SIGKILL, -signal.SIGALRM)
 
 
