@@ -30,8 +30,8 @@ from fspkd.data.packed import load_packed
 from fspkd.errors import UserError
 from fspkd.plan import plan_for
 from fspkd.report import curves
-from fspkd.runs.folder import RunFolder
-from fspkd.runs.journal import final_measurements, read_journal, usage
+from fspkd.runs.folder import RUNS, RunFolder
+from fspkd.runs.journal import Journal, final_measurements, read_journal, usage
 from fspkd.tracking.follow import FOLLOWED, Sender, has_begun, tell
 from fspkd.tracking.sync import MEASURED, Sync
 from fspkd.train.usage import append, sample
@@ -374,6 +374,34 @@ def test_finished_run_whose_journal_is_damaged_is_sent_with_the_times_of_its_man
     row = held(client)["Teacher"]
     assert row.info.status == "FINISHED"
     assert points(client, row, "test_accuracy") == expected(run.folder.metrics, "test_accuracy")
+
+
+def test_run_that_finishes_while_it_is_looked_at_is_sent_whole_and_once(
+    made: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its journal is read before its last lines are written; then they and the manifest are there."""
+    for phase in ("teachers", "students"):
+        shutil.rmtree(RUNS / phase)
+    first = made.plan().net("student/1").stage1.folder
+    journal, manifest = first.journal.read_bytes(), first.manifest.read_bytes()
+    first.journal.write_bytes(journal.splitlines(keepends=True)[0])
+    first.manifest.unlink()
+
+    def read_before_it_finishes(folder: RunFolder) -> Journal | None:
+        read = read_journal(folder)
+        if folder == first:
+            folder.journal.write_bytes(journal)
+            folder.manifest.write_bytes(manifest)
+        return read
+
+    sync = Sync(made.plan())
+    with monkeypatch.context() as patch:
+        patch.setattr("fspkd.runs.journal.read_journal", read_before_it_finishes)
+        assert sync.send_all() == []
+    assert sync.send_all() == []
+    client = sync.store.client
+    check_points(made, client)
+    assert sum(run.data.tags["kind"] == "stage 1" for run in client.search_runs([sync.store.experiment])) == 2
 
 
 def test_metrics_that_are_not_what_was_measured_are_not_sent(project: Project) -> None:

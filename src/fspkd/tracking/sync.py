@@ -80,6 +80,9 @@ class Sync:
         return journal
 
     def _run(self, run: Run) -> None:
+        # What a run is, before its journal, which may say more by then and never less.
+        training = run.folder.is_training
+        manifest = run.folder.read_manifest() if run.folder.is_finished and not training else None
         journal = self._journal(run.folder)
         if journal is None or not (journal.attempt.preset == self.preset.name or run.id in self.shown):
             return
@@ -87,8 +90,6 @@ class Sync:
         if held and held.info.start_time != journal.started:
             for identity in (run.id, self._row_id(run.spec.row) if run.spec.row in self.plan.rows else ""):
                 self.store.replace(identity)
-        training = run.folder.is_training
-        manifest = run.folder.read_manifest() if run.folder.is_finished and not training else None
         tags = {**self._row_tags(run.spec.row), **self._tags(run, journal.attempt)}
         if manifest:
             tags["weights_sha256"] = manifest.weights_sha256
