@@ -251,7 +251,8 @@ def test_nets_that_stopped_by_validation_have_that_curve_and_what_was_kept(proje
     assert [step for step, _ in points(client, runs["Teacher"], "test_accuracy")] == list(range(5, longest + 1, 5))
 
 
-def test_figure_of_rows_in_no_table_is_a_run_of_its_own(made: Project) -> None:
+def test_figure_of_rows_in_no_table_is_a_run_of_its_own_and_sent_again_when_it_is_made_again(made: Project) -> None:
+    """Also where the store fails meanwhile. What is sent is not read again: it could be gone."""
     made.content |= {"claims": None, "timings": {}}
     made.content["figures"]["figure3"]["curves"] = {"Student": "student"}
     made.set("tables.table1.rows", {"Teacher": "teacher"})
@@ -262,6 +263,25 @@ def test_figure_of_rows_in_no_table_is_a_run_of_its_own(made: Project) -> None:
     assert figure.data.tags.items() >= {"kind": "figure", "figure": "figure3"}.items()
     artifacts = {a.path for a in client.list_artifacts(figure.info.run_id)}
     assert artifacts == {"figure3.png", "figure3.svg", "figure3.csv"}
+
+    sender = Sender([Path("results/tiny")])
+    assert sender.send()
+    for gone in ("config", "results/runs"):
+        Path(gone).rename(f"{gone}.gone")
+    assert sender.send()
+    for gone in ("config", "results/runs"):
+        Path(f"{gone}.gone").rename(gone)
+    Path("results/tiny/figure3.svg").write_text("another")
+    place = Path(figure.info.artifact_uri.removeprefix("file://"))
+    place.rename("place")
+    place.touch()
+    (sync,) = sender.syncs.values()
+    with pytest.raises(OSError, match=str(place)):
+        sync.send_all()
+    place.unlink()
+    Path("place").rename(place)
+    assert sync.send_all() == []
+    assert (place / "figure3.svg").read_text() == "another"
 
 
 def test_a_preset_that_shares_nets_is_sent_what_it_shows(made: Project) -> None:
