@@ -1,4 +1,4 @@
-"""Libraries that are imported when they are first used: what plans a workflow reads the settings of losses and needs none."""
+"""Libraries that are imported when they are first used: what plans or trains reads modules that use them, and may need none."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,14 @@ class _Lazy:
 
 
 if TYPE_CHECKING:
+    import pandas
     import torch
     from torch import fx as torch_fx
     from torchvision import models as torchvision_models
     from torchvision import ops as torchvision_ops
     from torchvision.models import feature_extraction
 else:
+    pandas = _Lazy("pandas")
     torch = _Lazy("torch")
     torch_fx = _Lazy("torch.fx")
     torchvision_models = _Lazy("torchvision.models")

@@ -33,8 +33,8 @@ from fspkd.models import build
 from fspkd.networks import AnyNetwork
 from fspkd.plan import plan_for
 from fspkd.report import curves
-from fspkd.runs.folder import RunFolder
-from fspkd.runs.journal import final_measurements, read_journal, usage
+from fspkd.runs.folder import RUNS, RunFolder
+from fspkd.runs.journal import Journal, final_measurements, read_journal, usage
 from fspkd.tracking.follow import FOLLOWED, Sender, has_begun, tell
 from fspkd.tracking.sync import MEASURED, Sync
 from fspkd.train.usage import append, sample
@@ -278,7 +278,8 @@ def test_nets_that_stopped_by_validation_have_that_curve_and_what_was_kept(proje
     assert [step for step, _ in points(client, runs["Teacher"], "test_accuracy")] == list(range(5, longest + 1, 5))
 
 
-def test_figure_of_rows_in_no_table_is_a_run_of_its_own(made: Project) -> None:
+def test_figure_of_rows_in_no_table_is_a_run_of_its_own_and_sent_again_when_it_is_made_again(made: Project) -> None:
+    """Also where the store fails meanwhile. What is sent is not read again: it could be gone."""
     made.content |= {"claims": None, "timings": {}}
     made.content["figures"]["figure3"]["curves"] = {"Student": "student"}
     made.set("tables.table1.rows", {"Teacher": "teacher"})
@@ -289,6 +290,25 @@ def test_figure_of_rows_in_no_table_is_a_run_of_its_own(made: Project) -> None:
     assert figure.data.tags.items() >= {"kind": "figure", "figure": "figure3"}.items()
     artifacts = {a.path for a in client.list_artifacts(figure.info.run_id)}
     assert artifacts == {"figure3.png", "figure3.svg", "figure3.csv"}
+
+    sender = Sender([Path("results/tiny")])
+    assert sender.send()
+    for gone in ("config", "results/runs"):
+        Path(gone).rename(f"{gone}.gone")
+    assert sender.send()
+    for gone in ("config", "results/runs"):
+        Path(f"{gone}.gone").rename(gone)
+    Path("results/tiny/figure3.svg").write_text("another")
+    place = Path(figure.info.artifact_uri.removeprefix("file://"))
+    place.rename("place")
+    place.touch()
+    (sync,) = sender.syncs.values()
+    with pytest.raises(OSError, match=str(place)):
+        sync.send_all()
+    place.unlink()
+    Path("place").rename(place)
+    assert sync.send_all() == []
+    assert (place / "figure3.svg").read_text() == "another"
 
 
 def test_a_preset_that_shares_nets_is_sent_what_it_shows(made: Project) -> None:
@@ -401,6 +421,34 @@ def test_finished_run_whose_journal_is_damaged_is_sent_with_the_times_of_its_man
     row = held(client)["Teacher"]
     assert row.info.status == "FINISHED"
     assert points(client, row, "test_accuracy") == expected(run.folder.metrics, "test_accuracy")
+
+
+def test_run_that_finishes_while_it_is_looked_at_is_sent_whole_and_once(
+    made: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its journal is read before its last lines are written; then they and the manifest are there."""
+    for phase in ("teachers", "students"):
+        shutil.rmtree(RUNS / phase)
+    first = made.plan().net("student/1").stage1.folder
+    journal, manifest = first.journal.read_bytes(), first.manifest.read_bytes()
+    first.journal.write_bytes(journal.splitlines(keepends=True)[0])
+    first.manifest.unlink()
+
+    def read_before_it_finishes(folder: RunFolder) -> Journal | None:
+        read = read_journal(folder)
+        if folder == first:
+            folder.journal.write_bytes(journal)
+            folder.manifest.write_bytes(manifest)
+        return read
+
+    sync = Sync(made.plan())
+    with monkeypatch.context() as patch:
+        patch.setattr("fspkd.runs.journal.read_journal", read_before_it_finishes)
+        assert sync.send_all() == []
+    assert sync.send_all() == []
+    client = sync.store.client
+    check_points(made, client)
+    assert sum(run.data.tags["kind"] == "stage 1" for run in client.search_runs([sync.store.experiment])) == 2
 
 
 def test_metrics_that_are_not_what_was_measured_are_not_sent(project: Project) -> None:

@@ -4,6 +4,8 @@ A line of JSON for each attempt at its start, each checkpoint and each failure, 
 is final: what was measured after it is measured again when a killed run goes on. Nothing but training writes it.
 """
 
+from __future__ import annotations
+
 import io
 import json
 import os
@@ -14,10 +16,10 @@ from datetime import datetime
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 
 from fspkd.errors import UserError
 from fspkd.files import Prefix, growing
+from fspkd.lazy import pandas as pd
 from fspkd.runs.folder import Attempt, Manifest, RunFolder
 
 CHECKSUM = "crc32"  # the last key of a line: of the others
@@ -145,7 +147,8 @@ def trusted_journal(folder: RunFolder) -> tuple[Journal | None, bool]:
 
     None where a run has none. While a run is trained, an unfinished line is no damage.
     """
-    journal, manifest = read_journal(folder), folder.read_manifest() if folder.is_finished else None
+    manifest = folder.read_manifest() if folder.is_finished else None
+    journal = read_journal(folder)  # after that, since the run may finish meanwhile
     is_damaged = journal.is_damaged if journal else folder.journal.exists()
     if manifest and (journal is None or journal.saved < manifest.iterations):
         is_damaged = True  # it is gone, or its end

@@ -86,16 +86,17 @@ class Sender:
 
     def __init__(self, results: list[Path]) -> None:
         self.results = results
+        self.plans: dict[str, Plan] = {}
         self.syncs: dict[Path, Sync] = {}
         self.problems: list[str] = []
 
     def send(self) -> bool:
         """Send what is new; problems are told once, and kept in `problems`. Gives whether the store took everything."""
         problems: list[str] = []
-        wanted = {str(results) for results in self.results}
-        plans = load_plans(invalid=lambda error: None, only=wanted)  # somebody may be editing one of them
+        if missing := {str(results) for results in self.results} - self.plans.keys():
+            self.plans |= load_plans(invalid=lambda error: None, only=missing)  # somebody may be editing one of them
         for results in self.results:
-            plan = plans.get(str(results))
+            plan = self.plans.get(str(results))
             if results not in self.syncs and (plan is None or not has_begun(plan)):
                 continue
             try:

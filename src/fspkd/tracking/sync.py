@@ -33,6 +33,8 @@ class Sync:
         )
         self.store = Store(f"fspkd-{self.preset.name}", about)
         self.complete: set[str] = set()  # runs and rows of which nothing is missing
+        self.foreign: set[str] = set()  # finished runs, not of the plan, that were trained for other presets
+        self.sent: dict[str, dict[Path, int]] = {}  # when the files of tables and figures that it knows were written
         self.shown: set[str] = set()  # runs of other presets that results of this one are made of
         self.told: dict[str, bool] = {}  # damages that keep nothing from being sent, and whether they have been told
 
@@ -44,7 +46,7 @@ class Sync:
         """
         self.store.refresh()
         self.shown = self._shown()
-        runs = {run.id: run for run in [*self.plan.runs.values(), *former_runs(self.plan)]}
+        runs = {run.id: run for run in [*self.plan.runs.values(), *self._former_runs()]}
         parts: list[tuple[str, Callable[[Any], None], Any]] = [(name, self._run, run) for name, run in runs.items()]
         parts += [(row, self._row, row) for row in self.plan.rows]
         parts += [(table, self._table, table) for table in self.preset.tables]
@@ -67,6 +69,20 @@ class Sync:
         made = [rows for name, rows in shown.items() if (Path(self.preset.results) / f"{name}.csv").exists()]
         return {run.id for run in with_origins(run for rows in made for row in rows for run in self.plan.row_runs(row))}
 
+    def _former_runs(self) -> Iterator[Run]:
+        """The runs that were trained for this preset and that its present settings do not lead to, but those that are sent."""
+        for file in sorted(RUNS.glob(f"*/*/{RunFolder(Path()).specification.name}")):
+            folder, name = RunFolder(file.parent), file.parent.name
+            if name in self.plan.runs or name in self.complete or name in self.foreign:
+                continue
+            is_finished = folder.is_finished
+            journal = read_journal(folder)
+            if journal and journal.attempt.preset == self.preset.name:
+                with suppress(UserError):  # of a version of this package that knew other settings
+                    yield run_in(folder)
+            elif journal and is_finished:
+                self.foreign.add(name)
+
     # --- a net, one stage ---------------------------------------------------------------------------------
 
     def _journal(self, folder: RunFolder) -> Journal | None:
@@ -80,6 +96,9 @@ class Sync:
         return journal
 
     def _run(self, run: Run) -> None:
+        # What a run is, before its journal, which may say more by then and never less.
+        training = run.folder.is_training
+        manifest = run.folder.read_manifest() if run.folder.is_finished and not training else None
         journal = self._journal(run.folder)
         if journal is None or not (journal.attempt.preset == self.preset.name or run.id in self.shown):
             return
@@ -87,8 +106,6 @@ class Sync:
         if held and held.info.start_time != journal.started:
             for identity in (run.id, self._row_id(run.spec.row) if run.spec.row in self.plan.rows else ""):
                 self.store.replace(identity)
-        training = run.folder.is_training
-        manifest = run.folder.read_manifest() if run.folder.is_finished and not training else None
         tags = {**self._row_tags(run.spec.row), **self._tags(run, journal.attempt)}
         if manifest:
             tags["weights_sha256"] = manifest.weights_sha256
@@ -217,10 +234,11 @@ class Sync:
         tags["mlflow.note.content"] = (
             f"The mean of {nets} nets, their average and ensemble {measured} in percent, and the paper's (`..._published`)."
         )
-        start = min(
-            (journal.started for run in self.plan.row_runs(row) if (journal := read_journal(run.folder))), default=None
-        )
-        return self.store.open(self._row_id(row), self._title(row), tags, None, start)
+        identity, start = self._row_id(row), None
+        if identity not in self.store.runs:
+            journals = (read_journal(run.folder) for run in self.plan.row_runs(row))
+            start = min((journal.started for journal in journals if journal), default=None)
+        return self.store.open(identity, self._title(row), tags, None, start)
 
     def _row(self, row: str) -> None:
         """The settings of a row; when all its nets are there, their mean curves and the row's values, once each.
@@ -291,21 +309,27 @@ class Sync:
             self._result(name, "figure", self.preset.figures[name].title, rows, [name])
 
     def _result(self, name: str, kind: str, title: str, rows: list[str], results: list[str]) -> None:
-        """A run whose artifacts are the files of results."""
-        files = [file for result in results for file in self._current_files(result)]
-        if not files:
+        """A run whose artifacts are the files of results; nothing is done where these are known and none was written anew."""
+        written = _written(file for result in results for file in self._files(result))
+        if written == self.sent.get(name):
             return
-        tags = {"kind": kind, kind: name, "preset": self.preset.name, "seed": self.preset.seed}
-        tags["mlflow.note.content"] = title
-        identity = f"{name}-{digest([run.id for row in rows for run in self.plan.row_runs(row)])}"
-        self.store.open(identity, name, tags, None, None)
-        self.store.artifacts(identity, files)
-        self.store.set_status(identity, "FINISHED")
+        if files := [file for result in results for file in self._current_files(result)]:
+            tags = {"kind": kind, kind: name, "preset": self.preset.name, "seed": self.preset.seed}
+            tags["mlflow.note.content"] = title
+            identity = f"{name}-{digest([run.id for row in rows for run in self.plan.row_runs(row)])}"
+            self.store.open(identity, name, tags, None, None)
+            self.store.artifacts(identity, files)
+            self.store.set_status(identity, "FINISHED")
+        self.sent[name] = written  # from before they were read: what was written meanwhile is sent next time
+
+    def _files(self, name: str) -> list[Path]:
+        """The places of what is written of a table, figure or time comparison; the first is its CSV file's."""
+        return [Path(self.preset.results) / f"{name}{end}" for end in RESULT_FILES]
 
     def _current_files(self, name: str) -> list[Path]:
         """The files of a table, figure or time comparison; none where they were made of other runs than the plan's."""
-        csv = Path(self.preset.results) / f"{name}.csv"
-        if not csv.exists():
+        files = self._files(name)
+        if not (csv := files[0]).exists():
             return []
         if name in self.preset.tables:
             current = csv.read_bytes() == table_csv(make_table(self.plan, name))
@@ -315,18 +339,16 @@ class Sync:
             current = csv.read_bytes() == drawn_by(self.plan, name).numbers(self.plan, name)
         else:
             current = True  # measured, so not to be made again
-        return [file for end in RESULT_FILES if current and (file := csv.with_suffix(end)).exists()]
+        return [file for file in files if current and file.exists()]
 
 
-def former_runs(plan: Plan) -> Iterator[Run]:
-    """The runs that were trained for a preset and that its present settings do not lead to."""
-    for file in sorted(RUNS.glob(f"*/*/{RunFolder(Path()).specification.name}")):
-        folder = RunFolder(file.parent)
-        journal = read_journal(folder)
-        if journal is None or journal.attempt.preset != plan.preset.name or file.parent.name in plan.runs:
-            continue
-        with suppress(UserError):  # of a version of this package that knew other settings
-            yield run_in(folder)
+def _written(files: Iterable[Path]) -> dict[Path, int]:
+    """When files were written, in nanoseconds; of those that are there."""
+    times = {}
+    for file in files:
+        with suppress(FileNotFoundError):
+            times[file] = file.stat().st_mtime_ns
+    return times
 
 
 def _rows_of(references: Iterable[str]) -> list[str]:
