@@ -1,7 +1,5 @@
 """The time comparison of trainings, from times that are known."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from conftest import Project, images_of
@@ -9,7 +7,7 @@ from conftest import Project, images_of
 from fspkd.engine.step import steps_of
 from fspkd.report import training_time
 from fspkd.report.training_time import WARM_UP, _comparison, _new_step, _seconds_per_100, _with_saved_targets
-from fspkd.train.session import Session
+from fspkd.train.session import new_member
 
 pytestmark = pytest.mark.usefixtures("not_followed")
 
@@ -76,9 +74,9 @@ def test_saved_targets_are_the_teachers_and_are_not_computed_again(project: Proj
     project.train("teacher/1")
     run = project.plan().net("student/1").stage1
     images = images_of(run)
-    (plain,) = steps_of([Session(run, images, None).member])
+    (plain,) = steps_of([new_member(run, images, None)])
     assert plain.table
-    step = _new_step([run], images, Path("elsewhere"))
+    step = _new_step([run], images)
     assert step.table is None
     (member,) = step.members
 

@@ -10,6 +10,7 @@ import pandas as pd
 from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.report.tables import PUBLISHED, make_table, row_values, table_csv
+from fspkd.result import results_of
 from fspkd.runs.folder import RUNS, Attempt, Manifest, RunFolder
 from fspkd.runs.journal import Journal, final_measurements, read_journal, trusted_journal, usage
 from fspkd.runs.spec import Run, run_in, with_origins
@@ -64,10 +65,9 @@ class Sync:
 
     def _shown(self) -> set[str]:
         """The runs in the tables and figures that have been made, and what these start from and learn from."""
-        shown: dict[str, Iterable[str]] = {name: table.rows.values() for name, table in self.preset.tables.items()}
-        shown |= {name: figure.nets for name, figure in self.preset.figures.items()}
-        made = [rows for name, rows in shown.items() if (Path(self.preset.results) / f"{name}.csv").exists()]
-        return {run.id for run in with_origins(run for rows in made for row in rows for run in self.plan.row_runs(row))}
+        drawn = [result for result in results_of(self.plan) if result.kind in ("table", "figure")]
+        made = [result for result in drawn if Path(result.file).exists()]
+        return {run.id for run in with_origins(run for result in made for run in result.runs)}
 
     def _former_runs(self) -> Iterator[Run]:
         """The runs that were trained for this preset and that its present settings do not lead to, but those that are sent."""
