@@ -48,7 +48,7 @@ test-slurm: .venv/ready  ## the workflow on real SLURM clusters, started for it;
 	pytest -n 3 --durations=10 --dist worksteal tests/slurm  # on two cores: much of it waits
 
 faults: .venv/ready  ## thousands of damages, kills and attacks, and what became of each: half an hour
-	DAMAGES=5000 KILLS=40 pytest --capture=no tests/faults tests/workflow/test_dvc.py::test_killed_at_random_then_complete
+	DAMAGES=5000 KILLS=40 pytest --capture=no tests/faults tests/workflow/test_dvc.py::test_killed_then_complete
 
 fetch: .venv/ready  ## what others made of the preset in params.yaml, from DVC's remote
 	dvc pull

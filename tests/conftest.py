@@ -337,11 +337,22 @@ def made(workflow: Project, tiny_results: Path) -> Project:
     return workflow
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store with nothing in it, which takes seconds to make."""
+    from fspkd.tracking.store import _make_local
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    _make_local(path)
+    return path
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, empty_store: Path) -> Iterator[Server]:
     """A tracking server with a store of its own."""
     folder = tmp_path / "server"
     folder.mkdir(exist_ok=True)
+    shutil.copy(empty_store, folder)
     running = Server(folder)
     running.start()
     yield running

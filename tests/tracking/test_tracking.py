@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from threading import Thread
@@ -38,6 +38,12 @@ from fspkd.runs.journal import Journal, final_measurements, read_journal, usage
 from fspkd.tracking.follow import FOLLOWED, Sender, has_begun, tell
 from fspkd.tracking.sync import MEASURED, Sync
 from fspkd.train.usage import append, sample
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, empty_store: Path) -> Path:
+    """The local store, before any run is in it."""
+    return Path(shutil.copy(empty_store, tmp_path))
 
 
 def send(project: Project) -> Sync:
@@ -173,7 +179,8 @@ def test_a_row_of_one_net_has_an_average_and_no_experiment_is_empty(made: Projec
     )
 
 
-def test_eight_processes_at_once_on_a_fresh_store(made: Project) -> None:
+def test_eight_processes_at_once_where_no_store_is(made: Project, store: Path) -> None:
+    store.unlink()
     # Once, and not in each of the eight; later tests of this process have what they need too.
     FORKS.set_forkserver_preload([*IMPORTED, "fspkd.tracking.sync", "torch.export"])
     with FORKS.Pool(8) as pool:
@@ -504,7 +511,6 @@ def test_nothing_there_is_told_in_a_line_and_with_exit_status_1(made: Project) -
 
 
 def test_store_of_an_older_mlflow_is_told_with_the_command(made: Project) -> None:
-    send(made)
     with closing(sqlite3.connect("mlflow.db")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '0584bdc529eb'")
     result = sync_script(made)
@@ -526,25 +532,26 @@ def answer_without_end(listening: socket.socket, healthy: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "store",
+    "what",
     ["no database", "no file", "question mark", "no server", "answers without end", "healthy, without end"],
 )
 def test_store_that_cannot_be_used_is_told_within_seconds(
-    project: Project, monkeypatch: pytest.MonkeyPatch, store: str
+    project: Project, monkeypatch: pytest.MonkeyPatch, what: str, store: Path
 ) -> None:
     address = None
-    match store:
+    match what:
         case "no database":
-            Path("mlflow.db").write_bytes(b"something else" * 1000)
+            store.write_bytes(b"something else" * 1000)
         case "no file":
-            Path("mlflow.db").mkdir()
+            store.unlink()
+            store.mkdir()
         case "question mark":
             address = f"sqlite:///{project.folder}/what?/mlflow.db"
         case "no server":
             address = "http://somebody:secret@127.0.0.1:9"
         case "answers without end" | "healthy, without end":
             listening = socket.create_server(("127.0.0.1", 0))
-            Thread(target=answer_without_end, args=(listening, store.startswith("healthy")), daemon=True).start()
+            Thread(target=answer_without_end, args=(listening, what.startswith("healthy")), daemon=True).start()
             address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     if address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
@@ -584,10 +591,9 @@ def test_server_that_fails_in_the_middle(workflow: Project, small_disk: Path, se
     workflow.set("schedules.long", [{"until": 100_000, "rate": 0.01}])
     run = workflow.plan().net("teacher/1")
     environment = {"MLFLOW_TRACKING_URI": server.behind_proxy}
-    training = workflow.start(
-        "python", "-c", TRAIN_AND_SEND_OFTEN, "results/tiny", run.id, "--checkpoint-seconds", "1",
-        environment=environment, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    command = ("python", "-c", TRAIN_AND_SEND_OFTEN, "results/tiny", run.id, "--checkpoint-seconds", "1")
+    with Path("said").open("wb") as said:
+        training = workflow.start(*command, environment=environment, stderr=said)
     client = MlflowClient(server.address)
 
     def sent_until() -> int:
@@ -596,31 +602,35 @@ def test_server_that_fails_in_the_middle(workflow: Project, small_disk: Path, se
                 return max((step for r in held(client).values() for step, _ in points(client, r, "loss")), default=0)
         return 0
 
-    def wait_for_more_than(step: int) -> None:
+    def wait_until(condition: Callable[[], object], what: str) -> None:
         for _ in range(240):
             time.sleep(0.5)
             assert training.poll() is None
-            if sent_until() > step:
+            if condition():
                 return
-        raise AssertionError(f"nothing is sent after iteration {step}")
+        raise AssertionError(f"waited in vain until {what}: {Path('said').read_text()}")
 
-    wait_for_more_than(0)
+    def wait_for_more() -> None:
+        step = sent_until()
+        wait_until(lambda: sent_until() > step, f"more is sent than iteration {step}")
+
+    def wait_for(failure: str) -> None:
+        wait_until(lambda: re.search(rf"not everything was sent.*{failure}", Path("said").read_text()), "it is told")
+
+    wait_for_more()
     server.kill()
-    time.sleep(12)  # a sending is tried meanwhile, and given up; here and below
+    wait_for("Connection aborted")
     server.start()
-    wait_for_more_than(sent_until())
+    wait_for_more()
     server.lose_every(1)
-    time.sleep(12)
+    wait_for("ReadTimeout")
     server.lose_every(0)
-    wait_for_more_than(sent_until())
+    wait_for_more()
     filler = small_disk / "filler"
     subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], check=False)
-    time.sleep(12)
+    wait_for("503")
     training.send_signal(signal.SIGTERM)
-    told = training.communicate()[1]
-    assert training.returncode == 128 + signal.SIGTERM
-    for failure in ("Connection aborted", "ReadTimeout", "503"):
-        assert re.search(rf"not everything was sent.*{failure}", told)
+    assert training.wait() == 128 + signal.SIGTERM
 
     filler.unlink()
     assert sync_script(workflow, **environment).returncode == 0

@@ -1,12 +1,13 @@
 """`dvc repro` on the tiny preset: what changed is made again, what was made can be fetched."""
 
-import contextlib
 import hashlib
 import os
 import random
 import shutil
 import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,7 @@ from fspkd.tracking.follow import FOLLOWED
 
 CACHES = shutil.ignore_patterns("__pycache__", "*.egg-info")
 TARGETS = ("results/tiny/summary.html",)
+REPORT = ("snakemake", *TARGETS, "--report", "report.html")
 PLOTS = {name: {"results/tiny/figure3.csv": [f"Teacher: {name}"]} for name in ("accuracy", "loss")}
 RESULTS = {"tables@table1", "figures@figure3", "timings@timing", "claims@claims", "summary"}
 
@@ -49,19 +51,19 @@ def new_repository(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     project = settle(folder, patch)
     with Path("profiles/default/config.yaml").open("a") as profile:
         profile.write("config: [members=3]\n")  # seven nets in three jobs
+    edit("src/fspkd/report/training_time.py", "SECONDS = 2, 15, 10.0", "SECONDS = 2, 15, 0.1")
     do(project, "git", "init", "--quiet")
     return project
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository in which `dvc repro` has made everything once."""
+    """A repository in which `dvc repro` has made everything, though it was killed."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         project = new_repository(folder, patch)
-        stages, nets = repro(project)
-        assert stages == {"plan", "data", "teachers", "stage1", "students", *RESULTS}
-        assert nets == {run.spec.name for run in project.plan().runs.values()}
+        kill(project)
+        repro(project)
     return folder
 
 
@@ -71,8 +73,50 @@ def repository(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     folder = tmp_path / "repository"
     shutil.copytree(finished, folder, symlinks=True)
     project = settle(folder, monkeypatch)
-    do(project, "dvc", "config", "--local", "remote.local.url", str(folder / "remote"))
+    set_remote(folder / "remote")
     return project
+
+
+def set_remote(remote: Path, link: str = "copy") -> None:
+    """Where this repository pushes to and pulls from, and how files come from its cache, as `dvc config --local` writes it."""
+    Path(".dvc/config.local").write_text(f"[cache]\n    type = {link}\n['remote \"local\"']\n    url = {remote}\n")
+
+
+def kill(repository: Project) -> None:
+    """Kill `dvc repro` while nets are trained.
+
+    `make faults` goes on until it is killed as often as KILLS in the environment says, and a report a quarter as often, at
+    random moments; what is complete begins anew.
+    """
+    kills, draw = int(os.environ.get("KILLS", "1")), random.Random(5)
+    killed, reports_killed = 1, 0
+    assert is_killed(repository, lambda: any(Path("results/runs").glob("*/*/metrics.partial.csv")), "dvc", "repro")
+    while killed < kills:
+        if is_killed(repository, after(draw.uniform(0, 30)), "dvc", "repro"):
+            killed += 1
+            continue
+        while reports_killed < killed // 4:
+            reports_killed += is_killed(repository, after(draw.uniform(0, 10)), *REPORT)
+        shutil.rmtree("results")
+    print(f"dvc repro: killed {killed} times, and {reports_killed} times in a report")
+
+
+def is_killed(repository: Project, soon: Callable[[], bool], *command: str) -> bool:
+    """Start a command, and kill it and all that it has started as soon as that holds; gives whether it still ran."""
+    process = repository.start(*command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        if soon():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+        time.sleep(0.02)
+    assert process.returncode == 0
+    return False
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
 
 
 def do(project: Project, *command: str) -> str:
@@ -110,34 +154,22 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_what_decides_no_bits_trains_nothing(repository: Project) -> None:
-    """Nothing at all, and then one of everything; tests/unit/test_identity.py looks at each on its own."""
-    assert repro(repository) == (set(), set())
-    assert "Nothing to be done" in do(repository, "snakemake", "-n", *TARGETS)
-
+def test_what_changed_is_made_again(repository: Project) -> None:
+    """And nothing for an edit that decides no bits; tests/unit/test_identity.py looks at each of these on its own."""
     edit("src/fspkd/train/session.py", "training has diverged", "it has diverged")
     Path("src/fspkd/models/vgg.py").write_text("class Vgg: pass\n")
-    edit(
-        "src/fspkd/config/training.py",
-        "    optimizer: OptimizerSettings\n",
-        "    optimizer: OptimizerSettings\n    clip: Real | None = None\n",
-    )
-    edit("src/fspkd/distill/kd.py", "Cross-entropy with", "The cross-entropy with")
+    optimizer = "    optimizer: OptimizerSettings\n"
+    edit("src/fspkd/config/training.py", optimizer, f"{optimizer}    clip: Real | None = None\n")
+    edit("src/fspkd/distill/cross_entropy.py", "Cross-entropy with", "The cross-entropy with")
     edit("src/fspkd/report/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)")
     Path("config/another.yaml").write_text("extends: tiny\nresults: results/another\nseed: 9\n")
-    stages, nets = repro(repository)
-    assert {"plan", "figures@figure3"} <= stages <= {"plan", *RESULTS}
-    assert not nets
-    assert "Nothing to be done" in do(repository, "snakemake", "-n", *TARGETS)
 
-
-def test_what_changed_is_made_again(repository: Project) -> None:
     first_rate = repository.content["schedules"]["first"]
     repository.set("schedules.other", [{**first_rate[0], "rate": 2e-3}, first_rate[1]])
     repository.set("rows.student.stage1.schedule", "other")
     edit("src/fspkd/distill/hint.py", "return 0.5 *", "return 0.50001 *")
     stages, nets = repro(repository)
-    assert stages == {"plan", "stage1", "students", *RESULTS}
+    assert stages == {"plan", "stage1", "students", *RESULTS}, "teachers differ in nothing that decides bits"
     assert nets == {"student-stage1", "student-1", "student-2", "fitnet-stage1", "fitnet-1"}
 
     run = repository.plan().net("student/1")
@@ -192,20 +224,17 @@ def test_what_was_made_can_be_fetched(repository: Project, monkeypatch: pytest.M
         do(repository, "git", "clone", "--quiet", ".", str(clone))
         monkeypatch.chdir(clone)
         fetched = Project(clone)
-        do(fetched, "dvc", "config", "--local", "remote.local.url", str(repository.folder / "remote"))
-        do(fetched, "dvc", "config", "--local", "cache.type", link)
+        set_remote(repository.folder / "remote", link)
         do(fetched, "dvc", "pull")
         with monkeypatch.context() as patch:
             patch.delenv(FOLLOWED)
             do(fetched, "snakemake", "--touch", *TARGETS)
         assert not Path("mlflow.db").exists()  # which would take a minute to fill
-        assert "Nothing to be done" in do(fetched, "snakemake", "-n", *TARGETS)
         assert "up to date" in do(fetched, "dvc", "status")
         if link == "copy":
             check_damaged_cache(fetched)
         Path(TARGETS[0]).unlink()
-        said = do(fetched, "snakemake", TARGETS[0])
-        assert "train results" not in said
+        assert "1 of 1 steps (100%) done" in do(fetched, "snakemake", TARGETS[0])  # the rest is there
         assert Path(TARGETS[0]).read_bytes() == table
         monkeypatch.chdir(repository.folder)
 
@@ -230,36 +259,16 @@ def check_damaged_cache(fetched: Project) -> None:
     do(fetched, "snakemake", "--touch", *TARGETS)
 
 
-def kill_at_random(repository: Project, longest: float, draw: random.Random, *command: str) -> bool:
-    """Start a command and kill it and all that it has started, so many seconds later at most; gives whether it still ran."""
-    process = repository.start(*command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        assert process.wait(draw.uniform(0, longest)) == 0
-        return False
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    return True
-
-
-def test_killed_at_random_then_complete(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As often as KILLS in the environment says, by `make faults`; what is complete begins anew until then."""
-    kills, draw = int(os.environ.get("KILLS", "1")), random.Random(5)  # which first kills while nets are trained
-    of_finished = settle(finished, monkeypatch).checksums()
-    repository = new_repository(tmp_path / "killed", monkeypatch)
-    report = ("snakemake", *TARGETS, "--report", "report.html")
-    killed, reports_killed = 0, 0
-    while killed < kills:
-        if kill_at_random(repository, 30, draw, "dvc", "repro"):
-            killed += 1
-            continue
-        while reports_killed < killed // 4:
-            reports_killed += kill_at_random(repository, 10, draw, *report)
-        shutil.rmtree("results")
-    repro(repository)
+def test_killed_then_complete(repository: Project, tiny_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `finished` has made: nothing is left to do, and its nets are those that were trained one by one, and not killed."""
     assert repro(repository) == (set(), set())
-    do(repository, *report)
-    assert Path("report.html").read_text().rstrip().endswith("</html>")
-    assert set(repository.checksums()) == set(repository.plan().runs)
-    assert repository.checksums() == of_finished
+    assert "Nothing to be done" in do(repository, "snakemake", "-n", *TARGETS)
+    stages = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
+    assert set(stages) == {"plan", "data", "teachers", "stage1", "students", *RESULTS}
+    assert len(list(Path("results/logs").glob("*.tsv"))) == 3, "one of each job that trained"
     assert list(Path("results").rglob(".*.tmp")) == []
-    print(f"dvc repro: killed {killed} times, and {reports_killed} times in a report")
+    do(repository, *REPORT)
+    assert Path("report.html").read_text().rstrip().endswith("</html>")
+    with monkeypatch.context() as patch:
+        expected = settle(tiny_results.parent, patch).checksums()
+    assert repository.checksums() == expected
