@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import Project, finish, measure
 
 from fspkd.errors import UserError
@@ -45,6 +46,24 @@ def test_loss_of_guessing_is_that_of_equal_probabilities(guessing: Project) -> N
     assert plateau.guessing_loss(alone, 3).to_numpy() == pytest.approx(np.full(LENGTH, LN3), rel=1e-6)
     weights = np.linspace(4, 1, LENGTH)
     assert plateau.guessing_loss(taught, 3).to_numpy() == pytest.approx((1 + weights) * LN3, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", [{}, {"weight_start": 0.3, "weight_end": 7.1}, {"soften_student": False}])
+def test_loss_of_guessing_has_the_bits_of_one_iteration_after_the_other(guessing: Project, method: dict) -> None:
+    """As the stage computes it: weights that change over three phases, and ten classes."""
+    phases = [{"until": 100, "rate": 0.1}, {"until": 250, "rate": 0.01, "to": 0.001}, {"until": LENGTH, "rate": 0.001}]
+    guessing.content["schedules"]["some"] = phases
+    guessing.content["rows"]["taught"]["stage2"] |= method
+    guessing.write()
+    logits, label = torch.zeros(1, 10), torch.zeros(1, dtype=torch.long)
+    for net in (guessing.plan().net("alone/1"), guessing.plan().net("taught/1")):
+        losses = [
+            net.spec.method.loss({"logits": logits}, {}, logits, label, torch.tensor(done / (LENGTH - 1))).item()
+            for done in range(LENGTH)
+        ]
+        found = plateau.guessing_loss(net, 10)
+        assert found.tolist() == losses
+        assert found.index.tolist() == list(range(1, LENGTH + 1))
 
 
 def test_plateau_is_left_when_the_mean_loss_is_below_it(guessing: Project) -> None:

@@ -30,11 +30,9 @@ def guessing_loss(net: Run, classes: int) -> pd.Series:
     changes over the stage.
     """
     same, label = torch.zeros(1, classes), torch.zeros(1, dtype=torch.long)
-    losses = [
-        net.spec.method.loss({"logits": same}, {}, same, label, torch.tensor(progress(net.spec.schedule, done))).item()
-        for done in range(net.spec.iterations)
-    ]
-    return pd.Series(losses, range(1, len(losses) + 1))
+    done = torch.tensor([progress(net.spec.schedule, iteration) for iteration in range(net.spec.iterations)])
+    losses = net.spec.method.loss({"logits": same}, {}, same, label, done).expand(len(done))
+    return pd.Series(losses.tolist(), range(1, len(done) + 1))
 
 
 def measured(plan: Plan, name: str) -> dict[str, dict[str, pd.Series]]:

@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import ValidationError
 
 from fspkd.config.data import Augment
+from fspkd.config.load import read_yaml
 from fspkd.config.preset import Method
 from fspkd.config.training import RateUntil, Training
 from fspkd.data.sets import DataSet, PretrainedWeights
@@ -167,10 +167,9 @@ def with_origins(runs: Iterable[Run]) -> list[Run]:
 def run_in(folder: RunFolder) -> Run:
     """The run that has left a folder, without what it was made from; raises UserError where this version cannot read it."""
     try:
-        spec = RunSpec.model_validate(yaml.safe_load(folder.specification.read_text()), strict=False)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise UserError(f"{folder.specification}: cannot be read ({reason}).") from None
+        spec = RunSpec.model_validate(read_yaml(folder.specification), strict=False)
+    except ValidationError as error:
+        raise UserError(f"{folder.specification}: cannot be read ({error.errors()[0]['msg']}).") from None
     return Run(spec, folder, data=None, start=None, teacher=None)  # type: ignore[arg-type]  # nothing asks for it
 
 
