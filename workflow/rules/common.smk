@@ -41,7 +41,9 @@ def result(kind):
     """
     The result that wildcards name, such as the table {table} of {results}.
     """
-    return lambda wildcards: ResultRule(PLANS[wildcards.results], kind, wildcards.get(kind))
+    return lambda wildcards: ResultRule(
+        PLANS[wildcards.results], kind, wildcards.get(kind)
+    )
 
 
 def pictured(wildcards):
@@ -49,7 +51,11 @@ def pictured(wildcards):
     The table, or the claims, that a picture is of.
     """
     plan, name = PLANS[wildcards.results], wildcards.picture
-    return ResultRule(plan, "claims") if name == "claims" else ResultRule(plan, "table", name)
+    return (
+        ResultRule(plan, "claims")
+        if name == "claims"
+        else ResultRule(plan, "table", name)
+    )
 
 
 def needs(kind):
@@ -63,7 +69,9 @@ def needs(kind):
     def inputs(wildcards):
         found = result(kind)(wildcards)
         workflow.dag.forcefiles.update(found.gone())
-        OF_OTHER_CODE.update(run.id for run in with_origins(found.nets) if run.is_of_other_code)
+        OF_OTHER_CODE.update(
+            run.id for run in with_origins(found.nets) if run.is_of_other_code
+        )
         return found.inputs()
 
     return inputs
