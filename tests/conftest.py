@@ -36,6 +36,8 @@ from fspkd.tracking.follow import FOLLOWED
 if TYPE_CHECKING:
     from selenium import webdriver
 
+pytest.register_assert_rewrite("jobs", "sent")  # which assert for several tests
+
 REPOSITORY = Path(__file__).parent.parent
 WORKFLOW = ("Snakefile", "workflow", "scripts", "profiles")
 
@@ -345,6 +347,12 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     _make_local(path)
     return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_store: Path) -> Path:
+    """The local store, before any run is in it."""
+    return Path(shutil.copy(empty_store, tmp_path))
 
 
 @pytest.fixture

@@ -44,7 +44,8 @@ class Result:
     @property
     def runs(self) -> list[Run]:
         """Those nets, and the first stages that they start from."""
-        return list(dict.fromkeys([net.stage1 for net in self.nets if net.stage1] + self.nets))
+        nets = self.nets
+        return list(dict.fromkeys([*(net.stage1 for net in nets if net.stage1), *nets]))
 
 
 def results_of(plan: Plan) -> list[Result]:

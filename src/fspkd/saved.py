@@ -87,10 +87,8 @@ class Results:
 
     def _saved(self, name: str = "*") -> list[SavedRun]:
         """The finished runs, or that one."""
-        found = [RunFolder(path) for path in sorted(self._runs.glob(f"*/{name}"))]
-        exported = [ExportedFolder(folder.path) for folder in found]
-        pairs = zip(found, exported, strict=True)
-        return [SavedRun(other if other.metrics.exists() else own) for own, other in pairs if own.is_finished]
+        folders = map(_folder, sorted(self._runs.glob(f"*/{name}")))
+        return [SavedRun(folder) for folder in folders if folder.is_finished]
 
     def _readable(self) -> list[SavedRun]:
         """The finished runs, without those of another version of fspkd, of which a warning tells."""
@@ -152,3 +150,9 @@ class Results:
             there = [file.stem for file in self.folder.glob("*.csv")]
             raise UserError(f"{path}: no such table{suggest(name, there)}")
         return pd.read_csv(path, index_col=0)
+
+
+def _folder(path: Path) -> RunFolder:
+    """The folder of a run, or of an exported one, there."""
+    exported = ExportedFolder(path)
+    return exported if exported.metrics.exists() else RunFolder(path)

@@ -240,10 +240,9 @@ class ResultRule(Result):
         }
 
     def _timing(self) -> Files:
+        """And no code, since a time is not measured again for a changed word."""
         reference = self.settings.reference
         shared = {
-            # A time is not measured again for a changed word.
-            "code": [ancient(file) for file in code(f"report/{self.settings.kind}.py")],
             "data": [ancient(str(self.nets[0].data.path))],
             "reference": [str(CONFIG / reference)] if reference else [],
         }

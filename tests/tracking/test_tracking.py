@@ -1,18 +1,10 @@
-"""MLflow, on real stores and servers, some of which fail."""
+"""What MLflow is sent, to real stores and servers."""
 
 import math
 import os
-import re
 import shutil
-import signal
-import socket
-import sqlite3
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -22,10 +14,8 @@ import yaml
 from conftest import REPOSITORY, Project
 from forks import FORKS, IMPORTED
 from mlflow import MlflowClient
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from pydantic import TypeAdapter
-from servers import Server
+from sent import check_everything, check_points, expected, held, local, points, send, send_as_another_process
 
 from fspkd.data.packed import load_packed
 from fspkd.errors import UserError
@@ -35,120 +25,11 @@ from fspkd.plan import plan_for
 from fspkd.report import curves
 from fspkd.runs.folder import RUNS, RunFolder
 from fspkd.runs.journal import Journal, final_measurements, read_journal, usage
-from fspkd.tracking.follow import FOLLOWED, Sender, has_begun, tell
-from fspkd.tracking.sync import MEASURED, Sync
+from fspkd.tracking.follow import FOLLOWED, Sender, has_begun
+from fspkd.tracking.sync import Sync
 from fspkd.train.usage import append, sample
 
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, empty_store: Path) -> Path:
-    """The local store, before any run is in it."""
-    return Path(shutil.copy(empty_store, tmp_path))
-
-
-def send(project: Project) -> Sync:
-    """Send everything, as a process that knows nothing of before."""
-    sync = Sync(project.plan())
-    assert sync.send_all() == []
-    return sync
-
-
-def send_as_another_process(_: int) -> bool:
-    return Sender([Path("results/tiny")]).send()
-
-
-def local(project: Project) -> str:
-    return f"sqlite:///{project.folder}/mlflow.db"
-
-
-def held(client: MlflowClient) -> dict[str, Run]:
-    """The tracked runs by name, each once."""
-    experiment = client.get_experiment_by_name("fspkd-tiny")
-    runs = client.search_runs([experiment.experiment_id]) if experiment else []
-    assert len({run.info.run_name for run in runs}) == len(runs)
-    return {run.info.run_name: run for run in runs}
-
-
-def points(client: MlflowClient, run: Run, key: str) -> list[tuple[int, float]]:
-    """The steps and values of a metric, all that there are."""
-    return sorted((p.step, p.value) for p in client.get_metric_history(run.info.run_id, key))
-
-
-def expected(file: Path, key: str) -> list[tuple[int, float]]:
-    frame = pd.read_csv(file)
-    frame = frame.dropna(subset=key) if key in frame else frame[:0].assign(**{key: 0.0})
-    return list(zip(frame["iteration"], frame[key], strict=True))
-
-
-def check_points(project: Project, client: MlflowClient) -> None:
-    """Every point of every finished run is in the store, exactly once."""
-    runs = {run.data.tags["identity"]: run for run in held(client).values()}
-    finished = [run for run in project.plan().runs.values() if run.folder.manifest.exists()]
-    assert finished
-    for run in finished:
-        tracked = runs[run.id]
-        assert tracked.info.status == "FINISHED"
-        for key in MEASURED:
-            assert points(client, tracked, key) == expected(run.folder.metrics, key)
-
-
-def check_everything(project: Project, client: MlflowClient) -> None:
-    plan = project.plan()
-    runs = held(client)
-    assert set(runs) == {
-        "Teacher", "Teacher, net 1", "Teacher, net 2",
-        "FitNet, 1 loss*", "FitNet, 1 loss*, stage 1", "FitNet, 1 loss*, net 1",
-        "Student*", "Student*, stage 1", "Student*, net 1", "Student*, net 2",
-        "table1",
-    }  # fmt: skip
-    assert all(run.info.status == "FINISHED" for run in runs.values())
-    check_points(project, client)
-    for reference, name in (("student/2", "Student*, net 2"), ("fitnet/1", "FitNet, 1 loss*, net 1")):
-        net, run = runs[name], plan.net(reference)
-        row = runs[name.split(", net")[0]]
-        first = runs[f"{row.info.run_name}, stage 1"]
-        assert net.data.tags["mlflow.parentRunId"] == row.info.run_id
-        assert first.data.tags["mlflow.parentRunId"] == row.info.run_id
-        assert f"runs/{first.info.run_id})" in net.data.tags["mlflow.note.content"]
-        tags = {"preset": "tiny", "table": "table1", "row": row.info.run_name, "net": str(run.spec.number), "seed": "1"}
-        assert tags.items() <= net.data.tags.items()
-        assert {"git_commit", "host", "weights_sha256"} <= net.data.tags.keys()
-        assert net.data.params["network.depth"] == "8"
-        assert net.data.params["method.method"] == run.spec.method.method
-        assert {"manifest.json", "run.yaml", "metrics.csv"} <= {a.path for a in client.list_artifacts(net.info.run_id)}
-        (data,) = net.inputs.dataset_inputs
-        packed = load_packed(run.data.path)
-        assert (data.dataset.name, data.dataset.digest) == ("digits", packed.sha256[:36])
-        assert "system/cpu_utilization_percentage" in net.data.metrics
-        assert len(net.outputs.model_outputs) == 1
-        journal = read_journal(run.folder)
-        assert (net.info.start_time, net.info.end_time) == (journal.started, journal.ended)
-    two = [dict(expected(run.folder.metrics, "test_accuracy")) for run in plan.rows["student"]]
-    mean = [(step, (two[0][step] + two[1][step]) / 2) for step in two[0]]
-    assert points(client, runs["Student*"], "test_accuracy") == [(s, pytest.approx(v)) for s, v in mean]
-    table = pd.read_csv("results/tiny/table1.csv").set_index("row").loc["Student*"]
-    for key in ("average", "ensemble", "average_published"):
-        assert points(client, runs["Student*"], key) == [(0, table[key])]
-    artifacts = {a.path for a in client.list_artifacts(runs["table1"].info.run_id)}
-    assert artifacts == {
-        "table1.csv",
-        "table1.md",
-        "table1.html",
-        "table1.tex",
-        "figure3.png",
-        "figure3.svg",
-        "figure3.csv",
-    }
-    copy = Path(client.download_artifacts(runs["table1"].info.run_id, "table1.csv"))
-    assert copy.read_bytes() == Path("results/tiny/table1.csv").read_bytes()
-    fsp = client.search_runs(
-        [runs["table1"].info.experiment_id],
-        "tags.kind = 'net' AND tags.table = 'table1' AND tags.stage1 = 'fsp'",
-        order_by=["metrics.test_accuracy DESC"],
-    )
-    assert sorted(run.info.run_name for run in fsp) == ["Student*, net 1", "Student*, net 2"]
-    models = client.search_logged_models([runs["table1"].info.experiment_id])
-    assert len(models) == 5
+pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.mark.parametrize("where", ["local store", "server"])
@@ -479,163 +360,3 @@ def test_use_of_a_machine_without_and_then_of_one_with_a_gpu(tmp_path: Path) -> 
     append([folder], cpu)
     append([folder], {**cpu, "gpu_0_power_usage_watts": 70.5})
     assert usage(folder)["gpu_0_power_usage_watts"].tolist() == pytest.approx([math.nan, 70.5], nan_ok=True)
-
-
-# --- servers that fail ------------------------------------------------------------------------------------
-
-
-def sync_script(project: Project, **environment: str) -> subprocess.CompletedProcess:
-    return project.run("python", "scripts/sync_mlflow.py", "results/tiny", **environment)
-
-
-def test_answers_that_get_lost_send_nothing_twice(
-    made: Project, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The server takes what it is sent, and now and then its answer never arrives."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.behind_proxy)
-    sender = Sender([Path("results/tiny")])
-    failed = 0
-    server.lose_every(3)
-    while not sender.send():
-        failed += 1
-        server.lose_every(server.lose + failed)  # so that each try gets further
-    assert failed > 5
-    check_everything(made, MlflowClient(server.address))
-
-
-def test_nothing_there_is_told_in_a_line_and_with_exit_status_1(made: Project) -> None:
-    result = sync_script(made, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert result.returncode == 1
-    assert "not everything was sent" in result.stderr
-    assert "Traceback" not in result.stderr
-
-
-def test_store_of_an_older_mlflow_is_told_with_the_command(made: Project) -> None:
-    with closing(sqlite3.connect("mlflow.db")) as database, database:
-        database.execute("UPDATE alembic_version SET version_num = '0584bdc529eb'")
-    result = sync_script(made)
-    assert result.returncode == 1
-    assert f"bring it up to date: mlflow db upgrade sqlite:///{Path('mlflow.db').absolute()}" in result.stderr
-
-
-def answer_without_end(listening: socket.socket, healthy: bool) -> None:
-    """Answer a request after the other, without end but to those for the health of a healthy server."""
-    while True:
-        with suppress(OSError):
-            connection, _ = listening.accept()
-            request = connection.recv(1 << 16)
-            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-            while not (healthy and request.startswith(b"GET /health")):
-                connection.sendall(b"x" * 100)
-                time.sleep(0.05)
-            connection.close()
-
-
-@pytest.mark.parametrize(
-    "what",
-    ["no database", "no file", "question mark", "no server", "answers without end", "healthy, without end"],
-)
-def test_store_that_cannot_be_used_is_told_within_seconds(
-    project: Project, monkeypatch: pytest.MonkeyPatch, what: str, store: Path
-) -> None:
-    address = None
-    match what:
-        case "no database":
-            store.write_bytes(b"something else" * 1000)
-        case "no file":
-            store.unlink()
-            store.mkdir()
-        case "question mark":
-            address = f"sqlite:///{project.folder}/what?/mlflow.db"
-        case "no server":
-            address = "http://somebody:secret@127.0.0.1:9"
-        case "answers without end" | "healthy, without end":
-            listening = socket.create_server(("127.0.0.1", 0))
-            Thread(target=answer_without_end, args=(listening, what.startswith("healthy")), daemon=True).start()
-            address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    if address:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    began = time.monotonic()
-    with pytest.raises(Exception, match=r"(database|end|refused|Read timed out)"):
-        Sync(project.plan())
-    assert time.monotonic() - began < 40  # of minutes that MLflow's own tries take
-
-
-def test_passwords_are_not_told(capsys: pytest.CaptureFixture[str]) -> None:
-    tell("http://somebody:se-cret@127.0.0.1:9/health and postgresql://a:b@c/d do not answer")
-    said = capsys.readouterr().err
-    assert said == "MLflow: http://***@127.0.0.1:9/health and postgresql://***@c/d do not answer\n"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a small disk of its own."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-TRAIN_AND_SEND_OFTEN = """
-import runpy, sys
-from fspkd.tracking import follow
-follow.SECONDS_BETWEEN_SENDINGS = 3
-sys.argv[0] = "scripts/train.py"
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-def test_server_that_fails_in_the_middle(workflow: Project, small_disk: Path, server: Server) -> None:
-    """It is killed, falls silent, and its disk is full: training goes on, and what was missed is sent afterwards, once."""
-    workflow.set("schedules.long", [{"until": 100_000, "rate": 0.01}])
-    run = workflow.plan().net("teacher/1")
-    environment = {"MLFLOW_TRACKING_URI": server.behind_proxy}
-    command = ("python", "-c", TRAIN_AND_SEND_OFTEN, "results/tiny", run.id, "--checkpoint-seconds", "1")
-    with Path("said").open("wb") as said:
-        training = workflow.start(*command, environment=environment, stderr=said)
-    client = MlflowClient(server.address)
-
-    def sent_until() -> int:
-        with suppress(MlflowException):  # a server that begins
-            if client.get_experiment_by_name("fspkd-tiny"):
-                return max((step for r in held(client).values() for step, _ in points(client, r, "loss")), default=0)
-        return 0
-
-    def wait_until(condition: Callable[[], object], what: str) -> None:
-        for _ in range(240):
-            time.sleep(0.5)
-            assert training.poll() is None
-            if condition():
-                return
-        raise AssertionError(f"waited in vain until {what}: {Path('said').read_text()}")
-
-    def wait_for_more() -> None:
-        step = sent_until()
-        wait_until(lambda: sent_until() > step, f"more is sent than iteration {step}")
-
-    def wait_for(failure: str) -> None:
-        wait_until(lambda: re.search(rf"not everything was sent.*{failure}", Path("said").read_text()), "it is told")
-
-    wait_for_more()
-    server.kill()
-    wait_for("Connection aborted")
-    server.start()
-    wait_for_more()
-    server.lose_every(1)
-    wait_for("ReadTimeout")
-    server.lose_every(0)
-    wait_for_more()
-    filler = small_disk / "filler"
-    subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], check=False)
-    wait_for("503")
-    training.send_signal(signal.SIGTERM)
-    assert training.wait() == 128 + signal.SIGTERM
-
-    filler.unlink()
-    assert sync_script(workflow, **environment).returncode == 0
-    (tracked,) = (run for run in held(client).values() if run.info.run_name == "Teacher, net 1")
-    saved = read_journal(run.folder).saved
-    for key in ("loss", "test_accuracy"):
-        wanted = [(i, v) for i, v in expected(run.folder.growing_metrics, key) if i <= saved]
-        assert points(client, tracked, key) == wanted

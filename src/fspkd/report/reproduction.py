@@ -36,16 +36,16 @@ def exported_plan(name: str) -> Plan:
 
 
 def export(plan: Plan) -> list[Run]:
-    """Export the finished runs that the results of a preset want, and what these do not give then; gives those runs.
+    """Export the finished runs that a preset's results want, which it gives, and the results that do not follow from them.
 
-    That are its time comparisons, and its figures of matrices, which need weights.
+    These are time comparisons, and figures of matrices, which need weights.
     """
     exported = exported_plan(plan.preset.name)
     finished = [run for run in wanted_by_results(plan) if run.folder.is_finished]
     for run in finished:
         export_run(run, cast(ExportedFolder, exported.run(run.id).folder))
     files = [f"{timing}.csv" for timing in plan.preset.timings]
-    files += [f"{name}{end}" for name in _of_weights(plan) for end in (".csv", ".png", ".svg")]
+    files += [f"{name}{end}" for name in _of_weights(plan) for end in (".csv", ".png")]
     for file in files:
         if (made := Path(plan.preset.results) / file).exists():
             write_atomically(Path(exported.preset.results) / file, made.read_bytes())

@@ -1,0 +1,141 @@
+"""Figures of curves, and where these become flat, from known measurements."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from conftest import Project, finish, measure
+from pretended import pretend
+
+from fspkd.report import curves, tables
+from fspkd.workflow import ResultRule
+
+
+def draw(project: Project, *measures: str) -> plt.Figure:
+    read = curves.read_curves(project.plan(), "figure3")
+    return curves.draw_figure("A title", read, curves.flat_parts(read, measures or curves.MEASURES))
+
+
+def test_figure_shows_each_curve_and_is_the_same_again(project: Project) -> None:
+    pretend(project)
+    drawing = draw(project)
+    loss, accuracy = drawing.axes
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["Teacher", "Student"]
+    lines = [line for line in loss.lines if line.get_linestyle() == "-"]
+    assert [len(line.get_xdata()) for line in lines] == [20, 8]
+    curves.write(project.plan(), "figure3", project.folder / "a.png")
+    curves.write(project.plan(), "figure3", project.folder / "b.png")
+    assert (project.folder / "a.svg").read_bytes() == (project.folder / "b.svg").read_bytes()
+    assert (project.folder / "a.png").read_bytes() == (project.folder / "b.png").read_bytes()
+
+
+def test_figure_has_a_colour_for_each_of_many_curves(project: Project) -> None:
+    project.set("claims", ...)
+    pretend(project)
+    project.set("figures.figure3.curves", {f"Curve {number}": "teacher/1" for number in range(12)})
+    colors = {line.get_color() for line in draw(project).axes[1].lines if line.get_linestyle() == "-"}
+    assert len(colors) == 12
+
+
+def test_loss_curve_is_a_running_mean(project: Project) -> None:
+    frame = pd.DataFrame({"iteration": range(1, 401), "loss": np.arange(400.0), "test_accuracy": np.nan})
+    frame.to_csv("metrics.csv", index=False)
+    curve = curves.read_curve(project.folder / "metrics.csv", 400)
+    assert curve["smoothed_loss"].iloc[10] == np.mean([7, 8, 9, 10])
+
+
+def test_a_line_is_the_mean_of_its_nets_and_the_band_reaches_to_the_outermost(project: Project) -> None:
+    pretend(project)
+    nets = project.plan().nets("teacher")
+    for net, accuracy in zip(nets, (40.0, 60.0), strict=True):
+        frame = pd.read_csv(net.folder.metrics).assign(test_accuracy=accuracy)
+        measure(net, frame)
+    _, axes = draw(project).axes
+    assert set(axes.lines[0].get_ydata()) == {50}
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (40, 60)
+
+
+def test_nets_that_stopped_at_different_iterations_are_drawn_at_the_same_ones(project: Project) -> None:
+    """Of 400 iterations at most: smoothed over four, and means over the nets that are left."""
+    project.set("schedules.long", [{"until": 400, "rate": 0.1}])
+    project.set("figures.figure3.curves", {"Teacher": "teacher"})
+    project.set("claims", ...)
+    pretend(project)
+    for net, length, loss in zip(project.plan().nets("teacher"), (399, 103), (2.0, 4.0), strict=True):
+        frame = pd.read_csv(net.folder.metrics)[:length].assign(loss=loss, test_accuracy=np.nan)
+        frame.loc[19::20, "test_accuracy"] = loss
+        measure(net, frame)
+    losses, accuracies = draw(project).axes
+    drawn = dict(losses.lines[0].get_xydata())
+    assert drawn == {x: 3.0 if x <= 103 else 2.0 for x in range(4, 397, 4)}
+    assert dict(accuracies.lines[0].get_xydata()) == {x: 3.0 if x <= 103 else 2.0 for x in range(20, 399, 20)}
+    (one, two) = curves.read_curves(project.plan(), "figure3")["Teacher"]
+    assert [curves.flat_from(*curve, "test accuracy") for curve in (one, two)] == [20, 20]
+
+
+def test_flat_part_begins_where_the_loss_comes_near_its_level(project: Project) -> None:
+    pretend(project)
+    project.set("schedules.long", [{"until": 400, "rate": 0.1}, {"until": 500, "rate": 0.01}])
+    project.set("figures.figure3.curves", {"Teacher": "teacher"})
+    project.set("claims", ...)
+    plan = project.plan()
+    for number, reached in ((1, 100), (2, 200)):
+        net = plan.net(f"teacher/{number}")
+        finish(net)
+        loss = np.where(np.arange(1, 501) < reached, 2.0, 1.0)
+        loss[400:] = 0.1  # at the second rate, which says nothing
+        frame = pd.DataFrame({"iteration": range(1, 501), "loss": loss, "test_accuracy": np.nan})
+        frame.loc[19::20, "test_accuracy"] = np.where(loss[19::20] > 1, 30.0, 50.0)
+        measure(net, frame)
+    read = curves.read_curves(plan, "figure3")["Teacher"]
+    window = 500 // curves.POINTS
+    loss = [curves.flat_from(net, curve, "training loss") for net, curve in read]
+    assert loss == [100 + window - 1, 200 + window - 1]  # when the whole window is past the step
+    assert [curves.flat_from(net, curve, "test accuracy") for net, curve in read] == [100, 200]
+    untested = read[0][1].assign(test_accuracy=np.nan)
+    assert np.isnan(curves.flat_from(read[0][0], untested, "test accuracy"))
+
+
+def test_figure_of_first_stages_has_their_losses_alone(project: Project) -> None:
+    project.set("claims", ...)
+    project.set(
+        "figures.figure3", {"kind": "curves", "title": "T", "stage": 1, "curves": {"A": "fitnet", "B": "student"}}
+    )
+    plan = project.plan()
+    for run in plan.phase("stage1"):
+        finish(run)
+        loss = np.where(np.arange(1, 11) < 3, 2.0, 1.0)
+        frame = pd.DataFrame({"iteration": range(1, 11), "loss": loss, "test_accuracy": np.nan})
+        measure(run, frame)
+    csv = project.folder / "figure3.csv"
+    curves.write(plan, "figure3", csv.with_suffix(".png"))
+    (axes,) = draw(project, "training loss").axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["A", "B"]
+    numbers = pd.read_csv(csv)
+    assert list(numbers) == ["iteration", "A: training loss", "B: training loss"]
+    assert numbers["B: training loss"].tolist() == [2, 2] + [1] * 8
+    flat = pd.read_csv("figure3_flat.csv")
+    assert flat["net"].tolist() == [plan.net(net).stage1.id for net in ("fitnet/1", "student/1")]
+    assert flat["iteration"].tolist() == [3, 3]
+    needed = ResultRule(plan, "figure", "figure3").inputs()
+    assert needed["metrics"] == [str(run.folder.metrics) for run in plan.phase("stage1")]
+    assert needed["manifests"] == [str(run.folder.manifest) for run in plan.phase("stage1")]
+
+
+def test_labels_are_texts_wherever_they_stand(project: Project) -> None:
+    """Not HTML, marks of a table or, in a legend, a curve to hide."""
+    odd = "_<script>alert(1)</script> | a & b"
+    project.set("tables.table1", {"title": odd, "rows": {odd: "teacher"}})
+    project.set("figures.figure3.curves", {odd: "teacher"})
+    project.set("claims", ...)
+    pretend(project)
+    plan = project.plan()
+    tables.write_table(tables.make_table(plan, "table1"), plan, "table1", Path("table1.csv"))
+    assert "<script>" not in Path("table1.html").read_text()
+    markdown = Path("table1.md").read_text()
+    assert markdown.count(r"_&lt;script&gt;alert(1)&lt;/script&gt; \| a &amp; b") == 2
+    assert pd.read_csv("table1.csv")["row"].tolist() == [odd]
+    for axes in draw(project).axes[1:]:
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == [odd]

@@ -1,0 +1,95 @@
+"""What a table says of where its nets come from, and which runs do not belong together."""
+
+from pathlib import Path
+
+import pytest
+from conftest import Project, finish
+from pretended import pretend
+
+from fspkd.errors import UserError
+from fspkd.report import curves, tables
+from fspkd.report.origins import warnings
+from fspkd.runs.spec import check_finished
+
+
+def test_nets_of_different_code_are_told(project: Project) -> None:
+    pretend(project)
+    assert warnings(project.plan(), "table1") == []
+    run = project.plan().net("student/2")
+    finish(run, {"engine": "1", "method": "0"})
+    (warning,) = warnings(project.plan(), "table1")
+    assert f"engine 1: {run.id}" in warning
+
+
+def test_what_a_table_rests_on_is_told_too(project: Project) -> None:
+    """A teacher that it does not show."""
+    pretend(project)
+    project.set("tables.table1.rows", {"Student*": "student"})
+    project.set("claims", ...)
+    finish(project.plan().net("teacher/1"), {"engine": "1", "method": "0"})
+    (warning,) = warnings(project.plan(), "table1")
+    assert f"engine 1: {project.plan().net('teacher/1').id}" in warning
+
+
+def test_nets_of_different_kinds_of_machines_are_told(project: Project) -> None:
+    """Also where a net was only finished on another one; in the table's files too."""
+    pretend(project)
+    run = project.plan().net("student/2")
+    manifest = run.folder.read_manifest()
+    other = manifest.attempts[0].model_copy(update={"precision": "bfloat16", "instructions": "AVX512", "threads": 2})
+    run.folder.write_manifest(manifest.model_copy(update={"attempts": (*manifest.attempts, other)}))
+    (warning,) = warnings(project.plan(), "table1")
+    for text in ("precision: float32, but bfloat16 in", "threads: 1, but 2 in", "instructions: AVX2, but AVX512 in"):
+        assert f"{text} {run.id}" in warning
+    plan = project.plan()
+    tables.write_table(tables.make_table(plan, "table1"), plan, "table1", Path("table1.csv"))
+    for name in ("table1.md", "table1.html"):
+        assert f"precision: float32, but bfloat16 in {run.id}" in Path(name).read_text()
+
+
+def test_what_no_manifest_vouches_for_is_not_read(project: Project) -> None:
+    """Cut, another net's, gone; nothing is made of it, and what to do is said."""
+    pretend(project)
+    run, other = project.plan().net("student/1"), project.plan().net("student/2")
+    files = {file: file.read_bytes() for file in (run.folder.predictions, run.folder.metrics, run.folder.manifest)}
+    again = r"Delete .*/student-1-\w+/manifest.json and make both again: snakemake .*/student-1-\w+/manifest.json"
+    for damaged in (files[run.folder.predictions][:-100], other.folder.predictions.read_bytes(), None):
+        run.folder.predictions.write_bytes(damaged) if damaged else run.folder.predictions.unlink()
+        with pytest.raises(UserError, match=rf"student-1-\w+/predictions.npz: is gone, or not what .*{again}"):
+            tables.make_table(project.plan(), "table1")
+    run.folder.metrics.write_bytes(files[run.folder.metrics][:-20])
+    with pytest.raises(UserError, match=rf"student-1-\w+/metrics.csv: is gone, or not what .*{again}"):
+        curves.read_curves(project.plan(), "figure3")
+    run.folder.manifest.write_bytes(other.folder.manifest.read_bytes())
+    with pytest.raises(UserError, match=r"student-1-\w+/manifest.json: belongs to another run, student-2"):
+        tables.make_table(project.plan(), "table1")
+    run.folder.manifest.write_text("{")
+    with pytest.raises(UserError, match=r"student-1-\w+/manifest.json: cannot be read"):
+        tables.make_table(project.plan(), "table1")
+    for file, content in files.items():
+        file.write_bytes(content)
+    tables.make_table(project.plan(), "table1")
+
+
+def test_runs_that_do_not_belong_together_are_refused(project: Project) -> None:
+    """Nets of different images in one row, and a net whose teacher has other weights by now."""
+    pretend(project)
+    run, stage1 = project.plan().net("student/1"), project.plan().net("student/1").stage1
+    whole = run.folder.read_manifest()
+
+    def made_from(**inputs: str) -> None:
+        run.folder.write_manifest(whole.model_copy(update={"inputs_sha256": inputs}))
+
+    check_finished(project.plan().shown({"Student": "student"}))
+    made_from(data="other images")
+    with pytest.raises(
+        UserError, match=r"student-2-\w+ and .*student-1-\w+: were trained on different images, both from"
+    ):
+        check_finished(project.plan().shown({"Student": "student"}))
+    made_from(start="other weights")
+    with pytest.raises(
+        UserError, match=rf"student-1-\w+: was made from other weights than those that .*{stage1.id} has"
+    ):
+        check_finished([run])
+    made_from(start=stage1.folder.read_manifest().weights_sha256)
+    check_finished([run])

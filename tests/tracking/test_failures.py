@@ -1,0 +1,182 @@
+"""Stores and servers of MLflow, real ones, that fail or cannot be used."""
+
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from conftest import Project
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sent import check_everything, expected, held, points
+from servers import Server
+
+from fspkd.runs.journal import read_journal
+from fspkd.tracking.follow import Sender, tell
+from fspkd.tracking.sync import Sync
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+def sync_script(project: Project, **environment: str) -> subprocess.CompletedProcess:
+    return project.run("python", "scripts/sync_mlflow.py", "results/tiny", **environment)
+
+
+def test_answers_that_get_lost_send_nothing_twice(
+    made: Project, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server takes what it is sent, and now and then its answer never arrives."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.behind_proxy)
+    sender = Sender([Path("results/tiny")])
+    failed = 0
+    server.lose_every(3)
+    while not sender.send():
+        failed += 1
+        server.lose_every(server.lose + failed)  # so that each try gets further
+    assert failed > 5
+    check_everything(made, MlflowClient(server.address))
+
+
+def test_nothing_there_is_told_in_a_line_and_with_exit_status_1(made: Project) -> None:
+    result = sync_script(made, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert result.returncode == 1
+    assert "not everything was sent" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_store_of_an_older_mlflow_is_told_with_the_command(made: Project) -> None:
+    with closing(sqlite3.connect("mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '0584bdc529eb'")
+    result = sync_script(made)
+    assert result.returncode == 1
+    assert f"bring it up to date: mlflow db upgrade sqlite:///{Path('mlflow.db').absolute()}" in result.stderr
+
+
+def answer_without_end(listening: socket.socket, healthy: bool) -> None:
+    """Answer a request after the other, without end but to those for the health of a healthy server."""
+    while True:
+        with suppress(OSError):
+            connection, _ = listening.accept()
+            request = connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while not (healthy and request.startswith(b"GET /health")):
+                connection.sendall(b"x" * 100)
+                time.sleep(0.05)
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["no database", "no file", "question mark", "no server", "answers without end", "healthy, without end"],
+)
+def test_store_that_cannot_be_used_is_told_within_seconds(
+    project: Project, monkeypatch: pytest.MonkeyPatch, what: str, store: Path
+) -> None:
+    address = None
+    match what:
+        case "no database":
+            store.write_bytes(b"something else" * 1000)
+        case "no file":
+            store.unlink()
+            store.mkdir()
+        case "question mark":
+            address = f"sqlite:///{project.folder}/what?/mlflow.db"
+        case "no server":
+            address = "http://somebody:secret@127.0.0.1:9"
+        case "answers without end" | "healthy, without end":
+            listening = socket.create_server(("127.0.0.1", 0))
+            Thread(target=answer_without_end, args=(listening, what.startswith("healthy")), daemon=True).start()
+            address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    if address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    began = time.monotonic()
+    with pytest.raises(Exception, match=r"(database|end|refused|Read timed out)"):
+        Sync(project.plan())
+    assert time.monotonic() - began < 40  # of minutes that MLflow's own tries take
+
+
+def test_passwords_are_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    tell("http://somebody:se-cret@127.0.0.1:9/health and postgresql://a:b@c/d do not answer")
+    said = capsys.readouterr().err
+    assert said == "MLflow: http://***@127.0.0.1:9/health and postgresql://***@c/d do not answer\n"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a small disk of its own."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+TRAIN_AND_SEND_OFTEN = """
+import runpy, sys
+from fspkd.tracking import follow
+follow.SECONDS_BETWEEN_SENDINGS = 3
+sys.argv[0] = "scripts/train.py"
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_server_that_fails_in_the_middle(workflow: Project, small_disk: Path, server: Server) -> None:
+    """It is killed, falls silent, and its disk is full: training goes on, and what was missed is sent afterwards, once."""
+    workflow.set("schedules.long", [{"until": 100_000, "rate": 0.01}])
+    run = workflow.plan().net("teacher/1")
+    environment = {"MLFLOW_TRACKING_URI": server.behind_proxy}
+    command = ("python", "-c", TRAIN_AND_SEND_OFTEN, "results/tiny", run.id, "--checkpoint-seconds", "1")
+    with Path("said").open("wb") as said:
+        training = workflow.start(*command, environment=environment, stderr=said)
+    client = MlflowClient(server.address)
+
+    def sent_until() -> int:
+        with suppress(MlflowException):  # a server that begins
+            if client.get_experiment_by_name("fspkd-tiny"):
+                return max((step for r in held(client).values() for step, _ in points(client, r, "loss")), default=0)
+        return 0
+
+    def wait_until(condition: Callable[[], object], what: str) -> None:
+        for _ in range(240):
+            time.sleep(0.5)
+            assert training.poll() is None
+            if condition():
+                return
+        raise AssertionError(f"waited in vain until {what}: {Path('said').read_text()}")
+
+    def wait_for_more() -> None:
+        step = sent_until()
+        wait_until(lambda: sent_until() > step, f"more is sent than iteration {step}")
+
+    def wait_for(failure: str) -> None:
+        wait_until(lambda: re.search(rf"not everything was sent.*{failure}", Path("said").read_text()), "it is told")
+
+    wait_for_more()
+    server.kill()
+    wait_for("Connection aborted")
+    server.start()
+    wait_for_more()
+    server.lose_every(1)
+    wait_for("ReadTimeout")
+    server.lose_every(0)
+    wait_for_more()
+    filler = small_disk / "filler"
+    subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], check=False)
+    wait_for("503")
+    training.send_signal(signal.SIGTERM)
+    assert training.wait() == 128 + signal.SIGTERM
+
+    filler.unlink()
+    assert sync_script(workflow, **environment).returncode == 0
+    (tracked,) = (run for run in held(client).values() if run.info.run_name == "Teacher, net 1")
+    saved = read_journal(run.folder).saved
+    for key in ("loss", "test_accuracy"):
+        wanted = [(i, v) for i, v in expected(run.folder.growing_metrics, key) if i <= saved]
+        assert points(client, tracked, key) == wanted
