@@ -27,7 +27,7 @@ def check_targets(
     rules = list(rules)
     known = [rule.name for rule in rules] + [result.file for plan in plans for result in results_of(plan)]
     for target in targets:
-        if target in known or Path(target).exists() or any(rule.is_producer(target) for rule in rules):
+        if target in known or any(rule.is_producer(target) for rule in rules):
             continue
         close = difflib.get_close_matches(target, known, 1)
         meant = f" Did you mean {close[0]}?" if close else ""

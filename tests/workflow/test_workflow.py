@@ -181,7 +181,11 @@ def test_a_target_that_nothing_makes_and_a_preset_that_is_not_valid_are_told(mad
     valid = said(made, "-n", "results/tiny/table1.csv")
     assert "left out: config/mine.yaml: sede = 3: unknown key" in valid
     assert "left out: config/twin.yaml: results = 'results/tiny': config/tiny.yaml writes there already" in valid
+    made_before = made.folder / "results" / "mine" / "table1.csv"
+    made_before.parent.mkdir()
+    made_before.touch()
     invalid = made.run("snakemake", "-n", "results/mine/table1.csv")
+    shutil.rmtree(made_before.parent)
     assert invalid.returncode == 1
     assert (invalid.stdout + invalid.stderr).count("config/mine.yaml: sede = 3: unknown key") == 1
     for name in ("mine", "twin"):
