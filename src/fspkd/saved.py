@@ -53,8 +53,10 @@ class SavedRun:
         return load_predictions(self.folder.vouched(self.folder.predictions))
 
     def net(self) -> "Net":
-        """The trained net, on the CPU and in eval mode: images (B, C, H, W) in [0, 1] to logits (B, K).
+        """The trained net, on the CPU and in eval mode: images (B, C, H, W) to logits (B, K).
 
+        Images are in [0, 1], unless `manifest.images.preprocess` says that pixels were normalised: then they are as the packed
+        file of the data set holds them (gcn_zca), or what `fspkd.engine.contrast` makes of values up to 255 (gcn_lcn).
         Its `taps(images, names)` gives the feature maps at named layers; `network.maps` are their names. Raises UserError for
         an exported run.
         """

@@ -178,6 +178,7 @@ def test_nets_are_trained_and_tested_on_normalised_images(
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     images = images_of(run)
+    assert run.folder.read_manifest().images.preprocess == method["method"]
     net = finished_net(run, (1, 8, 8), 10).eval()
     with torch.no_grad(), np.load(run.folder.predictions) as file:
         expected = net(images.to_input(images.test))

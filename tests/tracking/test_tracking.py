@@ -23,7 +23,7 @@ from fspkd.models import build
 from fspkd.networks import AnyNetwork
 from fspkd.plan import plan_for
 from fspkd.report import curves
-from fspkd.runs.folder import RUNS, RunFolder
+from fspkd.runs.folder import RUNS, ImageFacts, RunFolder
 from fspkd.runs.journal import Journal, final_measurements, read_journal, usage
 from fspkd.tracking.follow import FOLLOWED, Sender, has_begun
 from fspkd.tracking.sync import Sync
@@ -109,7 +109,7 @@ def test_models_need_pytorch_alone_and_predict_what_their_nets_do(made: Project)
     for name, (settings, shape) in OTHERS.items():
         net = build(TypeAdapter(AnyNetwork).validate_python(settings), shape, 10, torch.Generator().manual_seed(1))
         sync.store.open(name, name, {}, None, None)
-        model_id = sync.store.model(name, net.train(), list(shape), list("abcdefghij"), 1)
+        model_id = sync.store.model(name, net.train(), ImageFacts(shape=shape, classes=tuple("abcdefghij")), 1)
         images = np.random.default_rng(1).random((5, *shape), np.float32)
         with torch.no_grad():
             models[model_id] = images, net.eval()(torch.from_numpy(images)).numpy()
@@ -122,6 +122,7 @@ for model in sys.argv[1:]:
     net = mlflow.pytorch.load_model(f"models:/{model}")
     numpy.save(f"{model}.logits.npy", net(torch.from_numpy(numpy.load(f"{model}.npy"))).detach())
 served = mlflow.pyfunc.load_model(f"models:/{sys.argv[1]}")
+assert served.metadata.metadata == {"shape": [1, 8, 8], "classes": list("0123456789"), "preprocess": None}
 assert served.input_example.shape == (2, 1, 8, 8)
 assert served.predict(served.input_example).shape == (2, 10)
 """

@@ -294,16 +294,14 @@ class TimingClaim(BaseClaim):
 
 
 class InferenceTimeClaim(BaseClaim):
-    """A net infers so many times faster than another, or has so many times fewer weights."""
+    """A net infers so many times faster than another."""
 
     compare: Literal["inference_time"]
     """what is compared"""
     timing: Identifier
     """an entry of `timings`, of kind inference_time"""
-    value: Literal["speed_up", "compression"]
-    """which ratio"""
     row: str
-    """the label of the faster or smaller net"""
+    """the label of the faster net"""
     than: str | None = None
     """the label of the other, by default the teacher's"""
     more_than: PositiveReal = 1.0

@@ -257,20 +257,17 @@ def _speed_up(plan: Plan, claim: TimingClaim) -> Estimate:
 def _inference_time(plan: Plan, claim: InferenceTimeClaim) -> Measured:
     settings = cast(InferenceTime, plan.preset.timings[claim.timing])
     than = claim.than or settings.teacher_label
-    numbers = read_published(settings.reference).reindex(index=[claim.row, than], columns=[claim.value])[claim.value]
+    numbers = read_published(settings.reference).reindex(index=[claim.row, than], columns=["speed_up"])["speed_up"]
     published = numbers[claim.row] / numbers[than]  # each is the teacher's by its own
     return Measured.above("times", published, _ratio(plan, claim, than), claim.more_than)
 
 
 def _ratio(plan: Plan, claim: InferenceTimeClaim, than: str) -> Estimate:
-    """Of speed-ups each round of the measurement is a seed; weights are counted, so a compression has no error."""
+    """Each round of the measurement is a seed."""
     path = Path(plan.preset.results) / f"{claim.timing}.csv"
     if not path.exists():
         return NOTHING
-    measured = pd.read_csv(path).set_index("row")
-    if claim.value == "compression":
-        return Estimate.exact(measured["weights"][than] / measured["weights"][claim.row])
-    rounds = measured.filter(regex=r"^round\d+$")
+    rounds = pd.read_csv(path).set_index("row").filter(regex=r"^round\d+$")
     return paired_ratio(rounds.loc[than], rounds.loc[claim.row])
 
 

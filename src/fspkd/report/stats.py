@@ -35,11 +35,6 @@ class Estimate:
         seeds = ((high - low) / 2 / stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) ** 2 if n > 1 else np.nan
         return cls(value, low, high, n, seeds, n - 1)
 
-    @classmethod
-    def exact(cls, value: float) -> "Estimate":
-        """A value that is counted, without an error or an interval."""
-        return cls(value, np.nan, np.nan, 1, seeds=0.0)
-
     def p_value(self, threshold: float) -> float:
         """Two-sided, of the hypothesis that the true value is the threshold; NaN for a single seed."""
         distance = np.log(self.value / threshold) if self.is_ratio else self.value - threshold

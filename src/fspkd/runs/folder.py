@@ -78,6 +78,8 @@ class ImageFacts(Record):
     """channels, height, width"""
     classes: tuple[str, ...]
     """their names"""
+    preprocess: str | None = None
+    """how their pixels were normalised, gcn_zca or gcn_lcn; without it they are in [0, 1]"""
 
 
 class Manifest(Record):

@@ -30,6 +30,7 @@ from mlflow.types import Schema, TensorSpec
 from torch import nn
 
 from fspkd.files import file_sha256, temporary_beside
+from fspkd.runs.folder import ImageFacts
 
 IDENTITY = "identity"  # a tag: what a tracked run is, among those of its experiment
 BATCH = 1000  # points, MLflow's limit
@@ -193,17 +194,18 @@ class Store:
                 self.client.log_artifact(run_id, str(file))
             self.client.set_tag(run_id, tag, content)
 
-    def model(self, identity: str, net: nn.Module, shape: list[int], classes: list[str], step: int) -> str:
-        """A net as an MLflow model, a graph that needs nothing but PyTorch; `shape` is that of its images (C, H, W).
+    def model(self, identity: str, net: nn.Module, given: ImageFacts, step: int) -> str:
+        """A net as an MLflow model, a graph that needs nothing but PyTorch, from images (N, C, H, W) to logits (N, K).
 
-        It takes images (N, C, H, W) float32 in [0, 1] and gives logits (N, K). The model's id.
+        Images are float32, in [0, 1] or normalised as they were in training, of which `given`, the model's metadata, tells.
+        The model's id.
         """
         run_id = self.runs[identity].info.run_id
         found = self.client.search_logged_models([self.experiment], f"source_run_id = '{run_id}'")
         model = found[0] if found else self.client.create_logged_model(self.experiment, identity, run_id)
         if model.status != "READY":
-            images = TensorSpec(np.dtype("float32"), (-1, *shape))
-            logits = TensorSpec(np.dtype("float32"), (-1, len(classes)))
+            images = TensorSpec(np.dtype("float32"), (-1, *given.shape))
+            logits = TensorSpec(np.dtype("float32"), (-1, len(given.classes)))
             facts = Model(
                 artifact_path=model.artifact_location, model_uuid=model.model_id, model_id=model.model_id, run_id=run_id
             )
@@ -213,8 +215,8 @@ class Store:
                     f"{folder}/net",
                     mlflow_model=facts,
                     signature=ModelSignature(Schema([images]), Schema([logits])),
-                    input_example=np.full((2, *shape), 0.5, np.float32),
-                    metadata={"classes": classes},
+                    input_example=np.full((2, *given.shape), 0.5, np.float32),
+                    metadata=given.model_dump(mode="json"),
                     pip_requirements=["mlflow", "torch"],
                     serialization_format="pt2",
                 )

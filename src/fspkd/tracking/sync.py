@@ -137,7 +137,7 @@ class Sync:
 
             net = finished_net(run, images.shape, len(images.classes))
             at = manifest.best_iteration or manifest.iterations
-            model = self.store.model(run.id, net, list(images.shape), list(images.classes), at)
+            model = self.store.model(run.id, net, images, at)
             rows = final_measurements(folder, journal)
             self.store.points(tracked, _points(rows[rows["iteration"] == at], "iteration", TESTED), model)
             if manifest.best_iteration:

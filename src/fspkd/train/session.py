@@ -181,6 +181,7 @@ class Session:
         """Save, and write the outputs of a run at its end: weights, predictions, metrics and, last, the manifest."""
         self.save()
         run, member, images = self.run, self.member, self.images
+        preprocess = run.data.settings.preprocess
         if stopping := member.stopping:
             length = f"{member.done} of {run.spec.iterations} iterations"
             tell(f"{run.id}: ends after {length} and keeps iteration {stopping.iteration}, best on validation images")
@@ -203,7 +204,11 @@ class Session:
                 weights_sha256=sha256,
                 finished=datetime.now(UTC).isoformat(timespec="seconds"),
                 seconds=round(self.seconds, 3),
-                images=ImageFacts(shape=images.shape, classes=tuple(images.class_names)),
+                images=ImageFacts(
+                    shape=images.shape,
+                    classes=tuple(images.class_names),
+                    preprocess=preprocess.method if preprocess else None,
+                ),
                 inputs_sha256=self.inputs_sha256,
                 outputs_sha256=self.folder.outputs_sha256(run.spec.stage),
                 attempts=tuple(self.attempts),
