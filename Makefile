@@ -25,7 +25,7 @@ $(shell rm .venv/ready)
 endif
 endif
 
-quickstart: .venv/ready  ## Table 1 and figure 3 on handwritten digits, in minutes
+quickstart: .venv/ready  ## Table 1, figure 3 and times on handwritten digits, in minutes
 	snakemake results/quickstart/table1.csv results/quickstart/figure3.png results/quickstart/timing.csv
 
 help: .venv/ready  ## this, and what can be made

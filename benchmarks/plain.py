@@ -215,7 +215,7 @@ def batches(
     transform: Callable,
     size: int,
     device: torch.device,
-    workers: int = 2,
+    workers: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches without end."""
     loader = DataLoader(

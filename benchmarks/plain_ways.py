@@ -1,5 +1,6 @@
 """The plain loop on the cases of the benchmark."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -32,7 +33,8 @@ def plain_way(case: str, runs: list[Run], on: torch.device, matrix: Callable = p
     made = _plain_fitnet(runs[0], on) if CASES[case][0] == "fitnets" else _plain_resnet(case, runs[0], on, matrix)
     often = -(-EPOCH // len(data.labels["train"]))  # so that a loader seldom begins anew
     images, labels = (np.concatenate([of["train"]] * often) for of in (data.images, data.labels))
-    stream = plain.batches(images, labels, made.transform, BATCH, on)
+    workers = 2 if on.type == "cpu" else max(2, len(os.sched_getaffinity(0)) // 2)
+    stream = plain.batches(images, labels, made.transform, BATCH, on, workers)
 
     def go(iterations: int) -> None:
         for _ in range(iterations * len(runs)):

@@ -7,8 +7,9 @@ makes them; for FitNets the engine with the teacher computed in every iteration,
 (tabulated; not in the time that is measured). Writes FOLDER/training.csv and training.png. Images are noise; nothing is
 downloaded.
 
-On a GPU a way is one process. On a CPU the plain loop has all cores, as PyTorch takes them, and two loader processes
-beside it; the engine and the ceiling are one process a core with one thread. Ways take turns, and medians are given.
+On a GPU a way is one process, and half of the cores load the plain loop's images. On a CPU the plain loop has all
+cores, as PyTorch takes them, and two loader processes beside it; the engine and the ceiling are one process a core
+with one thread. Ways take turns, and medians are given.
 """
 
 import argparse
@@ -49,12 +50,17 @@ def ways_of(case: str) -> list[str]:
     return [way for way in WAYS if only.get(way, True)]
 
 
+def shortest(way: str, device_type: str) -> int:
+    """The fewest iterations of a turn: a GPU is given many of the engine's at once."""
+    return BLOCK[device_type] if WAYS[way] == "engine_ways" else min(50, BLOCK[device_type])
+
+
 def work(connection: Connection, way: str, case: str, members: int, threads: int, folder: str) -> None:
     """A process that runs as many iterations as it is told to, and says how much memory that took (MiB)."""
     on = device.choose(None, threads)
     runs = [replace(run, folder=RunFolder(Path(folder) / run.id)) for run in runs_of(case, members)]
     go = importlib.import_module(WAYS[way]).WAYS[way](case, runs, on)
-    go(BLOCK[on.type])
+    go(shortest(way, on.type))
     connection.send(on.type)
     while True:
         try:
@@ -84,7 +90,7 @@ class Way:
             theirs.close()  # so that the death of the process is seen
             self.pipes.append(ours)
             self.processes.append(process)
-        self.block = BLOCK[[pipe.recv() for pipe in self.pipes].pop()]
+        self.shortest = shortest(way, [pipe.recv() for pipe in self.pipes].pop())
 
     def seconds(self, iterations: int) -> float:
         start = time.perf_counter()
@@ -114,8 +120,8 @@ def measure(case: str, members: int, settings: argparse.Namespace) -> list[dict]
 def _measure(ways: dict[str, Way], case: str, members: int, settings: argparse.Namespace) -> list[dict]:
     counts, rates = {}, {way: [] for way in ways}
     for name, way in ways.items():
-        one = way.seconds(way.block)
-        counts[name] = way.block * max(1, round(settings.seconds / one))
+        one = way.seconds(way.shortest)
+        counts[name] = way.shortest * max(1, round(settings.seconds / one))
     for _ in range(settings.repeats):
         for name, way in ways.items():
             rates[name].append(counts[name] * members * way.count / way.seconds(counts[name]))
@@ -189,11 +195,11 @@ def main() -> None:
                 measured = measure(case, members, settings)
                 rows += measured
                 print(pd.DataFrame(measured).to_string(index=False, float_format="%.2f"), flush=True)
+                frame = pd.DataFrame(rows)
+                frame.insert(0, "device", name)
+                frame.insert(1, "precision", settings.precision)
+                frame.to_csv(folder / "training.csv", index=False, float_format="%.4g")
         os.chdir(folder)
-    frame = pd.DataFrame(rows)
-    frame.insert(0, "device", name)
-    frame.insert(1, "precision", settings.precision)
-    frame.to_csv(folder / "training.csv", index=False, float_format="%.4g")
     title = f"Batch {BATCH}, {settings.precision}, {name}"
     draw(frame, folder / "training.png", title)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import Project
 
-from fspkd.engine import device, step, validation
+from fspkd.engine import device, step, tabulated, validation
 from fspkd.engine.capture import Captured
 from fspkd.models.dropout import random_bits
 from fspkd.runs.spec import Run
@@ -38,24 +38,46 @@ def outcome(run: Run) -> tuple[str, bytes]:
     return run.folder.read_manifest().weights_sha256, run.folder.metrics.read_bytes()
 
 
+def add_fitnets(project: Project) -> None:
+    """Rows of maxout nets, trained as FitNets and their teachers are."""
+    layer = {"conv": 8, "kernel": 3, "pad": 1, "pool": 4, "stride": 2, "limit": 0.9, "rate": 0.5}
+    layers = [layer, {"full": 16, "pieces": 5, "limit": 1.9}]
+    net = {"architecture": "maxout", "layers": layers, "init": "unit", "softmax_limit": 1.9365}
+    project.set("networks.maxout", {**net, "keep": {"image": 0.8, "hidden": 0.5}})
+    project.set("networks.thin", {**net, "layers": [{**layer, "conv": 4}, layers[1]]})
+    project.set("schedules.lines", [{"until": 300, "rate": 0.05, "to": 0.01, "momentum": 0.5, "momentum_to": 0.7}])
+    heavy_ball = {"algorithm": "heavy_ball", "momentum": 0.5}
+    stage2 = {"method": "cross_entropy", "schedule": "lines"}
+    row = {"data": "images", "nets": 1}
+    project.set("rows.maxout", {**row, "network": "maxout", "stage2": stage2, "optimizer": heavy_ball})
+    hint = {"guided": "layer1", "hint": "layer1", "regressor_init": 0.05, "regressor_limit": 0.9}
+    learns = {"teacher": "maxout/1", "schedule": "slow"}
+    project.set("schedules.slow", [{"until": 300, "rate": 1e-3}])
+    stages = {"stage1": {"method": "hint", **learns, **hint}, "stage2": {"method": "kd", **learns}}
+    project.set("rows.thin", {**row, "network": "thin", **stages, "optimizer": {"algorithm": "rmsprop"}})
+
+
+@pytest.mark.parametrize("augment", [{"pad": 1, "flip": True}, {"flip": True}], ids=["cropped", "flipped"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_captured_equals_eager(project: Project, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+def test_captured_equals_eager(
+    project: Project, monkeypatch: pytest.MonkeyPatch, precision: str, augment: dict
+) -> None:
+    """And a table of what the teacher gives, where images are only flipped, equals computing it."""
     project.set("training.precision", precision)
+    project.set("data.images.augment", augment)
+    project.set("schedules.short", [{"until": 100, "rate": 0.05}])  # more images than the table has rows
     for method in ("attention_transfer", "relational_kd"):
         stage2 = {"method": method, "teacher": "teacher/1", "schedule": "long"}
         project.set(f"rows.{method}", {"data": "images", "network": "net", "nets": 1, "stage2": stage2})
-    layers = [{"conv": 8, "kernel": 3, "pad": 1, "pool": 4, "stride": 2}, {"full": 16, "pieces": 5}]
-    keep = {"image": 0.8, "hidden": 0.5}
-    project.set("networks.maxout", {"architecture": "maxout", "layers": layers, "init": "unit", "keep": keep})
-    stage2 = {"method": "cross_entropy", "schedule": "long"}
-    project.set("rows.maxout", {"data": "images", "network": "maxout", "nets": 1, "stage2": stage2})
-    references = ("teacher/2", "maxout/1", "fitnet/1", "student/1", "attention_transfer/1", "relational_kd/1")
+    add_fitnets(project)
+    references = ("teacher/2", "thin/1", "fitnet/1", "student/1", "attention_transfer/1", "relational_kd/1")
     project.train(*references, device="cuda")
     runs = [run for run in project.plan().runs.values() if run.folder.path.exists()]
     captured = {run.id: outcome(run) for run in runs}
     shutil.rmtree("results")
 
     monkeypatch.setattr(Captured, "__call__", eager)
+    monkeypatch.setattr(tabulated, "BUDGET", 0)
     project.train(*references, device="cuda")
     assert {run.id: outcome(run) for run in runs} == captured
 

@@ -305,7 +305,7 @@ def test_another_data_set_in_the_place_of_pinned_data_is_named(project: Project)
     project.pack()
     other = project.plan().net("teacher/1").data
     unknown = dataclasses.replace(load_packed(run.data.path), pinned=None)
-    for packed, what in ((load_packed(other.path), other.id), (unknown, "images of nobody knows where")):
+    for packed, what in ((load_packed(other.path), other.id), (unknown, "images of unknown origin")):
         save_packed(packed, run.data.path)
         message = rf"{run.data.path}: holds {what}, and not {run.data.id}, which the preset pins. Delete it"
         with pytest.raises(UserError, match=message):

@@ -97,7 +97,7 @@ def load_data(data: DataSet) -> PackedData:
     packed = load_packed(data.path)
     if data.settings.sha256 and packed.pinned != data.id:
         raise UserError(
-            f"{data.path}: holds {packed.pinned or 'images of nobody knows where'}, and not {data.id}, which the preset pins. "
+            f"{data.path}: holds {packed.pinned or 'images of unknown origin'}, and not {data.id}, which the preset pins. "
             f"Delete it and make it again: snakemake {data.path}"
         )
     return packed
