@@ -59,6 +59,18 @@ MISTAKES = [
         r"schedules.short: 'along' says how the rate goes to another: give that as 'to'",
         told_by_schema=False,
     ),
+    Mistake(
+        "schedules.short",
+        [{"until": 8, "rate": 0.1, "to": 0, "along": "exponential"}],
+        r"schedules.short.0: to = 0 is never reached by a constant factor. Give a number above 0, or another `along`",
+        told_by_schema=False,
+    ),
+    Mistake(
+        "training.optimizer",
+        {"algorithm": "sgd", "momentum": 0, "weight_decay": 0, "decay_batchnorm": True, "nesterov": True},
+        r"training.optimizer: nesterov = true and momentum = 0. Give a momentum above 0",
+        told_by_schema=False,
+    ),
     Mistake("rows.student.stage1.teacher", ..., r"rows.student.stage1.teacher: missing"),
     Mistake(
         "rows.student.stage1.teacher",

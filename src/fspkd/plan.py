@@ -230,6 +230,17 @@ class Plan:
                 )
         if problem := spec.method.problem(spec.network, teacher.spec.network if teacher else None):
             raise UserError(f"{where}: {problem}")
+        read = [(spec.network, spec.method.student_taps(spec.network))]
+        if teacher:
+            read.append((teacher.spec.network, spec.method.teacher_taps(teacher.spec.network)))
+        for network, taps in read:
+            known = dict.fromkeys((*network.parts, *network.maps))
+            for tap in taps:
+                if tap not in known:
+                    raise UserError(
+                        f"{where}: method {spec.method.method!r} reads {tap!r}: {network.name} has no such layer"
+                        f"{suggest(tap, known)}"
+                    )
 
 
 def _shown(data: DataSet) -> str:

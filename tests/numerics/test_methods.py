@@ -44,10 +44,18 @@ def test_distances_and_angles_of_points_in_a_plane() -> None:
     assert found[2, 0, 1] == pytest.approx(4 / 5)
 
 
-@pytest.mark.parametrize("method", ["attention_transfer", "relational_kd"])
-def test_a_student_equal_to_its_teacher_has_the_cross_entropy_alone(method: str) -> None:
-    kind = {"attention_transfer": AttentionTransfer, "relational_kd": RelationalKd}[method]
-    objective = Objective(kind(method=method, schedule="s", teacher="teacher/1"), Draws(1, "s"), net(0), net(0))
+@pytest.mark.parametrize(
+    "method",
+    [
+        AttentionTransfer(method="attention_transfer", schedule="s", teacher="teacher/1"),
+        RelationalKd(method="relational_kd", schedule="s", teacher="teacher/1"),
+        RelationalKd(
+            method="relational_kd", schedule="s", teacher="teacher/1", student_layer="stem", teacher_layer="stem"
+        ),
+    ],
+)
+def test_a_student_equal_to_its_teacher_has_the_cross_entropy_alone(method: Method) -> None:
+    objective = Objective(method, Draws(1, "s"), net(0), net(0))
     x, y = torch.rand(4, 3, 16, 16), torch.arange(4)
     student, teacher = net(1), net(1)
     targets = objective.targets(teacher, x, nullcontext())
@@ -60,6 +68,41 @@ def test_a_student_equal_to_its_teacher_has_the_cross_entropy_alone(method: str)
     loss.backward()
     assert all(p.grad.isfinite().all() for p in student.parameters())
     assert loss_of(net(2)) > torch.nn.functional.cross_entropy(net(2)(x), y)
+
+
+def test_attention_transfer_weighs_as_the_authors_code() -> None:
+    """beta times the sum over sections of the mean squared difference of two maps of length 1."""
+    method = AttentionTransfer(
+        method="attention_transfer", schedule="s", teacher="teacher/1", sections=(1, 2), weight=7
+    )
+    student, teacher = ({f"section{i}": torch.randn(3, 4, 2, 5) for i in (1, 2)} for _ in range(2))
+    logits, y = torch.randn(3, 10), torch.tensor([1, 2, 3])
+    expected = torch.nn.functional.cross_entropy(logits, y)
+    for section in ("section1", "section2"):
+        ours, theirs = (taps[section].pow(2).mean(1).flatten(1) for taps in (student, teacher))
+        difference = ours / ours.norm(dim=1, keepdim=True) - theirs / theirs.norm(dim=1, keepdim=True)
+        expected = expected + 7 * difference.pow(2).mean()
+    loss = method.loss({**student, "logits": logits}, {}, method.targets(teacher), y, torch.zeros(()))
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("settings", [AttentionTransfer, RelationalKd, KnowledgeDistillation, Fsp, Hint])
+def test_targets_of_images_are_those_in_any_batch(settings: type) -> None:
+    """Where a method says so, and only there, a table may keep them."""
+    own = {"sections": (1, 2)} if settings is Hint else {}
+    name = settings.model_fields["method"].annotation.__args__[0]
+    objective = Objective(settings(method=name, schedule="s", teacher="t/1", **own), Draws(1, "s"), net(0), net(0))
+    x = torch.rand(4, 3, 16, 16)
+    whole, others = (
+        objective.targets(net(1), batch, nullcontext()) for batch in (x, torch.cat([x[:2], x[:2].flip(3)]))
+    )
+
+    def tensors(targets: object) -> list[torch.Tensor]:
+        return [targets] if isinstance(targets, torch.Tensor) else list(getattr(targets, "values", targets.__iter__)())
+
+    pairs = zip(tensors(whole), tensors(others), strict=True)
+    same = all(torch.allclose(a[:2], b[:2], atol=1e-5) for a, b in pairs)
+    assert same is settings.targets_are_of_images
 
 
 @pytest.mark.parametrize("settings", [AttentionTransfer, RelationalKd, KnowledgeDistillation, Fsp, Hint])

@@ -15,6 +15,7 @@ from fspkd.networks.network import UpdateRule
 SGD = {"algorithm": "sgd", "momentum": 0.9, "weight_decay": 0.01, "decay_batchnorm": True}
 SETTINGS = {
     "sgd": Sgd(**SGD),
+    "nesterov": Sgd(**SGD, nesterov=True),
     "heavy_ball": HeavyBall(algorithm="heavy_ball", momentum=0.5),
     "rmsprop": Rmsprop(algorithm="rmsprop"),
 }
@@ -50,7 +51,8 @@ def plainly(settings: OptimizerSettings, parameters: list[nn.Parameter], scales:
                 match settings.algorithm:
                     case "sgd":
                         memory[i] = settings.momentum * memory[i] + g + settings.weight_decay * numbers[i]
-                        numbers[i] -= scale * rate * memory[i]
+                        ahead = g + settings.weight_decay * numbers[i] + settings.momentum * memory[i]
+                        numbers[i] -= scale * rate * (ahead if settings.nesterov else memory[i])
                     case "heavy_ball":
                         memory[i] = beta * memory[i] - scale * rate * g
                         numbers[i] += memory[i]
@@ -103,12 +105,14 @@ def test_rates_and_momenta_go_where_a_schedule_says() -> None:
         RateUntil(until=10, rate=1.0, to=0.5, momentum=0.5, momentum_to=0.9),
         RateUntil(until=20, rate=0.5, to=0.05, along="exponential", momentum=0.9),
         RateUntil(until=30, rate=0.01),
+        RateUntil(until=42, rate=0.2, to=0, along="cosine"),
     )
     assert [learning_rate(schedule, i) for i in (0, 5, 9)] == pytest.approx([1.0, 0.75, 0.55])
     assert [learning_rate(schedule, i) for i in (10, 15, 20, 29)] == pytest.approx([0.5, 0.5 / 10**0.5, 0.01, 0.01])
+    assert [learning_rate(schedule, i) for i in (30, 34, 36, 38)] == pytest.approx([0.2, 0.15, 0.1, 0.05])
     assert [momentum(schedule, i, 0.7) for i in (0, 5, 10, 19, 20)] == pytest.approx([0.5, 0.7, 0.9, 0.9, 0.7])
     assert not is_constant(schedule)
-    assert is_constant(schedule[2:])
+    assert is_constant(schedule[2:3])
 
 
 @pytest.mark.parametrize("algorithm", SETTINGS)

@@ -3,9 +3,9 @@
 A setting that is added here is `X | None = None`, where None means what was done before: it is left out of what names runs.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fspkd.settings import NotEmptyTuple, PositiveInt, PositiveReal, Real, Settings
 
@@ -19,14 +19,21 @@ class RateUntil(Settings):
     """the first iteration that does not use it"""
     rate: PositiveReal
     """the learning rate"""
-    to: PositiveReal | None = None
+    to: Annotated[Real, Field(ge=0)] | None = None
     """the learning rate that `until` would have, where it changes from iteration to iteration"""
-    along: Literal["line", "exponential"] | None = None
-    """how it changes: on a straight line, as it does where this is not given, or by the same factor each iteration"""
+    along: Literal["line", "exponential", "cosine"] | None = None
+    """how it changes: on a straight line, as it does where this is not given; by the same factor each iteration; or along half
+    a period of a cosine"""
     momentum: Fraction | None = None
     """in the place of the optimizer's"""
     momentum_to: Fraction | None = None
     """the momentum that `until` would have, where it changes, on a straight line"""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.along == "exponential" and self.to == 0:
+            raise ValueError("to = 0 is never reached by a constant factor. Give a number above 0, or another `along`")
+        return self
 
 
 Schedule = Annotated[tuple[RateUntil, ...], *NotEmptyTuple]
@@ -89,6 +96,14 @@ class Sgd(Settings):
     """the multiple of the weights that is added to their gradients"""
     decay_batchnorm: bool
     """whether weight decay reaches batch norm's scales and shifts"""
+    nesterov: Literal[True] | None = None
+    """Nesterov's momentum"""
+
+    @model_validator(mode="after")
+    def _with_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov = true and momentum = 0. Give a momentum above 0, or leave nesterov out")
+        return self
 
 
 class HeavyBall(Settings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fspkd.distill.method import TaughtMethod
 from fspkd.lazy import torch
@@ -22,12 +22,13 @@ def attention_map(features_BCHW: Tensor) -> Tensor:
 class AttentionTransfer(TaughtMethod):
     """Cross-entropy, and the squared distances of the attention maps at the ends of sections, averaged over a map."""
 
+    targets_are_of_images: ClassVar[bool] = True
     method: Literal["attention_transfer"]
     """how the stage trains"""
     sections: Sections = (1, 2, 3)
     """the sections, counted from 1, at whose ends maps are compared"""
     weight: PositiveReal = 1000.0
-    """beta of eq. 2, which halves it; the average over a map, and 1000, are those of the authors' code"""
+    """of each distance, 1000 as in the authors' code, which averages over a map; eq. 2 has half of a beta, and no average"""
 
     def problem(self, student: Network, teacher: Network) -> str | None:
         return self.sections_problem(self.sections, student, teacher)
@@ -47,4 +48,4 @@ class AttentionTransfer(TaughtMethod):
     ) -> Tensor:
         functional = torch.nn.functional
         distances = [functional.mse_loss(attention_map(taps[tap]), targets[tap]) for tap in targets]
-        return functional.cross_entropy(taps["logits"], labels_B) + self.weight / 2 * sum(distances)
+        return functional.cross_entropy(taps["logits"], labels_B) + self.weight * sum(distances)

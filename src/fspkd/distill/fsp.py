@@ -53,6 +53,7 @@ class Fsp(TaughtMethod):
     """Stage 1 of the FSP paper: the student's FSP matrices towards those of a frozen, perhaps shuffled, teacher."""
 
     trains_classifier: ClassVar[bool] = False
+    targets_are_of_images: ClassVar[bool] = True
     method: Literal["fsp"]
     """how the stage trains"""
     layers: Literal["section", "module"] = "section"

@@ -42,6 +42,7 @@ class Hint(TaughtMethod):
     """
 
     trains_classifier: ClassVar[bool] = False
+    targets_are_of_images: ClassVar[bool] = True
     method: Literal["hint"]
     """how the stage trains"""
     sections: Sections | None = None

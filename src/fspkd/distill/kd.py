@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,7 @@ def kd_loss(
 class KnowledgeDistillation(TaughtMethod):
     """Cross-entropy with the labels and, weighted, with the teacher's softened outputs; the weight falls linearly."""
 
+    targets_are_of_images: ClassVar[bool] = True
     method: Literal["kd"]
     """how the stage trains"""
     temperature: PositiveReal = 3.0

@@ -23,8 +23,8 @@ class Method(Settings):
     """
 
     trains_classifier: ClassVar[bool] = True
-    targets_are_of_images: ClassVar[bool] = True
-    """whether an image's targets are the same in whatever batch it is; then they can be kept"""
+    targets_are_of_images: ClassVar[bool] = False
+    """whether an image's targets are the same in whatever batch it is, so that they can be computed once and kept"""
     method: str
     """how the stage trains"""
     schedule: Identifier

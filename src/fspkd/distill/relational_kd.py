@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -32,40 +32,39 @@ def angles(embedding_BC: Tensor) -> Tensor:
 
 
 class RelationalKd(TaughtMethod):
-    """Cross-entropy, and Huber losses of distances and angles between the pooled features of a batch's images.
+    """Cross-entropy, and Huber losses of distances and angles between the features of a batch's images.
 
-    The weights are those of the paper for classification.
+    These are the pooled ones, or those of any layer, flattened. The weights are those of the paper for classification.
     """
 
-    targets_are_of_images: ClassVar[bool] = False
     method: Literal["relational_kd"]
     """how the stage trains"""
     distance_weight: Annotated[Real, Field(ge=0)] = 25.0
     """of the loss of distances, eq. 6"""
     angle_weight: Annotated[Real, Field(ge=0)] = 50.0
     """of the loss of angles, eq. 9"""
-
-    def problem(self, student: Network, teacher: Network) -> str | None:
-        for network in (student, teacher):
-            if "pooled" not in network.parts:
-                return f"compares pooled features, and {network.name} has none. Give another network, or method."
-        return None
+    student_layer: str | None = None
+    """the student's tap with the features, such as flatten of torchvision's nets; without it pooled"""
+    teacher_layer: str | None = None
+    """the teacher's tap likewise"""
 
     def student_taps(self, student: Network) -> tuple[str, ...]:
-        return ("pooled", "logits")
+        return (self.student_layer or "pooled", "logits")
 
     def teacher_taps(self, teacher: Network) -> tuple[str, ...]:
-        return ("pooled",)
+        return (self.teacher_layer or "pooled",)
 
     def targets(self, taps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Distances and angles between the teacher's embeddings of a batch."""
-        return distances(taps["pooled"]), angles(taps["pooled"])
+        (embedding,) = taps.values()
+        return distances(embedding.flatten(1)), angles(embedding.flatten(1))
 
     def loss(
         self, taps: dict[str, Tensor], modules: dict, targets: tuple[Tensor, Tensor], labels_B: Tensor, progress: Tensor
     ) -> Tensor:
         functional = torch.nn.functional
-        apart = functional.smooth_l1_loss(distances(taps["pooled"]), targets[0])
-        turned = functional.smooth_l1_loss(angles(taps["pooled"]), targets[1])
+        embedding = taps[self.student_layer or "pooled"].flatten(1)
+        apart = functional.smooth_l1_loss(distances(embedding), targets[0])
+        turned = functional.smooth_l1_loss(angles(embedding), targets[1])
         loss = functional.cross_entropy(taps["logits"], labels_B)
         return loss + self.distance_weight * apart + self.angle_weight * turned

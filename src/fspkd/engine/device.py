@@ -36,6 +36,10 @@ def choose(name: str | None, threads: int) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
+    # Of attention, the backward passes of all kernels but the plain one add in an order that changes.
+    torch.backends.cuda.enable_flash_sdp(device.type == "cpu")
+    torch.backends.cuda.enable_mem_efficient_sdp(False)
+    torch.backends.cuda.enable_cudnn_sdp(False)
     return device
 
 

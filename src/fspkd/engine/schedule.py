@@ -1,5 +1,7 @@
 """Learning rates, momenta and loss weights over the iterations of a stage."""
 
+import math
+
 from fspkd.config.training import RateUntil
 
 Schedule = tuple[RateUntil, ...]
@@ -25,6 +27,8 @@ def learning_rate(schedule: Schedule, iteration: int) -> float:
         return phase.rate
     if phase.along == "exponential":
         return phase.rate * (phase.to / phase.rate) ** passed
+    if phase.along == "cosine":
+        return phase.to + (phase.rate - phase.to) * (1 + math.cos(math.pi * passed)) / 2
     return phase.rate + (phase.to - phase.rate) * passed
 
 

@@ -9,7 +9,7 @@ from fspkd.engine.batches import Batches
 from fspkd.engine.member import Member
 from fspkd.engine.trees import each
 
-BUDGET = 4 * 2**30  # bytes of a table
+BUDGET = 4 * 2**30  # bytes of a table, at most
 
 
 class Rows:
@@ -64,7 +64,7 @@ class Tabulated:
             return None
         if _views(member) >= (spec.iterations - member.done) * spec.training.batch_size:
             return None
-        return cls(member, batches) if _views(member) * _bytes_of_a_row(member) <= BUDGET else None
+        return cls(member, batches) if _views(member) * _bytes_of_a_row(member) <= _budget(images.device) else None
 
     def targets(self, drawn_B4: Tensor) -> Any:
         """The targets of a batch as it was drawn: image, top, left, flip."""
@@ -78,6 +78,11 @@ class Tabulated:
         drawn[0, :, 0], drawn[0, :, 3] = keys % self.count, keys // self.count
         images, _ = self.batches.make(drawn)
         return self.member.targets(self.member.images.to_input(images[0]))
+
+
+def _budget(device: torch.device) -> int:
+    """Bytes that a table may have: on a GPU, which may be a slice of one, a quarter of those that are free."""
+    return BUDGET if device.type == "cpu" else min(BUDGET, torch.cuda.mem_get_info(device)[0] // 4)
 
 
 def _views(member: Member) -> int:

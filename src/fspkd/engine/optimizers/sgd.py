@@ -21,10 +21,11 @@ class Sgd(Optimizer):
         modules: nn.Module,
         weight_decays: list[float],
         momentum: float,
+        nesterov: bool,
     ) -> None:
         """`weight_decays`: those that reach the groups."""
         super().__init__(groups, modules)
-        self.weight_decays, self.momentum = weight_decays, momentum
+        self.weight_decays, self.momentum, self.nesterov = weight_decays, momentum, nesterov
 
     def update(self) -> None:
         memory = iter(self.memory)
@@ -38,7 +39,7 @@ class Sgd(Optimizer):
                 momentum=self.momentum,
                 lr=self.rate if scale == 1 else self.rate * scale,
                 dampening=0.0,
-                nesterov=False,
+                nesterov=self.nesterov,
                 maximize=False,
             )
 
@@ -51,4 +52,4 @@ def build(settings: SgdSettings, modules: nn.Module, trained: list[nn.Parameter]
     decayed = by_rate(modules, [p for p in trained if id(p) not in norms])
     rest = by_rate(modules, [p for p in trained if id(p) in norms])
     weight_decays = [settings.weight_decay] * len(decayed) + [0.0] * len(rest)
-    return Sgd([*decayed, *rest], modules, weight_decays, settings.momentum)
+    return Sgd([*decayed, *rest], modules, weight_decays, settings.momentum, bool(settings.nesterov))
