@@ -1,6 +1,11 @@
-"""Finished runs and tables in a folder of results, for notebooks: nothing but that folder is needed, wherever it lies."""
+"""Finished runs and tables in a folder of results, for notebooks: nothing but that folder is needed, wherever it lies.
 
+Where the presets lie beside it, they tell which runs are those of the folder's own preset.
+"""
+
+import os
 import warnings
+from contextlib import chdir
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,8 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from fspkd.config.load import CONFIG, preset_files
 from fspkd.errors import UserError
-from fspkd.runs.folder import ExportedFolder, Manifest, RunFolder
+from fspkd.plan import Plan, load_plans
+from fspkd.runs.folder import RUNS, ExportedFolder, Manifest, RunFolder
 from fspkd.runs.predictions import load_predictions
 from fspkd.runs.spec import RunSpec, run_in
 from fspkd.settings import suggest
@@ -74,12 +81,14 @@ class SavedRun:
 class Results:
     """The finished runs and the tables of a folder of results, such as results/mini, or reproduction/tenth.
 
-    Raises UserError where there are none.
+    The runs are those of the preset that writes there, as it is now, which is read from config/ beside results/. They are all
+    that lie there where there is no such preset, as for results/runs, and, with a warning, where it is not valid. Raises
+    UserError where there is no folder of runs.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        places = [place / "runs" for place in (self.folder, *self.folder.absolute().parents)]
+        places = [place / RUNS.name for place in (self.folder, *self.folder.absolute().parents)]
         runs = next((place for place in places if place.is_dir()), None)
         if runs is None:
             raise UserError(
@@ -87,27 +96,56 @@ class Results:
             )
         self._runs = runs
 
+    @cached_property
+    def _plan(self) -> Plan | None:
+        """The plan of the preset that writes to the folder; None where there is none that is valid."""
+        # Without following links: results/ may be one.
+        place, runs = (Path(os.path.normpath(path.absolute())) for path in (self.folder, self._runs))
+        top = runs.parents[1]
+        if top / RUNS != runs or place == runs or not preset_files(top / CONFIG):
+            return None
+        results, problems = place.relative_to(top).as_posix(), []
+        with chdir(top):  # what presets name is looked for from there
+            plan = load_plans(invalid=problems.append, only={results}).get(results)
+        if problems and not plan:
+            warnings.warn(f"{problems[0]} Until then the runs of all presets are shown.", stacklevel=3)
+        return plan
+
     def _saved(self, name: str = "*") -> list[SavedRun]:
-        """The finished runs, or that one."""
+        """All finished runs that lie there, or that one."""
         folders = map(_folder, sorted(self._runs.glob(f"*/{name}")))
         return [SavedRun(folder) for folder in folders if folder.is_finished]
 
+    @cached_property
     def _readable(self) -> list[SavedRun]:
-        """The finished runs, without those of another version of fspkd, of which a warning tells."""
+        """The preset's finished runs, without those of another version of fspkd, of which a warning tells."""
         readable = []
         for run in self._saved():
+            if self._plan and run.id not in self._plan.runs:
+                continue
             try:
                 _ = run.spec, run.manifest
                 readable.append(run)
             except UserError as error:
                 warnings.warn(f"{error} It is left out.", stacklevel=3)
         if not readable:
-            raise UserError(f"{self._runs}: no run in it is finished yet.")
+            raise UserError(f"{self._runs}: no run{self._of_preset} in it is finished yet.{self._others}")
         return readable
+
+    @property
+    def _of_preset(self) -> str:
+        return f" of preset {self._plan.preset.name!r}" if self._plan else ""
+
+    @property
+    def _others(self) -> str:
+        """Where the runs are that the preset, as it is now, does not lead to."""
+        return (
+            f" fspkd.results({str(self._runs)!r}) has those of all presets and former settings." if self._plan else ""
+        )
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """A row for each finished run, by id, whichever preset trained it; those of other presets may be among them."""
+        """A row for each finished run of the preset, by id; another preset that shares it may have trained it."""
         runs = pd.DataFrame(
             {
                 "id": run.id,
@@ -125,25 +163,44 @@ class Results:
                 "seconds": run.manifest.seconds,
                 "preset": run.manifest.attempts[-1].preset,
             }
-            for run in self._readable()
+            for run in self._readable
         )
         return runs.astype({"number": "Int64"}).set_index("id")
 
-    def run(self, name: str) -> SavedRun:
-        """The run of that id, or net such as student/2; raises UserError where there is none, or where there are several."""
+    def run(self, name: str, replicate: int = 1) -> SavedRun:
+        """The run of that id, of whichever preset, or the net of a replicate, such as student/2.
+
+        Raises UserError where there is none, or where there are several.
+        """
         if "/" not in name and (saved := self._saved(name)):
             return saved[0]
         row, _, number = name.partition("/")
-        runs = self.runs
-        nets = runs[(runs["row"] == row) & (runs["number"].astype(str) == number) & (runs["stage"] == 2)]
-        found = list(nets.index)
-        if len(found) > 1:
-            raise UserError(f"{name!r}: there are several in {self._runs}; give the id of one: {', '.join(found)}.")
-        if not found:
-            nets = runs[runs["stage"] == 2]
-            known = [*sorted({f"{row}/{n}" for row, n in zip(nets["row"], nets["number"], strict=True)}), *runs.index]
-            raise UserError(f"{name!r}: no such run in {self._runs}{suggest(name, known)}")
-        return self._saved(found[0])[0]
+        last = self.runs[self.runs["stage"] == 2]
+        nets = last[(last["row"] == row) & (last["number"].astype(str) == number)]
+        found = list(nets.index[nets["replicate"] == replicate])
+        if len(found) == 1:
+            return self._saved(found[0])[0]
+        what = f"{name!r}, replicate {replicate}" if replicate > 1 or len(nets) else repr(name)
+        if found:
+            raise UserError(
+                f"{what}: there are several in {self._runs}; give the id of one: {', '.join(found)}. `differences` of these "
+                f"ids has the settings that tell them apart."
+            )
+        known = [*sorted({f"{r}/{n}" for r, n in zip(last["row"], last["number"], strict=True)}), *self.runs.index]
+        there = ", ".join(map(str, sorted(set(nets["replicate"]))))
+        told = f"; of replicates there is: {there}" if there else suggest(name, known)
+        told += "" if told.endswith("?") else "."
+        raise UserError(f"{what}: no such run{self._of_preset} in {self._runs}{told}{self._others}")
+
+    def differences(self, *names: str) -> pd.DataFrame:
+        """The settings in which finished runs differ: those of these ids, or nets such as student/2, or else all.
+
+        A row for each run, by id, and a column for each setting, by its dotted name in run.yaml. Raises UserError as `run`.
+        """
+        runs = [self.run(name) for name in names] or self._readable
+        settings = pd.json_normalize([run.spec.model_dump(mode="json") for run in runs])
+        settings.index = pd.Index([run.id for run in runs], name="id")
+        return settings.loc[:, settings.astype(str).nunique() > 1]
 
     def table(self, name: str) -> pd.DataFrame:
         """A table, by the names of its rows; raises UserError where it is not made."""

@@ -6,11 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import REPOSITORY
+import yaml
+from conftest import REPOSITORY, Project, finish
 
 import fspkd
 from fspkd.data.packed import load_packed
 from fspkd.errors import UserError
+from fspkd.plan import Plan, load_plans
 
 
 @pytest.fixture
@@ -79,6 +81,86 @@ def test_exported_runs_are_read() -> None:
     assert len(run.metrics) == run.manifest.iterations
     with pytest.raises(UserError, match=r"teacher-1-\w+: was exported without its weights"):
         run.net()
+
+
+@pytest.fixture
+def two_plans(project: Project, monkeypatch: pytest.MonkeyPatch) -> dict[str, Plan]:
+    """Of presets whose nets, seen as finished, share results/runs; the working directory is another. Of student, none is.
+
+    They share the teachers of the first replicate; `more` has another and other FitNets.
+    """
+    project.set("claims", ...)
+    first = [{"until": 6, "rate": 0.002}]
+    more = {"extends": "tiny", "results": "results/more", "replicates": 2, "schedules": {"first": first}}
+    (project.folder / "config/more.yaml").write_text(yaml.safe_dump(more))
+    plans = load_plans()
+    for plan in plans.values():
+        for run in plan.runs.values():
+            if run.spec.row != "student" and not run.folder.is_finished:
+                run.folder.path.mkdir(parents=True, exist_ok=True)
+                run.folder.specification.write_text(yaml.safe_dump(run.spec.model_dump(mode="json")))
+                finish(run)
+    (project.folder / "docs").mkdir()
+    monkeypatch.chdir(project.folder / "docs")
+    return plans
+
+
+def test_runs_are_those_of_the_preset_though_others_lie_beside_them(two_plans: dict[str, Plan]) -> None:
+    everything = fspkd.results("../results/runs")
+    assert everything.run("teacher/1").id == two_plans["results/tiny"].net("teacher/1").id
+    for folder, plan in two_plans.items():
+        results = fspkd.results(f"../{folder}")
+        assert set(results.runs.index) == {run.id for run in plan.runs.values() if run.spec.row != "student"}
+        assert len(results.runs) < len(everything.runs)
+        for replicate in range(1, plan.preset.replicates + 1):
+            for net in ("teacher/2", "fitnet/1"):
+                assert results.run(net, replicate).id == plan.net(net, replicate).id
+    other = two_plans["results/more"].net("fitnet/1").id
+    assert fspkd.results("../results/tiny").run(other).id == other  # an id is enough
+
+
+def test_of_several_runs_the_settings_tell_which_is_which(two_plans: dict[str, Plan]) -> None:
+    everything = fspkd.results("../results/runs")
+    with pytest.raises(
+        UserError, match=r"'fitnet/1', replicate 1: there are several in .*: fitnet-1-\w+, fitnet-1-\w+\."
+    ):
+        everything.run("fitnet/1")
+    nets = [plan.net("fitnet/1") for plan in two_plans.values()]
+    assert set(everything.differences(*(net.id for net in nets))) == {"start"}
+    firsts = everything.differences(*(net.stage1.id for net in nets))
+    assert set(firsts) == {"schedule"}
+    assert [phase["rate"] for phases in firsts["schedule"] for phase in phases] == [1e-3, 1e-4, 2e-3]
+    assert {"network.depth", "seed"}.isdisjoint(everything.differences())  # in which all agree
+
+
+def test_runs_that_a_preset_lacks_are_told_with_where_others_are(two_plans: dict[str, Plan]) -> None:
+    tiny, more = (fspkd.results(f"../results/{name}") for name in ("tiny", "more"))
+    others = r"fspkd\.results\('\S+/results/runs'\) has those of all presets"
+    for ask, message in (
+        (lambda: tiny.run("student/1"), f"'student/1': no such run of preset 'tiny' in .*{others}"),
+        (
+            lambda: tiny.run("fitnet/1", 2),
+            f"'fitnet/1', replicate 2: no such run .*; of replicates there is: 1. {others}",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            ask()
+    assert more.run("fitnet/1", 2).spec.replicate == 2
+    preset = Path("../config/tiny.yaml")
+    preset.write_text(preset.read_text().replace("seed: 1", "seed: 2"))
+    with pytest.raises(UserError, match=f"no run of preset 'tiny' in it is finished yet. {others}"):
+        _ = fspkd.results("../results/tiny").runs
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_where_no_valid_preset_is_all_runs_are_shown(two_plans: dict[str, Plan], broken: bool) -> None:
+    preset = Path("../config/more.yaml")
+    preset.write_text("results: results/more\nseed: one\n") if broken else preset.unlink()
+    results = fspkd.results("../results/more")
+    if broken:
+        with pytest.warns(UserWarning, match=r"config/more.yaml: .*seed = 'one'.* runs of all presets are shown"):
+            _ = results.runs
+    assert set(results.runs.index) == set(fspkd.results("../results/runs").runs.index)
 
 
 def test_what_is_not_there_is_told(results: "fspkd.results", tmp_path: Path) -> None:
