@@ -23,6 +23,7 @@ from fspkd.models import build
 from fspkd.networks import AnyNetwork
 from fspkd.plan import plan_for
 from fspkd.report import curves
+from fspkd.report.tables import make_table, write_table
 from fspkd.runs.folder import RUNS, ImageFacts, RunFolder
 from fspkd.runs.journal import Journal, final_measurements, read_journal, usage
 from fspkd.tracking.follow import FOLLOWED, Sender, has_begun
@@ -133,18 +134,24 @@ assert served.predict(served.input_example).shape == (2, 10)
         assert logits.std() > 0.01  # not all the same
 
 
-def test_net_trained_anew_gets_a_run_of_its_own(project: Project) -> None:
-    project.train("teacher/1")
-    run = project.plan().net("teacher/1")
-    before = held(send(project).store.client)["Teacher, net 1"]
-    shutil.rmtree(run.folder)
-    project.train("teacher/1")
-    sync = send(project)
-    identities = {
-        r.info.run_id: r.data.tags["identity"] for r in sync.store.client.search_runs([sync.store.experiment])
-    }
-    assert identities.pop(before.info.run_id) == f"{run.id}, replaced"
-    assert list(identities.values()).count(run.id) == 1
+def test_nets_trained_anew_get_runs_of_their_own_and_their_row_one(project: Project) -> None:
+    """However many of them are sent at a time; those of before keep what they hold."""
+    nets = ("teacher/1", "teacher/2")
+    project.train(*nets)
+    before = held(send(project).store.client)
+    for net in nets:
+        shutil.rmtree(project.plan().net(net).folder)
+    for net in nets:
+        project.train(net)
+        runs = held(send(project).store.client)
+        rows = {name: run.info.status for name, run in runs.items() if run.data.tags["kind"] == "row"}
+        assert rows == {"Teacher": "FINISHED" if net == nets[-1] else "SCHEDULED", "Teacher, replaced": "FINISHED"}
+    assert set(runs) == {*before, *(f"{name}, replaced" for name in before)}
+    for name, old in before.items():
+        replaced, new = runs[f"{name}, replaced"], runs[name]
+        assert (replaced.info.run_id, replaced.data.metrics) == (old.info.run_id, old.data.metrics)
+        assert replaced.data.tags["identity"] == f"{new.data.tags['identity']}, replaced"
+        assert new.data.tags.get("mlflow.parentRunId") in (None, runs["Teacher"].info.run_id)
 
 
 def test_nets_that_stopped_by_validation_have_that_curve_and_what_was_kept(project: Project) -> None:
@@ -223,6 +230,28 @@ def test_run_of_former_settings_is_sent(project: Project) -> None:
     runs = held(send(project).store.client)
     assert {"Student*, net 1, former settings", "Student*, stage 1, former settings"} <= set(runs)
     assert runs["Student*, net 1, former settings"].data.tags["stage1"] == "fsp"
+
+
+def test_rows_and_tables_of_former_settings_are_called_so_and_ended(made: Project) -> None:
+    """Until their settings are the present ones again."""
+    made.content |= {"claims": None, "figures": {}, "timings": {}}
+    made.set("tables.table1.rows", {"Teacher": "teacher"})
+    shutil.rmtree(made.plan().net("student/2").folder)  # so that its row is not finished
+    write_table(make_table(made.plan(), "table1"), made.plan(), "table1", Path("results/tiny/table1.csv"))
+
+    def ended() -> dict[str, str]:
+        runs = held(send(made).store.client)
+        return {name: run.info.status for name, run in runs.items() if run.data.tags["kind"] in ("row", "table")}
+
+    before = {"Teacher": "FINISHED", "fitnet": "FINISHED", "student": "SCHEDULED", "table1": "FINISHED"}
+    assert ended() == before
+    made.set("replicates", 2)
+    former = {f"{name}, former settings": status for name, status in before.items()}
+    former["student, former settings"] = "KILLED"
+    rows = ("Teacher", "fitnet", "student")
+    assert ended() == former | dict.fromkeys(rows, "SCHEDULED")
+    made.set("replicates", 1)
+    assert ended() == before | {f"{row}, former settings": "KILLED" for row in rows}
 
 
 def test_damaged_run_is_told_and_does_not_hold_up_the_others(project: Project) -> None:

@@ -33,6 +33,7 @@ from fspkd.files import file_sha256, temporary_beside
 from fspkd.runs.folder import ImageFacts
 
 IDENTITY = "identity"  # a tag: what a tracked run is, among those of its experiment
+REPLACED = ", replaced"  # the end of the identity of one in whose place there is another
 BATCH = 1000  # points, MLflow's limit
 VIEW = "rows"  # what readers see first of an experiment, under that name
 PAGE = {  # tags by which MLflow's pages know that
@@ -92,7 +93,8 @@ class Store:
         self.runs, page = {}, None
         while page != "":
             held = self.client.search_runs([self.experiment], max_results=1000, page_token=page)
-            self.runs |= {run.data.tags[IDENTITY]: run for run in held if IDENTITY in run.data.tags}
+            known = {run.data.tags[IDENTITY]: run for run in held if IDENTITY in run.data.tags}
+            self.runs |= {identity: run for identity, run in known.items() if not identity.endswith(REPLACED)}
             page = held.token or ""
 
     # --- runs ---------------------------------------------------------------------------------------------
@@ -113,11 +115,18 @@ class Store:
         return run_id
 
     def replace(self, identity: str) -> None:
-        """Take the identity away from a tracked run, if there is one, so that a new run can have it."""
-        if run := self.runs.pop(identity, None):
-            self.client.set_tag(run.info.run_id, IDENTITY, f"{identity}, replaced")
-            if run.info.status != "FINISHED":
-                self.client.set_terminated(run.info.run_id, "KILLED")
+        """Take the identity away from a tracked run, if there is one, and end it, so that a new run can have it."""
+        if identity in self.runs:
+            self.leave(identity, REPLACED)
+            self.client.set_tag(self.runs.pop(identity).info.run_id, IDENTITY, f"{identity}{REPLACED}")
+
+    def leave(self, identity: str, mark: str) -> None:
+        """End a tracked run to which nothing is added any more, if it has not ended, and let its name end in a mark."""
+        run = self.runs[identity]
+        if run.info.status in ("RUNNING", "SCHEDULED"):
+            self.client.set_terminated(run.info.run_id, "KILLED")
+        if not run.info.run_name.endswith(mark):
+            self.client.update_run(run.info.run_id, name=f"{run.info.run_name}{mark}")
 
     def is_finished(self, identity: str) -> bool:
         return identity in self.runs and self.runs[identity].info.status == "FINISHED"

@@ -19,6 +19,7 @@ from fspkd.tracking.store import Store
 
 TESTED = ("test_loss", "test_accuracy")
 MEASURED = ("loss", "learning_rate", "gradient_norm", *TESTED, "validation_loss", "validation_accuracy")
+FORMER = "former settings"  # in the names of runs that the present ones do not lead to
 RESULT_FILES = (".csv", ".md", ".html", ".tex", ".png", ".svg")
 
 
@@ -47,6 +48,7 @@ class Sync:
         """
         self.store.refresh()
         self.shown = self._shown()
+        self._leave_former()
         runs = {run.id: run for run in [*self.plan.runs.values(), *self._former_runs()]}
         parts: list[tuple[str, Callable[[Any], None], Any]] = [(name, self._run, run) for name, run in runs.items()]
         parts += [(row, self._row, row) for row in self.plan.rows]
@@ -83,6 +85,20 @@ class Sync:
             elif journal and is_finished:
                 self.foreign.add(name)
 
+    def _leave_former(self) -> None:
+        """Name rows, tables and figures of former settings as nets of these are named, and end those that are open."""
+        rows = {row: [row] for row in self.plan.rows}
+        shown = {name: _rows_of(table.rows.values()) for name, table in self.preset.tables.items()}
+        shown |= {name: _rows_of(self.preset.figures[name].nets) for name in self._figures_alone()}
+        present = {self._identity(name, of) for names in (rows, shown) for name, of in names.items()}
+        for identity, run in self.store.runs.items():
+            if run.data.tags.get("kind") in ("row", "table", "figure") and identity not in present:
+                self.store.leave(identity, f", {FORMER}")
+
+    def _identity(self, name: str, rows: Iterable[str]) -> str:
+        """What tells a row, table or figure of that name, made of these rows, from one that other settings made."""
+        return f"{name}-{digest([run.id for row in rows for run in self.plan.row_runs(row)])}"
+
     # --- a net, one stage ---------------------------------------------------------------------------------
 
     def _journal(self, folder: RunFolder) -> Journal | None:
@@ -104,8 +120,11 @@ class Sync:
             return
         held = self.store.runs.get(run.id)
         if held and held.info.start_time != journal.started:
-            for identity in (run.id, self._row_id(run.spec.row) if run.spec.row in self.plan.rows else ""):
-                self.store.replace(identity)
+            self.store.replace(run.id)
+            # Its row too, but only once for all its nets: only where it has values, which are of the nets of before.
+            row = self.store.runs.get(self._row_id(run.spec.row)) if run.id in self.plan.runs else None
+            if row and row.data.metrics:
+                self.store.replace(self._row_id(run.spec.row))
         tags = {**self._row_tags(run.spec.row), **self._tags(run, journal.attempt)}
         if manifest:
             tags["weights_sha256"] = manifest.weights_sha256
@@ -160,7 +179,7 @@ class Sync:
         parts += [f"replicate {spec.replicate}"] if spec.replicate > 1 else []
         parts += [f"net {spec.number}"] if spec.number else []
         parts += ["stage 1"] if spec.stage == 1 else []
-        parts += [] if run.id in self.plan.runs else ["former settings"]
+        parts += [] if run.id in self.plan.runs else [FORMER]
         return ", ".join(parts)
 
     def _tags(self, run: Run, attempt: Attempt) -> dict[str, object]:
@@ -224,7 +243,7 @@ class Sync:
         }
 
     def _row_id(self, row: str) -> str:
-        return f"{row}-{digest([run.id for run in self.plan.row_runs(row)])}"
+        return self._identity(row, [row])
 
     def _open_row(self, row: str) -> str:
         settings = self.preset.rows[row]
@@ -316,7 +335,7 @@ class Sync:
         if files := [file for result in results for file in self._current_files(result)]:
             tags = {"kind": kind, kind: name, "preset": self.preset.name, "seed": self.preset.seed}
             tags["mlflow.note.content"] = title
-            identity = f"{name}-{digest([run.id for row in rows for run in self.plan.row_runs(row)])}"
+            identity = self._identity(name, rows)
             self.store.open(identity, name, tags, None, None)
             self.store.artifacts(identity, files)
             self.store.set_status(identity, "FINISHED")
