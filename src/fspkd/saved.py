@@ -101,8 +101,7 @@ class Results:
         """The plan of the preset that writes to the folder; None where there is none that is valid."""
         # Without following links: results/ may be one.
         place, runs = (Path(os.path.normpath(path.absolute())) for path in (self.folder, self._runs))
-        top = runs.parents[1]
-        if top / RUNS != runs or place == runs or not preset_files(top / CONFIG):
+        if runs.parts[-2:] != RUNS.parts or place == runs or not preset_files((top := runs.parents[1]) / CONFIG):
             return None
         results, problems = place.relative_to(top).as_posix(), []
         with chdir(top):  # what presets name is looked for from there
@@ -195,7 +194,7 @@ class Results:
     def differences(self, *names: str) -> pd.DataFrame:
         """The settings in which finished runs differ: those of these ids, or nets such as student/2, or else all.
 
-        A row for each run, by id, and a column for each setting, by its dotted name in run.yaml. Raises UserError as `run`.
+        A row for each run, by id, and a column for each setting, by its dotted name in `spec`. Raises UserError as `run` does.
         """
         runs = [self.run(name) for name in names] or self._readable
         settings = pd.json_normalize([run.spec.model_dump(mode="json") for run in runs])
