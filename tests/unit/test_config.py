@@ -12,7 +12,7 @@ import yaml
 from conftest import REPOSITORY, Project
 from mistakes import MISTAKES, depth
 
-from fspkd.config.load import load_preset
+from fspkd.config.load import load_preset, preset_files
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans, plan_for
 from fspkd.slurm import gpu_models, load_site
@@ -201,6 +201,20 @@ def test_a_mistake_in_one_preset_does_not_stop_what_another_trains(project: Proj
             plan_for(Path(results))
     with pytest.raises(UserError, match=r"config/mine.yaml"):
         load_plans()
+
+
+def test_files_of_claims_of_any_name_are_no_presets(project: Project) -> None:
+    """One that a preset names, even where it is damaged, and one that none names; a preset that names itself is one."""
+    mine = project.claims_path.rename("config/tiny/my_claims.yaml")
+    assert list(preset_files(Path("config"))) == ["tiny"], "by its list"
+    project.set("claims", "tiny/my_claims.yaml")
+    assert [len(plan.claims) for plan in load_plans().values()] == [4]
+    mine.write_text("claims: [")
+    with pytest.raises(UserError, match=r"^config/tiny/my_claims.yaml: is not valid YAML"):
+        load_plans()
+    assert list(preset_files(Path("config"))) == ["tiny"], "by its name"
+    project.set("claims", "tiny.yaml")
+    assert set(preset_files(Path("config"))) == {"tiny", "tiny/my_claims"}
 
 
 def test_the_readmes_preset_for_own_images_is_valid_with_what_it_compares(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""The schema of presets for editors, and the page about their keys."""
+"""The schemas of presets and of claims for editors, and the page about their keys."""
 
 import json
 import shutil
@@ -12,11 +12,29 @@ from mistakes import MISTAKES, Mistake
 
 from fspkd.config.load import load_preset, preset_files
 from fspkd.config.page import PAGE, page
-from fspkd.config.schema import SCHEMA, models, preset_schema, schema_text
+from fspkd.config.results import Claims
+from fspkd.config.schema import (
+    CLAIMS_SCHEMA,
+    SCHEMA,
+    claims_models,
+    claims_schema,
+    models,
+    preset_schema,
+    schema_text,
+)
 from fspkd.plan import Plan
 
-VALIDATOR = Draft7Validator(preset_schema())
-PRESETS = preset_files(REPOSITORY / "config")
+VALIDATOR, CLAIMS_VALIDATOR = Draft7Validator(preset_schema()), Draft7Validator(claims_schema())
+MADE = {
+    SCHEMA: schema_text(preset_schema()),
+    CLAIMS_SCHEMA: schema_text(claims_schema()),
+    PAGE: page(),
+}
+PAPERS = ("fsp", "fitnets")
+CONFIG = REPOSITORY / "config"
+PRESETS = preset_files(CONFIG)
+SHIPPED = {name: CONFIG / f"{name}.yaml" for name in PRESETS if name.split("/")[0] in PAPERS}
+CLAIMS = {f"{paper}/claims": CONFIG / paper / "claims.yaml" for paper in PAPERS}
 PART = """
 extends: tiny
 results: results/child
@@ -46,31 +64,47 @@ alternatives:
 """
 
 
-def mistakes_in(content: object) -> list[str]:
-    return [f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors(content)]
+def mistakes_in(content: object, validator: Draft7Validator = VALIDATOR) -> list[str]:
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(content)]
 
 
-@pytest.mark.parametrize(("path", "text"), [(SCHEMA, schema_text()), (PAGE, page())], ids=["schema", "page"])
+@pytest.mark.parametrize(("path", "text"), MADE.items(), ids=map(str, MADE))
 def test_what_is_made_from_the_models_is_up_to_date(path: Path, text: str) -> None:
     assert (REPOSITORY / path).read_text(encoding="utf-8") == text, f"{path}: the models say more; run `make schema`"
 
 
-def test_it_is_a_schema() -> None:
-    Draft7Validator.check_schema(json.loads(schema_text()))
+@pytest.mark.parametrize("path", [SCHEMA, CLAIMS_SCHEMA], ids=str)
+def test_it_is_a_schema(path: Path) -> None:
+    Draft7Validator.check_schema(json.loads(MADE[path]))
 
 
 def test_every_key_has_a_meaning() -> None:
-    missing = [f"{n}.{k}" for n, m in models().items() for k, s in m["properties"].items() if not s.get("description")]
-    assert missing == []
+    all_models = {**models(), **claims_models()}
+    keys = {f"{n}.{k}": schema for n, model in all_models.items() for k, schema in model["properties"].items()}
+    assert [key for key, schema in keys.items() if not schema.get("description")] == []
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_of_the_repository_are_valid_and_name_the_schema(name: str) -> None:
-    first, *_ = text = PRESETS[name].read_text(encoding="utf-8").splitlines()
-    marker, _, path = first.partition("=")
-    assert marker == "# yaml-language-server: $schema"
-    assert (PRESETS[name].parent / path).resolve() == REPOSITORY / SCHEMA
-    assert mistakes_in(yaml.safe_load("\n".join(text))) == []
+def test_presets_of_the_repository_are_valid(name: str) -> None:
+    assert mistakes_in(yaml.safe_load(PRESETS[name].read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize("name", [*SHIPPED, *CLAIMS])
+def test_files_of_the_papers_name_their_schema(name: str) -> None:
+    path, schema = (CLAIMS[name], CLAIMS_SCHEMA) if name in CLAIMS else (SHIPPED[name], SCHEMA)
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    wanted = f"# yaml-language-server: $schema=../{schema.name}"
+    assert first == wanted, f"{path}: its first line has to be {wanted!r}, by which editors check it"
+
+
+@pytest.mark.parametrize("path", [*CLAIMS.values(), PAGE], ids=str)
+def test_claims_are_valid_and_mistakes_in_them_are_told(path: Path) -> None:
+    text = (REPOSITORY / path).read_text(encoding="utf-8")
+    text = text.split("claims.yaml -->\n\n```yaml\n")[-1].split("```")[0]
+    assert mistakes_in(yaml.safe_load(text), CLAIMS_VALIDATOR) == []
+    assert len(Claims.model_validate(yaml.safe_load(text)).claims) > 1
+    for right, wrong in (("where:", "were:"), ("value:", "values:"), ("within: 0", "within: -0"), ("rows", "row")):
+        assert mistakes_in(yaml.safe_load(text.replace(right, wrong)), CLAIMS_VALIDATOR)
 
 
 @pytest.mark.parametrize("path", ["README.md", "docs/presets.md"])

@@ -17,7 +17,6 @@ from fspkd.errors import UserError
 from fspkd.settings import suggest
 
 CONFIG = Path("config")
-CLAIMS = "claims.yaml"  # the name of files that hold no preset
 DEEPEST, LARGEST = 50, 100_000  # mappings and lists in each other; values of a file
 
 
@@ -72,10 +71,15 @@ def _expanded(node: yaml.Node, sizes: dict[int, int | None]) -> int:
 
 def read_yaml(path: Path) -> dict:
     """The mapping in a YAML file; raises UserError where there is none."""
+    return copy.deepcopy(_content(path))
+
+
+def _content(path: Path) -> dict:
+    """The same, not to be changed: files with the same text share it."""
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"{path}: is not a file. Remove it.")
-        content = copy.deepcopy(_loaded(path.read_text(encoding="utf-8")))
+        content = _loaded(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, ValueError) as error:
@@ -136,8 +140,26 @@ def _file_with(key: str, chain: list[tuple[Path, dict]]) -> Path:
 
 
 def preset_files(config: Path) -> dict[str, Path]:
-    """The files of presets in a folder, by the names that `extends` knows them by, such as fsp/mini."""
-    files = sorted(path for path in config.rglob("*.yaml") if path.name != CLAIMS)
+    """The files of presets in a folder, by the names that `extends` knows them by, such as fsp/mini.
+
+    All YAML files are, but those of claims: without `results` and `extends`, and named by a preset as its `claims` or with a
+    list of that name. A file that cannot be read is a preset's unless one names it so.
+    """
+
+    def looked_at(path: Path) -> dict:
+        try:
+            return _content(path)
+        except UserError:
+            return {}
+
+    contents = {path: looked_at(path) for path in sorted(config.rglob("*.yaml"))}
+    named = {config / claims for content in contents.values() if isinstance(claims := content.get("claims"), str)}
+
+    def is_preset(path: Path, content: dict) -> bool:
+        is_of_claims = path in named or isinstance(content.get("claims"), list)
+        return "results" in content or "extends" in content or not is_of_claims
+
+    files = [path for path, content in contents.items() if is_preset(path, content)]
     return {path.relative_to(config).with_suffix("").as_posix(): path for path in files}
 
 

@@ -1,4 +1,4 @@
-"""The page docs/presets.md: every key of a preset, its type, default and meaning, from the models."""
+"""The page docs/presets.md: every key of a preset and of its claims, its type, default and meaning, from the models."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator
@@ -8,7 +8,8 @@ from pydantic import TypeAdapter
 
 from fspkd.config.merge import discriminators
 from fspkd.config.preset import SECTIONS, Preset
-from fspkd.config.schema import EXTENDS, joined, models
+from fspkd.config.results import Claims
+from fspkd.config.schema import EXTENDS, claims_models, joined, models
 from fspkd.settings import Identifier
 
 PAGE = Path("docs/presets.md")
@@ -16,8 +17,9 @@ HEADER = ("| key | type | default | meaning |", "| --- | --- | --- | --- |")
 OPENING = """\
 # Presets
 
-A preset is a YAML file in `config/` that says what is computed. This page lists every key; `make schema` writes it, and the
-schema `config/schema.json`, from the models that the program checks presets by. With
+A preset is a YAML file in `config/` that says what is computed. This page lists every key, at its end those of a
+[file of claims](#the-file-of-claims) too; `make schema` writes it, and the schemas `config/schema.json` and
+`config/claims.schema.json`, from the models that the program checks such files by. With
 `# yaml-language-server: $schema=schema.json` as its first line (the path from the file's folder to the schema), an editor
 with a YAML plugin marks mistakes, completes keys and shows what they mean.
 
@@ -39,7 +41,8 @@ tables: {{table2: null}}             # left out
   are replaced.
 - Where {tags} changes to another value, the mapping that it stands in is replaced whole.
 - `null` in the place of an entry leaves it out, in the keys that hold *entries by name*. What refers to the entry must be
-  changed too; claims about a table, figure or time comparison that is left out are not judged.
+  changed too; claims about a table, figure or time comparison that is left out are not judged. A single line of an inherited
+  table, or curve of a figure, cannot be left out: leave out the whole, and give one of another name.
 - A file without `extends` gives every key that has no default.
 
 A *name* is lower-case letters and digits, with single underscores between. Keys with a dot are keys of a mapping:
@@ -47,6 +50,40 @@ A *name* is lower-case letters and digits, with single underscores between. Keys
 
 The schema sees one file, and each value by itself. Whether there is an entry that another refers to, whether numbers rise or
 divide, and whether a `depth` is 6n+2, the program checks before anything runs.
+"""
+CLAIMS = """
+## The file of claims
+
+The key `claims` of a preset names a file in `config/`, of any name, with claims about its tables, figures and time
+comparisons, of a paper or your own:
+
+<!-- config/lab/claims.yaml -->
+
+```yaml
+# yaml-language-server: $schema=../claims.schema.json
+claims:
+  - claim: A student that learns FSP matrices first beats one that learns a hint
+    where: section 5, table 1      # of your paper
+    compare: rows
+    table: table1                  # of the preset
+    value: average
+    more: Student*                 # labels of that table
+    less: FitNet, 1 loss*
+    more_than: 0.5                 # percentage points; without it, above 0
+  - claim: Its ensemble is about as good as the teacher's
+    where: section 5, table 1
+    compare: rows
+    table: table1
+    value: ensemble
+    more: Student*
+    less: Teacher
+    within: 0.5                    # percentage points, on either side
+```
+
+With `claims: lab/claims.yaml` in the preset, `snakemake <results>/claims.csv` judges them;
+[statistics.md](statistics.md) says when a claim counts as reproduced. All claims of a file share the probability of a wrong
+verdict, so each that is added makes the others harder to decide. A file without `results` and `extends` that a preset names as
+its claims, or that has a list `claims`, is not taken for a preset.
 """
 
 
@@ -59,7 +96,7 @@ class Page:
     """The page's lines; `models` has the models' schemas by name."""
 
     def __init__(self) -> None:
-        self.models = models()
+        self.models = {**claims_models(), **models()}
         self.preset = self.models[Preset.__name__]
         self.name_pattern = TypeAdapter(Identifier).json_schema()["pattern"]
 
@@ -73,6 +110,9 @@ class Page:
         yield from _table([extends, *self.rows({**self.preset, "properties": others})])
         for key in parts:
             yield from self.part(key)
+        yield CLAIMS.removesuffix("\n")
+        claim = self.models[Claims.__name__]["properties"]["claims"]["items"]
+        yield from self.union(claim["discriminator"], "###")
 
     def part(self, key: str) -> Iterator[str]:
         """A key whose value has keys of its own: a model, or entries by name."""

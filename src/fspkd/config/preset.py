@@ -131,6 +131,6 @@ class Preset(Settings):
     alternatives: dict[Identifier, Alternatives] = Field(default_factory=dict)
     """comparisons of settings, each a table of that name"""
     claims: ClaimsFile | None = None
-    """the paper's claims that are judged"""
+    """the file of claims that are judged"""
     left_out: tuple[str, ...] = ()
     """the entries that are null, such as tables.table2"""

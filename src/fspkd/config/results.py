@@ -204,38 +204,39 @@ class BaseClaim(Settings):
     """Something that a paper claims."""
 
     claim: str
-    """in a sentence"""
+    """what is claimed, in a sentence"""
     where: str
-    """in the paper"""
+    """where it is claimed, such as section 4.1, table 2; of your own paper too, or: not in the paper"""
 
 
 class Comparison(BaseClaim):
     """`more` is above `less`, or about equal to it."""
 
     more: str
-    """the label of a row of a table; of a figure, a row that it draws"""
+    """what is above: of a table the label of a row; of a figure a row that it draws, as row or row/number"""
     less: str
-    """another"""
+    """what is below, likewise"""
     more_than: Real = 0.0
-    """percentage points that the difference has to be above"""
+    """percentage points that `more` less `less` has to be above"""
     within: PositiveReal | None = None
-    """percentage points that the difference has to be within, above or below, in place of more_than: about equal"""
+    """percentage points that it has to be within, above or below 0, in the place of `more_than`: about equal"""
 
 
 class RowsClaim(Comparison):
-    """A comparison of two rows of a table."""
+    """In a table `more` is above `less` by `more_than`, or about equal to it, `within` a margin. Both are on the same data."""
 
     compare: Literal["rows"]
     """what is compared"""
     table: Identifier
-    """an entry of `tables`, or one of `timings` of kind inference_time, which shows the accuracy of nets too"""
+    """an entry of `tables` or `alternatives`, or one of `timings` of kind inference_time, which shows accuracies too"""
     value: Literal["accuracy", "average", "ensemble", "gain", "error"]
-    """gain: of the ensemble over the average; error: of a net, or on average, in a table with `measure: error` and nowhere
-    else"""
+    """what is compared of the rows. accuracy: of rows of one net; average: of a row's nets; ensemble: of all of them together;
+    gain: of the ensemble over the average; error: of a net, or on average, in a table with `measure: error` and nowhere else"""
 
 
 class PointsClaim(Comparison):
-    """A comparison of the accuracies of two points of a figure of kind `depth`."""
+    """In a figure of kind `depth` the accuracy of `more` is above that of `less` by `more_than`, or about equal to it, `within`
+    a margin."""
 
     compare: Literal["points"]
     """what is compared"""
@@ -248,7 +249,7 @@ class PointsClaim(Comparison):
 class LearningClaim(BaseClaim):
     """All of some points of a figure of kind `depth` learn, or none does.
 
-    A net has learnt that is right at least twice as often as one that guesses.
+    A net has failed to learn that is right less than twice as often as one that guesses.
     """
 
     compare: Literal["learning"]
@@ -258,43 +259,43 @@ class LearningClaim(BaseClaim):
     nets: Annotated[tuple[NetReference, ...], *NotEmptyTuple]
     """rows that it draws"""
     learn: bool
-    """whether they do"""
+    """whether all of them learn, or none does"""
 
 
 class FigureClaim(BaseClaim):
-    """How many times later `later` enters its flat part than `earlier`, in a figure's `measure`."""
+    """In a figure of kind `curves` one curve enters its flat part more than so many times later than another."""
 
     compare: Literal["figure"]
     """what is compared"""
     figure: Identifier
     """an entry of `figures`"""
     measure: Measure
-    """which of its curves"""
+    """which of its panels"""
     later: str
-    """the label of a curve"""
+    """the label of the curve that becomes flat later"""
     earlier: str
-    """the label of a curve"""
+    """the label of the other"""
     published: PositiveReal
-    """the number that the paper gives"""
+    """how many times later the paper says; of your own, what you measured or expect"""
     more_than: PositiveReal
     """what the ratio has to be above"""
 
 
 class TimingClaim(BaseClaim):
-    """A speed-up of a time comparison of trainings."""
+    """A speed-up of a time comparison of kind `training_time` is the published one, or greater."""
 
     compare: Literal["timing"]
     """what is compared"""
     timing: Identifier
-    """an entry of `timings`"""
+    """an entry of `timings`, of kind training_time"""
     what: SpeedUp
     """which of its lines"""
     tolerance: Annotated[Real, Field(ge=0, lt=1)]
-    """the part of the published speed-up that ours may fall short by"""
+    """the part of the published speed-up that ours may fall short by, which is for what rounding hides"""
 
 
 class InferenceTimeClaim(BaseClaim):
-    """A net infers so many times faster than another."""
+    """In a time comparison of kind `inference_time` a net infers more than so many times faster than another."""
 
     compare: Literal["inference_time"]
     """what is compared"""
@@ -303,7 +304,7 @@ class InferenceTimeClaim(BaseClaim):
     row: str
     """the label of the faster net"""
     than: str | None = None
-    """the label of the other, by default the teacher's"""
+    """the label of the other; without it, the teacher's"""
     more_than: PositiveReal = 1.0
     """what the ratio has to be above"""
 
@@ -315,6 +316,7 @@ Claim = Annotated[
 
 
 class Claims(Settings):
-    """The file with the claims of a paper."""
+    """Claims of a paper, to be judged by a preset's results."""
 
     claims: Annotated[tuple[Claim, ...], *NotEmptyTuple]
+    """the claims, in the order in which they are shown"""

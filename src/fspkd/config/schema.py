@@ -1,6 +1,7 @@
-"""The JSON schema of presets, by which editors check them, complete their keys and say what these mean.
+"""The JSON schemas of presets and of claims, by which editors check them, complete their keys and say what these mean.
 
-It is made from the models, in two forms of each: whole, and with the suffix Part as a file that extends another may give it.
+They are made from the models; of a preset in two forms of each: whole, and with the suffix Part as a file that extends
+another may give it.
 JSON schema's draft 7 is the newest that editors' YAML plugins read.
 """
 
@@ -9,8 +10,9 @@ from collections.abc import Callable
 
 from fspkd.config.load import CONFIG
 from fspkd.config.preset import SECTIONS, SET_BY_LOADER, Preset
+from fspkd.config.results import Claims
 
-SCHEMA = CONFIG / "schema.json"
+SCHEMA, CLAIMS_SCHEMA = CONFIG / "schema.json", CONFIG / "claims.schema.json"
 DRAFT = "http://json-schema.org/draft-07/schema#"
 PART = "Part"
 LINE = 120
@@ -29,6 +31,18 @@ def models() -> dict[str, dict]:
         del preset["properties"][key]
     preset["required"] = [key for key in preset["required"] if key not in SET_BY_LOADER]
     return {**found, Preset.__name__: preset}
+
+
+def claims_models() -> dict[str, dict]:
+    """The same of a file of claims."""
+    claims = Claims.model_json_schema()
+    return {**claims.pop("$defs"), Claims.__name__: claims}
+
+
+def claims_schema() -> dict:
+    """The schema of a file of claims."""
+    whole = {name: _whole(model) for name, model in claims_models().items()}
+    return {"$schema": DRAFT, **whole.pop(Claims.__name__), "$defs": whole}
 
 
 def preset_schema() -> dict:
@@ -54,9 +68,9 @@ def preset_schema() -> dict:
     return {**schema, "$defs": {n: s for n, s in {**whole, **parts}.items() if f'"#/$defs/{n}"' in used}}
 
 
-def schema_text() -> str:
-    """The content of config/schema.json."""
-    return _folded(preset_schema()) + "\n"
+def schema_text(schema: dict) -> str:
+    """The content of a schema's file."""
+    return _folded(schema) + "\n"
 
 
 def _folded(value: object, depth: int = 0) -> str:
