@@ -31,7 +31,8 @@ def test_summary_and_report_can_be_read(made: Project, browser: webdriver.Chrome
         return browser.find_element(By.TAG_NAME, "body").text
 
     browser.get(Path(SUMMARY).absolute().as_uri())
-    for text in ("What the paper claims", "claim 3", "A tiny table", "(91.75)", "A tiny figure", "Time", "float32"):
+    assert browser.find_element(By.TAG_NAME, "h1").text == "The results of preset tiny"
+    for text in ("What is claimed", "claim 3", "A tiny table", "(91.75)", "A tiny figure", "Time", "float32"):
         assert text in shown()
     pictures = browser.find_elements(By.TAG_NAME, "img")
     assert len(pictures) == 3  # of the claims, the table, and the figure

@@ -24,7 +24,7 @@ def summary(plan: Plan) -> bytes:
     preset, results = plan.preset, Path(plan.preset.results)
     return render(
         "summary.html.j2",
-        title=f"FSP matrices and hints: the results of preset {preset.name}",
+        title=f"The results of preset {preset.name}",
         about=preset.about,
         is_demonstration=preset.demonstration,
         facts=_facts(plan),
