@@ -22,6 +22,9 @@ def clone(workflow: Project) -> Project:
         shutil.copytree(REPOSITORY / name, workflow.folder / name, dirs_exist_ok=True)
     for path, text in FILES.items():
         (workflow.folder / path).write_text(text)
+    networks = workflow.folder / "src/fspkd/networks/__init__.py"
+    text = networks.read_text().replace("CifarNetwork | ", "CifarNetwork | SmallNetwork | ")
+    networks.write_text(f"from fspkd.networks.small_resnet import SmallNetwork\n{text}")
     with (workflow.folder / "profiles/default/config.yaml").open("a") as profile:
         profile.write("config: [members=4]\n")
     for paper, data in (("fsp", "cifar10"), ("fitnets", "mnist")):
@@ -51,7 +54,7 @@ tables:
 
 
 def test_each_example_runs_and_a_teacher_is_trained_once(clone: Project) -> None:
-    """The method on the quickstart's images, own images, the method on these; networks and hints; nets of torchvision."""
+    """The method on the quickstart's images, own images, the method on these; networks and hints; nets of torchvision, own."""
     draw = np.random.default_rng(0)
     for split, count in (("train", 70), ("test", 10)):
         for label in range(2):
@@ -68,13 +71,15 @@ def test_each_example_runs_and_a_teacher_is_trained_once(clone: Project) -> None
         mobile = mobile.replace(long, short)
     (config / "mobile.yaml").write_text(mobile)
 
-    tables = ("similarity/similarity", "own/hints", "both/similarity", "thin/thin", "mobile/mobile")
-    make(clone, *(f"results/{name}.csv" for name in tables))
-    _, own, both, thin, mobile = (pd.read_csv(clone.folder / f"results/{name}.csv", index_col="row") for name in tables)
+    made = "similarity/similarity own/hints both/similarity thin/thin mobile/mobile resnet18/resnet18"
+    tables = [f"results/{name}.csv" for name in made.split()]
+    make(clone, *tables)
+    _, own, both, thin, mobile, resnet18 = (pd.read_csv(clone.folder / table, index_col="row") for table in tables)
     assert own["accuracy"]["Teacher"] == both["accuracy"]["Teacher"]
     teachers = [path.name for path in (clone.folder / "results/runs/teachers").glob("teacher-1-*")]
     assert len(teachers) == 2, "one on digits and one on flowers"
     assert list(thin.index) == ["Teacher", "Thin"]
     assert list(mobile["iterations"]) == [8, 16]
+    assert list(resnet18["iterations"]) == [32]
     summaries = (f"results/{name}/summary.html" for name in ("own", "both"))
     assert "train_" not in make(clone, "-n", *summaries), "of what extends a preset only what it shows is made"
