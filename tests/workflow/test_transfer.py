@@ -181,7 +181,7 @@ def test_other_weights_than_the_preset_pins_are_refused(transfer: Project, weigh
     check(f"this is not the file that the preset pins: sha256 = {pinned}")
     torch.save(torchvision.models.resnet18().state_dict(), weights)
     transfer.set("pretrained.imagenet.sha256", file_sha256(weights)[:8])
-    check(r"section1.2.conv1.weight should be \(64, 64, 3, 3\) and is nothing: these are weights of another")
+    check(r"it lacks 80 of 216 tensors, such as section1.2.conv1.weight, .*: these are weights of another")
     weights.write_bytes(b"no state dict")
     transfer.set("pretrained.imagenet.sha256", file_sha256(weights)[:8])
     check("holds no state dict")

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from fspkd.settings import Identifier, NotEmptyTuple, PositiveInt, PositiveReal, Settings, matching, rising
 
 Sha256 = Annotated[str, *matching(r"[0-9a-f]{64}", "64 hexadecimal digits")]
+WEIGHTS_FILES = (".pt", ".pth", ".bin")  # what the names of files of weights end in
 Sha256Start = Annotated[str, *matching(r"[0-9a-f]{8,64}", "8 to 64 hexadecimal digits")]
 
 
@@ -128,8 +129,14 @@ class Pretrained(Settings):
     """Weights that were trained elsewhere, for nets to start from. The linear layer of what starts from them is its own."""
 
     weights: str
-    """torchvision's name for them, by which they are downloaded"""
+    """torchvision's name for them, by which they are downloaded, such as ResNet34_Weights.IMAGENET1K_V1; or a file that ends
+    in .pt, .pth or .bin and holds a state dict. FSPKD_WEIGHTS_<NAME> names a file in its place, on one machine"""
     network: Identifier
     """the entry of `networks` that they fit"""
     sha256: Sha256Start
-    """the beginning of the file's checksum"""
+    """the beginning of the file's checksum, as sha256sum prints it"""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether `weights` is a path, and no name of torchvision's."""
+        return self.weights.endswith(WEIGHTS_FILES)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
+from fspkd.config.data import WEIGHTS_FILES
 from fspkd.config.preset import Preset, Row
 from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau, Table, TrainingTime
 from fspkd.config.training import ByValidation, divided, divided_stop
@@ -23,10 +24,11 @@ def problems(preset: Preset) -> Iterator[str]:
         where = f"pretrained.{name}.network"
         yield from _known(preset, "networks", pretrained.network, where)
         network = preset.networks.get(pretrained.network)
-        if network and network.architecture not in OF_TORCHVISION:
+        if network and network.architecture not in OF_TORCHVISION and not pretrained.is_file:
             yield (
                 f"{where} = {pretrained.network!r}: is a {network.architecture}, for which torchvision has no weights. Name a "
-                f"network of architecture {' or '.join(OF_TORCHVISION)}"
+                f"network of architecture {' or '.join(OF_TORCHVISION)}, or as weights a file that ends in "
+                f"{' or '.join(WEIGHTS_FILES)}"
             )
     for name, row in preset.rows.items():
         yield from _known(preset, "data", row.data, f"rows.{name}.data")

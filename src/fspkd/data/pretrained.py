@@ -1,24 +1,35 @@
-"""Weights that were trained elsewhere: torchvision's for ImageNet, downloaded or on disk."""
+"""Weights that were trained elsewhere: torchvision's, downloaded, or a file on disk."""
 
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fspkd import weights
+from fspkd.config.data import WEIGHTS_FILES
 from fspkd.data.sets import WEIGHTS_VARIABLE, PretrainedWeights
 from fspkd.data.sources import DOWNLOADS, with_retries
 from fspkd.errors import UserError
 from fspkd.files import file_sha256
 from fspkd.models import build, imagenet_resnet, torchvision
+from fspkd.networks.network import Network
 
-IMAGENET = (3, 224, 224)  # channels and pixels of its images
 RENAMED = {"imagenet_resnet": imagenet_resnet.from_torchvision, "torchvision": torchvision.from_torchvision}
+State = dict[str, Tensor]
+# Images (C, H, W) and classes that are alike in nothing: what has one shape for both has it for all.
+UNLIKE = (((3, 2048, 2048), 1), ((1, 1024, 1024), 2))
+PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before the names of a net
+ALONE = "Save the state dict alone, where the net is: torch.save(net.state_dict(), 'own.pt')."
+NAMED = 3  # names in a message
 
 
 def pack_weights(pretrained: PretrainedWeights) -> Path:
     """Write pretrained weights as those of a run, without the linear layer; gives the path.
 
-    Raises UserError where the file is missing, damaged, not the one that the preset pins, or of another network.
+    Raises UserError where the file is missing, damaged, not the one that the preset pins, or of another network. What
+    depends on the images that a net is trained on is compared when it is.
     """
     file = _file(pretrained)
     settings, where = pretrained.settings, f"pretrained weights {pretrained.name!r}, {file}"
@@ -26,48 +37,109 @@ def pack_weights(pretrained: PretrainedWeights) -> Path:
     if not sha256.startswith(settings.sha256):
         raise UserError(
             f"{where}: this is not the file that the preset pins: sha256 = {settings.sha256}, and the file has {sha256}. "
-            f"Delete it to download it again, or pin the weights that you mean."
+            f"Name or pin the weights that you mean; a file that was downloaded can be deleted, and is downloaded again."
         )
     try:
-        state = RENAMED[pretrained.network.architecture](torch.load(file, map_location="cpu", weights_only=True))
-    except Exception as error:  # whatever unpickling meets in a file that is no state dict
+        state = _renamed(_state(file), pretrained.network)
+    except ValueError as problem:
+        raise UserError(f"{where}: {problem}") from None
+    with torch.device("meta"):  # without numbers
+        net, other = (build(pretrained.network, shape, classes, None) for shape, classes in UNLIKE)
+    expected, others = net.state_dict(), other.state_dict()
+    own = f"{net.classifier}."
+    # Which old files lack, and nothing reads.
+    state = {name: torch.tensor(0) for name in expected if name.endswith("num_batches_tracked")} | state
+    fixed = {name: tensor.shape if tensor.shape == others[name].shape else None for name, tensor in expected.items()}
+    if problem := _misfit(state, {name: shape for name, shape in fixed.items() if not name.startswith(own)}, own):
         raise UserError(
-            f"{where}: holds no state dict: {error}. It must be saved by torch.save(net.state_dict())."
-        ) from None
-    net = build(pretrained.network, IMAGENET, 1, None)
-    expected = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith(f"{net.classifier}.")}
-    for name, tensor in expected.items():
-        if name.endswith("num_batches_tracked"):
-            state.setdefault(name, tensor)  # which old files lack, and nothing reads
-        if name not in state or state[name].shape != tensor.shape:
-            found = tuple(state[name].shape) if name in state else "nothing"
-            raise UserError(
-                f"{where}: {name} should be {tuple(tensor.shape)} and is {found}: these are weights of another network than "
-                f"{settings.network!r}. Name the network that they belong to."
-            )
-    state = {name: state[name] for name in expected}
+            f"{where}: {problem}: these are weights of another network than {settings.network!r}. Name the network that "
+            f"they belong to."
+        )
+    state = {name: state[name] for name in expected if not name.startswith(own)}
     weights.save_weights(state, pretrained.weights, pretrained.id)
     return pretrained.weights
 
 
+def _state(file: Path) -> State:
+    """The state dict that a file holds; raises ValueError, which says what to do, where it holds anything else."""
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever unpickling meets; PyTorch goes on to say how to trust the file
+        if pickled := re.search(r"GLOBAL (\S+)", str(error)):
+            raise ValueError(f"holds no state dict: it has a pickled {pickled[1]}. {ALONE}") from None
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise ValueError(f"holds no state dict: {reason or type(error).__name__}. {ALONE}") from None
+    if not isinstance(content, Mapping):
+        raise ValueError(f"holds no state dict: it has a {type(content).__name__}. {ALONE}")
+    keys = [] if _is_state(content) else [key for key, value in content.items() if _is_state(value)]
+    if not keys and not _is_state(content):
+        raise ValueError(f"holds no state dict: none of {_some(content)} has tensors by name. {ALONE}")
+    state = content[keys[0]] if keys else content
+    prefix = next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), "")
+    if not keys and not prefix:
+        return dict(state)
+    command = f"torch.load({str(file)!r}, map_location='cpu', weights_only=True)" + "".join(
+        f"[{k!r}]" for k in keys[:1]
+    )
+    command = f"{{k.removeprefix({prefix!r}): v for k, v in {command}.items()}}" if prefix else command
+    found = f"its keys are {_some(content)}, and weights are below {' and '.join(map(repr, keys))}" if keys else ""
+    raise ValueError(
+        f"{found or f'all its names begin with {prefix!r}, such as {_some(state)}'}. Save these weights as their net names "
+        f'them, name that file and pin its sha256: python -c "import torch; torch.save({command}, {file.stem + "_own.pt"!r})"'
+    )
+
+
+def _is_state(content: object) -> bool:
+    named = isinstance(content, Mapping) and bool(content)
+    return named and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+
+
+def _renamed(state: State, network: Network) -> State:
+    """A state dict of torchvision's net, or of this project's, under this project's names."""
+    if network.architecture == "torchvision" and all(name.startswith("model.") for name in state):
+        return state
+    return RENAMED.get(network.architecture, dict)(state)
+
+
+def _misfit(state: State, needed: Mapping[str, torch.Size | None], classifier: str) -> str | None:
+    """Why a state dict has not just the tensors of those names and shapes, and a classifier or none; or None."""
+    missing = [name for name in needed if name not in state]
+    foreign = [name for name in state if name not in needed and not name.startswith(classifier)]
+    problems = [f"it lacks {len(missing)} of {len(needed)} tensors, such as {_some(missing)}"] if missing else []
+    problems += [f"it has {len(foreign)} that do not belong there, such as {_some(foreign)}"] if foreign else []
+    problems = problems or [
+        f"{name} should be {tuple(shape)} and is {tuple(state[name].shape)}"
+        for name, shape in needed.items()
+        if shape is not None and state[name].shape != shape
+    ]
+    return " and ".join(problems[:2]) or None
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(list(map(str, names))[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
 def _file(pretrained: PretrainedWeights) -> Path:
-    """The file at the place that is set for this machine, or else torchvision's, downloaded."""
-    variable = WEIGHTS_VARIABLE.format(name=pretrained.name.upper())
-    if pretrained.location:
-        file = Path(pretrained.location)
+    """The file at the place that is set for this machine, or that the preset names, or else torchvision's, downloaded."""
+    variable, given = WEIGHTS_VARIABLE.format(name=pretrained.name.upper()), pretrained.settings.weights
+    key = f"pretrained.{pretrained.name}.weights = {given!r}"
+    if pretrained.location or pretrained.settings.is_file:
+        file = Path(pretrained.location or given)
         if not file.is_file():
-            raise UserError(
-                f"{variable} = {pretrained.location!r}: no such file. Set it to {pretrained.settings.weights}."
-            )
+            if pretrained.location:
+                raise UserError(f"{variable} = {pretrained.location!r}: no such file. Set it to that of {given}.")
+            raise UserError(f"{key}: no such file. Name one that there is, or set {variable} to its place.")
         return file
     from torchvision.models import get_weight
 
     try:
-        url = get_weight(pretrained.settings.weights).url
+        url = get_weight(given).url
     except (ValueError, AttributeError, KeyError):
         raise UserError(
-            f"pretrained.{pretrained.name}.weights = {pretrained.settings.weights!r}: torchvision has no such weights. Give a "
-            f"name such as ResNet34_Weights.IMAGENET1K_V1."
+            f"{key}: torchvision has no such weights. Give a name such as ResNet34_Weights.IMAGENET1K_V1, or a file that ends "
+            f"in {' or '.join(WEIGHTS_FILES)}; or set {variable} to a file."
         ) from None
     file = DOWNLOADS / url.rsplit("/", 1)[1]
     if not file.exists():
