@@ -60,7 +60,7 @@ def main() -> None:
         for data in plan.data.values():
             if data.path.exists():
                 drop_data(data)
-        for pretrained in plan.pretrained.values():
+        for pretrained in plan.weights:
             if pretrained.weights.exists():
                 drop_weights(pretrained)
     for run in plan.runs.values():

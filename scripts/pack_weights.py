@@ -18,7 +18,7 @@ def main() -> None:
     args = parser.parse_args()
     problems: list[UserError] = []
     plans = load_plans(invalid=problems.append).values()
-    known = {p.weights: p for plan in plans for p in plan.pretrained.values()}
+    known = {p.weights: p for plan in plans for p in plan.weights}
     if args.output not in known:
         message = f"{args.output}: no preset in config/ has such weights; there is: {', '.join(map(str, known))}."
         raise not_found(message, problems)

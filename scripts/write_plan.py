@@ -41,7 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     plan = plan_for(args.results)
     preset = plan.preset
-    packed: list[DataSet | PretrainedWeights] = [*plan.data.values(), *plan.pretrained.values()]
+    packed: list[DataSet | PretrainedWeights] = [*plan.data.values(), *plan.weights]
     phases = {
         "data": {p.id: settings_of(p.settings) for p in packed},
         **{phase: {run.id: decided_by(run) for run in plan.phase(phase)} for phase in PHASES},

@@ -9,6 +9,7 @@ torch.
 import graphlib
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -24,7 +25,7 @@ from fspkd.runs.folder import RUNS, RunFolder
 from fspkd.runs.spec import Run, RunSpec
 from fspkd.settings import suggest
 
-Start = Run | PretrainedWeights | None
+Other = Run | PretrainedWeights | None  # what a run may start or learn from
 
 
 class Plan:
@@ -51,21 +52,29 @@ class Plan:
             key: DataSet(data, environment.get(LOCATION_VARIABLE.format(name=data.name.upper())) or None)
             for key, data in preset.data.items()
         }
-        self.pretrained = {
-            name: PretrainedWeights(
+        elsewhere = [
+            PretrainedWeights(
                 name,
                 pretrained,
                 preset.networks[pretrained.network],
                 environment.get(WEIGHTS_VARIABLE.format(name=name.upper())) or None,
             )
             for name, pretrained in preset.pretrained.items()
-            if any(row.start == name for row in preset.rows.values())
-        }
+        ]
+        used = {row.start for row in preset.rows.values()}
+        self.pretrained = {weights.name: weights for weights in elsewhere if weights.name in used}
+        used = {reference for row in preset.rows.values() for reference in _teachers(row)}
+        self.teachers = {weights.name: replace(weights, whole=True) for weights in elsewhere if weights.name in used}
         self._check_order()
         self.replicates: list[dict[str, list[Run]]] = [{} for _ in range(preset.replicates)]
         for replicate in range(1, preset.replicates + 1):
             for name in preset.rows:
                 self._row(name, replicate)
+
+    @property
+    def weights(self) -> list[PretrainedWeights]:
+        """All weights from elsewhere that rows start or learn from."""
+        return [*self.pretrained.values(), *self.teachers.values()]
 
     @property
     def rows(self) -> dict[str, list[Run]]:
@@ -165,7 +174,7 @@ class Plan:
             rows[name] = [self._net(name, replicate, number, start) for number in range(1, row.nets + 1)]
         return rows[name]
 
-    def _net(self, name: str, replicate: int, number: int, start: Start) -> Run:
+    def _net(self, name: str, replicate: int, number: int, start: Other) -> Run:
         """The last run of a net."""
         row = self.preset.rows[name]
         if row.stage1_of:
@@ -175,12 +184,14 @@ class Plan:
             start = self._run(name, replicate, shared, 1, row.stage1, start)
         return self._run(name, replicate, number, 2, row.stage2, start)
 
-    def _run(self, row_name: str, replicate: int, number: int | None, stage: int, method: Method, start: Start) -> Run:
+    def _run(self, row_name: str, replicate: int, number: int | None, stage: int, method: Method, start: Other) -> Run:
         preset, row = self.preset, self.preset.rows[row_name]
         reference = getattr(method, "teacher", None)
-        if has_own_teacher := reference is not None and "/" not in reference:
+        teacher: Other = self.teachers.get(reference or "")
+        if has_own_teacher := reference is not None and teacher is None and "/" not in reference:
             reference = f"{reference}/{number}"
-        teacher = self.net(reference, replicate) if reference else None
+        if reference and teacher is None:
+            teacher = self.net(reference, replicate)
         data, divide = self.data[row.data], preset.divide_schedules.get(row.data, 1)
         own: dict[str, object] = {"optimizer": row.optimizer} if row.optimizer else {}
         own["stop"] = divided_stop(row.stop or preset.training.stop, divide, preset.training.evaluate_every)
@@ -209,14 +220,13 @@ class Plan:
         run = Run(spec, self._folder(self._place / phase / spec.id), data, start, teacher)
         return self.runs.setdefault(run.id, run)
 
-    def _check_fit(self, spec: RunSpec, data: DataSet, start: Start, teacher: Run | None) -> None:
+    def _check_fit(self, spec: RunSpec, data: DataSet, start: Other, teacher: Other) -> None:
         """Raise UserError where a run cannot start from its start or learn from its teacher."""
         where = f"preset {self.preset.name!r}: {spec.name}"
-        other = start.spec.network if isinstance(start, Run) else start.network if start else spec.network
-        if start and other != spec.network:
+        if start and start.network != spec.network:
             raise UserError(
-                f"{where} starts from {start.id}, another network: {other!r} and {spec.network!r}. Weights are copied between "
-                f"equal networks only."
+                f"{where} starts from {start.id}, another network: {start.network!r} and {spec.network!r}. Weights are copied "
+                f"between equal networks only."
             )
         for other, what in ((teacher, "learns from"), (start, "starts from")):
             # Validation images stop a training and are no result, so another net may have seen them.
@@ -228,7 +238,7 @@ class Plan:
                     f"{where} is trained on {_shown(data)} and {what} {other.spec.name}, which is trained on "
                     f"{_shown(other.data)}. Give both rows the same data."
                 )
-        if problem := spec.method.problem(spec.network, teacher.spec.network if teacher else None):
+        if problem := spec.method.problem(spec.network, teacher.network if teacher else None):
             raise UserError(f"{where}: {problem}")
         read = [(spec.network, spec.method.student_taps(spec.network))]
         if teacher:
@@ -251,10 +261,16 @@ def _shown(data: DataSet) -> str:
     return f"{settings.name!r}" + (f" with {' and '.join(told)}" if told else "")
 
 
+def _teachers(row: Row) -> Iterator[str]:
+    """What its stages name as their teachers."""
+    references = (getattr(method, "teacher", None) for method in (row.stage1, row.stage2))
+    yield from (reference for reference in references if reference)
+
+
 def _needed(row: Row) -> Iterator[str]:
-    """The rows that one waits for."""
+    """The rows that one waits for, and teachers that were trained elsewhere."""
     start = row.start if "/" in row.start else None  # and not from scratch or pretrained weights
-    references = [start, row.stage1_of, *(getattr(method, "teacher", None) for method in (row.stage1, row.stage2))]
+    references = [start, row.stage1_of, *_teachers(row)]
     yield from (reference.partition("/")[0] for reference in references if reference)
 
 

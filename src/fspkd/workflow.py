@@ -170,8 +170,8 @@ def phase_outputs(plan: Plan, phase: str) -> list[str]:
 
 def packed_files(plan: Plan) -> list[str]:
     """The packed data sets and pretrained weights of a preset."""
-    files = [data.path for data in plan.data.values()]
-    return [ancient(str(file)) for file in (*files, *(weights.weights for weights in plan.pretrained.values()))]
+    files = [*(data.path for data in plan.data.values()), *(weights.weights for weights in plan.weights)]
+    return [ancient(str(file)) for file in files]
 
 
 # --- results ----------------------------------------------------------------------------------------------

@@ -126,7 +126,10 @@ Data = Annotated[Digits | Torchvision | ImageFolder | Cub200, Field(discriminato
 
 
 class Pretrained(Settings):
-    """Weights that were trained elsewhere, for nets to start from. The linear layer of what starts from them is its own."""
+    """Weights that were trained elsewhere: what nets start from, as `start` of a row, or learn from, as `teacher` of a stage.
+
+    The linear layer of what starts from them is its own; a teacher has that of the file.
+    """
 
     weights: str
     """torchvision's name for them, by which they are downloaded, such as ResNet34_Weights.IMAGENET1K_V1; or a file that ends

@@ -155,6 +155,14 @@ def _stops(preset: Preset) -> Iterator[str]:
 
 
 def _teacher(preset: Preset, reference: str, where: str, row: Row, stage: str) -> Iterator[str]:
+    if reference in preset.pretrained:
+        if reference in preset.rows:
+            yield f"{where} = {reference!r}: is a row and an entry of pretrained. Rename one of the two"
+        return
+    if "/" not in reference and reference not in preset.rows and preset.pretrained:
+        names = [*preset.rows, *preset.pretrained]
+        yield f"{where} = {reference!r}: no such entry in rows or pretrained{suggest(reference, names)}"
+        return
     yield from _nets(preset, reference, where)
     if "/" in reference or reference not in preset.rows:
         return
@@ -278,7 +286,7 @@ def _training_time(preset: Preset, name: str, timing: TrainingTime) -> Iterator[
         stage1 = row.stage1.method if row.stage1 else "no"
         if stage1 != ("no" if role == "teachers" else "fsp"):
             yield f"{where} = {row_name!r}: that row has {stage1} stage 1 of its own"
-        if row.stage1 and "/" not in getattr(row.stage1, "teacher", "/"):
+        if row.stage1 and getattr(row.stage1, "teacher", None) in preset.rows:
             yield f"{where} = {row_name!r}: its nets must have one teacher, and have one each"
         if row.start != "scratch" or row.stage1_of or row.stage2.method != "cross_entropy":
             yield f"{where} = {row_name!r}: must start from scratch and end with cross_entropy"

@@ -26,7 +26,7 @@ NAMED = 3  # names in a message
 
 
 def pack_weights(pretrained: PretrainedWeights) -> Path:
-    """Write pretrained weights as those of a run, without the linear layer; gives the path.
+    """Write pretrained weights as those of a run, those to start from without the linear layer; gives the path.
 
     Raises UserError where the file is missing, damaged, not the one that the preset pins, or of another network. What
     depends on the images that a net is trained on is compared when it is.
@@ -46,7 +46,7 @@ def pack_weights(pretrained: PretrainedWeights) -> Path:
     with torch.device("meta"):  # without numbers
         net, other = (build(pretrained.network, shape, classes, None) for shape, classes in UNLIKE)
     expected, others = net.state_dict(), other.state_dict()
-    own = f"{net.classifier}."
+    own = () if pretrained.whole else (f"{net.classifier}.",)  # what is not kept, whatever it is
     # Which old files lack, and nothing reads.
     state = {name: torch.tensor(0) for name in expected if name.endswith("num_batches_tracked")} | state
     fixed = {name: tensor.shape if tensor.shape == others[name].shape else None for name, tensor in expected.items()}
@@ -92,8 +92,9 @@ def _state(file: Path) -> State:
 
 
 def _is_state(content: object) -> bool:
-    named = isinstance(content, Mapping) and bool(content)
-    return named and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+    if not isinstance(content, Mapping) or not content:
+        return False
+    return all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
 
 
 def _renamed(state: State, network: Network) -> State:
@@ -103,10 +104,10 @@ def _renamed(state: State, network: Network) -> State:
     return RENAMED.get(network.architecture, dict)(state)
 
 
-def _misfit(state: State, needed: Mapping[str, torch.Size | None], classifier: str) -> str | None:
-    """Why a state dict has not just the tensors of those names and shapes, and a classifier or none; or None."""
+def _misfit(state: State, needed: Mapping[str, torch.Size | None], others: tuple[str, ...]) -> str | None:
+    """Why a state dict has not just the tensors of those names and shapes, and any that begin like `others`; or None."""
     missing = [name for name in needed if name not in state]
-    foreign = [name for name in state if name not in needed and not name.startswith(classifier)]
+    foreign = [name for name in state if name not in needed and not name.startswith(others)]
     problems = [f"it lacks {len(missing)} of {len(needed)} tensors, such as {_some(missing)}"] if missing else []
     problems += [f"it has {len(foreign)} that do not belong there, such as {_some(foreign)}"] if foreign else []
     problems = problems or [

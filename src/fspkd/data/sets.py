@@ -56,10 +56,13 @@ class PretrainedWeights:
     settings: Pretrained
     network: Network
     location: str | None
+    whole: bool = False
+    """with their linear layer, as a teacher"""
 
     @property
     def id(self) -> str:
-        return f"{self.name}-{digest([self.settings.sha256, self.network.model_dump(mode='json', exclude_none=True)])}"
+        decided_by = [self.settings.sha256, self.network.model_dump(mode="json", exclude_none=True)]
+        return f"{self.name}-{digest([*decided_by, 'whole'] if self.whole else decided_by)}"
 
     @property
     def weights(self) -> Path:

@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 
 from fspkd.data.packed import load_data
+from fspkd.data.sets import PretrainedWeights
 from fspkd.distill.fsp import Fsp
 from fspkd.engine.batches import Images
 from fspkd.files import write_atomically
@@ -29,7 +30,7 @@ def matrices_of(first: Run) -> Matrices:
 
     As in that stage, the student normalises by the batch and the teacher does not, and a shuffled teacher is shuffled.
     """
-    method, teacher = cast(Fsp, first.spec.method), cast(Run, first.teacher)
+    method, teacher = cast(Fsp, first.spec.method), cast(Run | PretrainedWeights, first.teacher)
     network = cast(ResidualNetwork, first.spec.network)
     images = Images(load_data(first.data), first.spec.augment, torch.device("cpu"))
     x = images.to_input(images.test[:IMAGES])

@@ -82,11 +82,15 @@ class Run:
     folder: RunFolder
     data: DataSet
     start: "Run | PretrainedWeights | None"
-    teacher: "Run | None"
+    teacher: "Run | PretrainedWeights | None"
 
     @property
     def id(self) -> str:
         return self.folder.path.name
+
+    @property
+    def network(self) -> AnyNetwork:
+        return self.spec.network
 
     @property
     def weights(self) -> Path:
@@ -123,7 +127,7 @@ class Run:
     @property
     def architectures(self) -> frozenset[str]:
         """Of its net and its teacher."""
-        return frozenset(run.spec.network.architecture for run in (self, self.teacher) if run)
+        return frozenset(net.network.architecture for net in (self, self.teacher) if net)
 
     @property
     def code_sha256(self) -> dict[str, str]:
@@ -143,7 +147,7 @@ class Run:
         """Raise UserError where its net or its method cannot use images of that height and width, or crops of them."""
         crop = self.spec.augment.crop
         given = (crop, crop) if crop else size
-        network, teacher = self.spec.network, self.teacher.spec.network if self.teacher else None
+        network, teacher = self.network, self.teacher.network if self.teacher else None
         if problem := (
             network.size_problem(given)
             or (teacher and teacher.size_problem(given))

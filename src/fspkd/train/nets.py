@@ -45,8 +45,30 @@ def initial_net(run: Run, images: Images) -> Net:
         ) from None
 
 
-def finished_net(run: Run, shape: tuple[int, int, int], classes: int) -> Net:
-    """The net that a finished run has trained, for images of that shape (C, H, W) and number of classes."""
-    net = build(run.spec.network, shape, classes, None)
-    net.load_state_dict(_weights(run))
+def finished_net(other: Run | PretrainedWeights, shape: tuple[int, int, int], classes: int) -> Net:
+    """The net that a finished run, or somebody elsewhere, has trained, for images of that shape (C, H, W) and those classes.
+
+    Raises UserError where weights from elsewhere are for other images or another number of classes.
+    """
+    net, state = build(other.network, shape, classes, None), _weights(other)
+    if isinstance(other, PretrainedWeights):
+        _check_fit(other, net, state)
+    net.load_state_dict(state)
     return net
+
+
+def _check_fit(teacher: PretrainedWeights, net: Net, state: dict[str, Tensor]) -> None:
+    """Raise UserError where tensors that have the names of a net's have other shapes."""
+    for name, tensor in net.state_dict().items():
+        expected, found = tuple(tensor.shape), tuple(state[name].shape)
+        if expected == found:
+            continue
+        if name.startswith(f"{net.classifier}.") and expected[0] != found[0]:
+            problem = f"it tells {found[0]} classes apart, and the data set has {expected[0]}"
+        else:
+            channels, height, width = net.shape
+            problem = f"for images of {width}x{height} pixels, {channels} channels, {name} should be {expected} and is {found}"
+        raise UserError(
+            f"teacher {teacher.name!r}, {teacher.location or teacher.settings.weights}: {problem}. Name weights that were "
+            f"trained on such images."
+        )
