@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Project
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from fspkd.data.packed import load_data
@@ -16,54 +17,172 @@ from fspkd.engine.batches import Images
 from fspkd.errors import UserError
 from fspkd.files import file_sha256
 from fspkd.models import build
-from fspkd.train.nets import initial_net
+from fspkd.networks import AnyNetwork
+from fspkd.plan import Plan
+from fspkd.runs.spec import Run, check_finished
+from fspkd.train.nets import finished_net, initial_net
+from fspkd.weights import load_weights, weights_sha256
+from fspkd.workflow import packed_files, training_rules
 
 FILE = Path("mine.pt")
-MAXOUT = {"architecture": "maxout", "layers": [{"conv": 3, "kernel": 3, "pad": 1, "pool": 2}, {"full": 5}]}
+
+
+OTHERS = {
+    "maxout": {"architecture": "maxout", "layers": [{"conv": 3, "kernel": 3, "pad": 1, "pool": 2}, {"full": 5}]},
+    "imagenet": {"architecture": "imagenet_resnet", "modules": [1, 1, 1, 1], "width": 4},
+    "mobile": {"architecture": "torchvision", "model": "mobilenet_v3_small"},
+}
+KD = {"method": "kd", "teacher": "mine", "schedule": "short"}
 
 
 @pytest.fixture
 def project(project: Project) -> Project:
-    """The tiny preset's teachers alone."""
+    """The tiny preset with other networks, without what needs its rows as they are."""
+    project.content["networks"] |= OTHERS
     project.content |= {"timings": {}, "figures": {}, "claims": None}
-    project.content["rows"] = {"teacher": project.content["rows"]["teacher"]}
-    project.content["tables"]["table1"]["rows"] = {"Teacher": "teacher"}
     project.write()
     return project
 
 
-def a_net(project: Project, network: str = "net", classes: int = 10, channels: int = 1) -> nn.Module:
+@pytest.fixture
+def starting(project: Project) -> Project:
+    """Its teachers alone, which start from weights."""
+    project.content["rows"] = {"teacher": project.content["rows"]["teacher"] | {"start": "mine"}}
+    project.content["tables"]["table1"]["rows"] = {"Teacher": "teacher"}
+    return project
+
+
+def a_net(project: Project, network: str = "net", classes: int = 10, channels: int = 1, size: int = 8) -> nn.Module:
     """A net of the preset, of other weights than any run draws."""
     generator = torch.Generator().manual_seed(7)
-    return build(project.plan().preset.networks[network], (channels, 8, 8), classes, generator)
+    settings = TypeAdapter(AnyNetwork).validate_python(project.content["networks"][network], strict=False)
+    return build(settings, (channels, size, size), classes, generator)
+
+
+def images_of(run: Run) -> Images:
+    return Images(load_data(run.data), run.spec.augment, torch.device("cpu"))
 
 
 def name_file(project: Project, content: object, **pretrained: str) -> None:
-    """Save something as weights that the row `teacher` starts from."""
+    """Save something as the weights `mine`."""
     torch.save(content, FILE)
     entry = {"weights": str(FILE), "network": "net", "sha256": file_sha256(FILE)[:8], **pretrained}
     project.content["pretrained"] = {"mine": entry}
-    project.content["rows"]["teacher"] |= {"network": entry["network"], "start": "mine"}
     project.write()
 
 
-@pytest.mark.parametrize("network", ["net", "maxout", "imagenet", "mobile"])
-def test_a_row_starts_from_a_file_of_any_network(project: Project, network: str) -> None:
-    others = {
-        "maxout": MAXOUT,
-        "imagenet": {"architecture": "imagenet_resnet", "modules": [1, 1, 1, 1], "width": 4},
-        "mobile": {"architecture": "torchvision", "model": "mobilenet_v3_small"},
-    }
-    project.set("networks", {**project.content["networks"], **others})
-    net = a_net(project, network, classes=7)
-    name_file(project, net.state_dict(), network=network)
-    run = project.plan().net("teacher/1")
+@pytest.mark.parametrize("network", ["net", *OTHERS])
+def test_a_row_starts_from_a_file_of_any_network(starting: Project, network: str) -> None:
+    net = a_net(starting, network, classes=7)
+    starting.content["rows"]["teacher"]["network"] = network
+    name_file(starting, net.state_dict(), network=network)
+    run = starting.plan().net("teacher/1")
     pack_weights(run.start)
-    started = initial_net(run, Images(load_data(run.data), run.spec.augment, torch.device("cpu"))).state_dict()
+    started = initial_net(run, images_of(run)).state_dict()
     for name, tensor in net.state_dict().items():
         own = name.startswith(f"{net.classifier}.")
         assert own or torch.equal(started[name], tensor), name
     assert len(started[f"{net.classifier}.bias"]) == 10
+
+
+@pytest.mark.parametrize("network", ["net", *OTHERS])
+def test_a_teacher_of_any_network_has_the_classifier_of_its_file(project: Project, network: str) -> None:
+    net = a_net(project, network).eval()
+    project.content["rows"]["student"] |= {"start": "mine" if network == "net" else "scratch", "stage2": KD}
+    name_file(project, net.state_dict(), network=network)
+    run = project.plan().net("student/1")
+    pack_weights(run.teacher)
+    images = images_of(run)
+    x = images.to_input(images.test[:4])
+    with torch.no_grad():
+        assert torch.equal(finished_net(run.teacher, images.shape, images.classes).eval()(x), net(x))
+
+
+def test_what_learns_from_a_file_is_what_learns_from_the_net_that_is_in_it(project: Project) -> None:
+    """Hints, distillation and FSP matrices, to the last bit."""
+    project.train("teacher/1", "fitnet/1", "student/1")
+    before = project.plan()
+    of_row = [weights_sha256(load_weights(run.weights, run.id)) for run in trained(before)]
+    teacher = before.net("teacher/1")
+    name_file(project, load_weights(teacher.weights, teacher.id))
+    for stage in ("fitnet.stage1", "fitnet.stage2", "student.stage1"):
+        project.set(f"rows.{stage}.teacher", "mine")
+    after = project.plan()
+    assert not {run.id for run in trained(after)} & {run.id for run in trained(before)}
+    assert after.net("teacher/1").id == teacher.id
+    (weights,) = after.weights
+    pack_weights(weights)
+    for rule in training_rules([after], 1):
+        for run in rule.jobs:
+            needed = rule.inputs({"run": run})["weights"]
+            assert (str(weights.weights) in needed) == (after.run(run).teacher is not None)
+    assert str(weights.weights) in packed_files(after)
+    project.train("fitnet/1", "student/1")
+    assert [weights_sha256(load_weights(run.weights, run.id)) for run in trained(after)] == of_row
+    manifest = after.net("fitnet/1").folder.read_manifest()
+    assert manifest.inputs_sha256["teacher"] == teacher.folder.read_manifest().weights_sha256
+    check_finished(trained(after))
+
+
+def trained(plan: Plan) -> list[Run]:
+    """A FitNet and a student of FSP matrices, both stages of each."""
+    return [run for net in ("fitnet/1", "student/1") for run in (plan.net(net).start, plan.net(net))]
+
+
+def test_nets_of_a_row_share_the_batches_of_a_teacher_from_elsewhere(project: Project) -> None:
+    project.set("rows.student.stage1.teacher", "mine")
+    project.set("rows.student.stage1_shared", False)
+    name_file(project, {})
+    assert [net.start.spec.batches for net in project.plan().nets("student")] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("network", "of", "message"),
+    [
+        (
+            "net",
+            {"classes": 7},
+            r"teacher 'mine', mine.pt: it tells 7 classes apart, and the data set has 10. Name weights",
+        ),
+        ("net", {"channels": 3}, r"for images of 8x8 pixels, 1 channels, stem.0.weight should be \(1,\) and is \(3,\)"),
+        (
+            "maxout",
+            {"size": 12},
+            r"for images of 8x8 pixels, .* layer2.1.weight should be \(10, 48\) and is \(10, 108\)",
+        ),
+    ],
+)
+def test_a_teacher_for_other_images_is_refused_before_training(
+    project: Project, network: str, of: dict[str, int], message: str
+) -> None:
+    project.set("rows.student.stage2", KD)
+    name_file(project, a_net(project, network, **of).state_dict(), network=network)
+    run = project.plan().net("student/1")
+    pack_weights(run.teacher)
+    images = images_of(run)
+    with pytest.raises(UserError, match=message):
+        finished_net(run.teacher, images.shape, images.classes)
+
+
+def test_a_teacher_needs_its_classifier(project: Project) -> None:
+    project.set("rows.student.stage2", KD)
+    state = a_net(project).state_dict()
+    name_file(project, {name: tensor for name, tensor in state.items() if not name.startswith("linear.")})
+    with pytest.raises(UserError, match=r"it lacks 2 of 49 tensors, such as linear.weight, linear.bias: these are"):
+        pack_weights(project.plan().teachers["mine"])
+
+
+def test_a_teacher_is_a_row_or_weights_and_not_both(project: Project) -> None:
+    name_file(project, {})
+    project.set("rows.student.stage1.teacher", "mein")
+    with pytest.raises(
+        UserError, match=r"stage1.teacher = 'mein': no such entry in rows or pretrained; did you mean 'mine'"
+    ):
+        project.plan()
+    project.set("rows.student.stage1.teacher", "mine")
+    project.set("rows.mine", project.content["rows"]["teacher"])
+    with pytest.raises(UserError, match=r"stage1.teacher = 'mine': is a row and an entry of pretrained. Rename one"):
+        project.plan()
 
 
 def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -82,12 +201,12 @@ def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     ],
 )
 def test_wrapped_weights_are_told_with_a_command_that_unwraps_them(
-    project: Project, wrap: Callable[[dict], dict], message: str
+    starting: Project, wrap: Callable[[dict], dict], message: str
 ) -> None:
-    state = a_net(project).state_dict()
-    name_file(project, wrap(state))
+    state = a_net(starting).state_dict()
+    name_file(starting, wrap(state))
     with pytest.raises(UserError, match=message) as problem:
-        pack_weights(project.plan().pretrained["mine"])
+        pack_weights(starting.plan().pretrained["mine"])
     _, _, program = shlex.split(re.search(r"python -c .*", str(problem.value))[0])  # as a shell would
     exec(program, {})
     unwrapped = torch.load("mine_own.pt")
@@ -107,65 +226,65 @@ def test_wrapped_weights_are_told_with_a_command_that_unwraps_them(
     ],
 )
 def test_what_is_no_state_dict_is_told_without_advice_to_trust_it(
-    project: Project, content: object, message: str
+    starting: Project, content: object, message: str
 ) -> None:
-    name_file(project, content)
+    name_file(starting, content)
     with pytest.raises(UserError, match=message) as problem:
-        pack_weights(project.plan().pretrained["mine"])
+        pack_weights(starting.plan().pretrained["mine"])
     assert "weights_only" not in str(problem.value)
 
 
-def test_a_damaged_file_is_told_in_a_sentence(project: Project) -> None:
-    name_file(project, {})
+def test_a_damaged_file_is_told_in_a_sentence(starting: Project) -> None:
+    name_file(starting, {})
     FILE.write_bytes(b"no weights")
-    project.set("pretrained.mine.sha256", file_sha256(FILE))
+    starting.set("pretrained.mine.sha256", file_sha256(FILE))
     with pytest.raises(UserError, match=r"mine.pt: holds no state dict: Weights only load failed. Save the state"):
-        pack_weights(project.plan().pretrained["mine"])
+        pack_weights(starting.plan().pretrained["mine"])
 
 
-def test_weights_of_another_net_are_told_by_the_names_that_differ(project: Project) -> None:
-    project.content["networks"] |= {
+def test_weights_of_another_net_are_told_by_the_names_that_differ(starting: Project) -> None:
+    starting.content["networks"] |= {
         "deeper": {"architecture": "cifar_resnet", "depth": 14, "width": 4},
         "wider": {"architecture": "cifar_resnet", "depth": 8, "width": 8},
     }
-    project.write()
+    starting.write()
 
     def check(network: str, message: str) -> None:
-        name_file(project, a_net(project, network).state_dict())
+        name_file(starting, a_net(starting, network).state_dict())
         with pytest.raises(UserError, match=rf"mine.pt: {message}.*another network than 'net'"):
-            pack_weights(project.plan().pretrained["mine"])
+            pack_weights(starting.plan().pretrained["mine"])
 
     check("deeper", r"it has 36 that do not belong there, such as section1.1.conv1.weight, ")
     check("wider", r"stem.2.weight should be \(4,\) and is \(8,\)")
-    name_file(project, {"conv1.weight": torch.zeros(3)})
+    name_file(starting, {"conv1.weight": torch.zeros(3)})
     with pytest.raises(UserError, match=r"it lacks \d+ of \d+ tensors, such as stem.0.weight, .* and it has 1 that do"):
-        pack_weights(project.plan().pretrained["mine"])
+        pack_weights(starting.plan().pretrained["mine"])
 
 
-def test_a_file_that_is_not_there_is_named_with_the_variable(project: Project) -> None:
-    name_file(project, {}, weights="/nowhere/x.pth")
+def test_a_file_that_is_not_there_is_named_with_the_variable(starting: Project) -> None:
+    name_file(starting, {}, weights="/nowhere/x.pth")
     with pytest.raises(UserError, match=r"weights = '/nowhere/x.pth': no such file. Name .* or set FSPKD_WEIGHTS_MINE"):
-        pack_weights(project.plan().pretrained["mine"])
-    elsewhere = project.plan({"FSPKD_WEIGHTS_MINE": "/nowhere/y.pth"}).pretrained["mine"]
+        pack_weights(starting.plan().pretrained["mine"])
+    elsewhere = starting.plan({"FSPKD_WEIGHTS_MINE": "/nowhere/y.pth"}).pretrained["mine"]
     with pytest.raises(UserError, match=r"FSPKD_WEIGHTS_MINE = '/nowhere/y.pth': no such file"):
         pack_weights(elsewhere)
-    project.content["networks"]["net"] = {"architecture": "imagenet_resnet", "modules": [1, 1, 1, 1], "width": 4}
-    project.set("pretrained.mine.weights", "x.ckpt")
+    starting.content["networks"]["net"] = {"architecture": "imagenet_resnet", "modules": [1, 1, 1, 1], "width": 4}
+    starting.set("pretrained.mine.weights", "x.ckpt")
     with pytest.raises(UserError, match=r"'x.ckpt': torchvision has no .* ends in .pt or .pth or .bin; or set FSPKD_W"):
-        pack_weights(project.plan().pretrained["mine"])
+        pack_weights(starting.plan().pretrained["mine"])
 
 
-def test_where_the_file_lies_renames_nothing(project: Project) -> None:
-    name_file(project, a_net(project).state_dict())
-    before = project.plan().net("teacher/1").id
+def test_where_the_file_lies_renames_nothing(starting: Project) -> None:
+    name_file(starting, a_net(starting).state_dict())
+    before = starting.plan().net("teacher/1").id
     FILE.rename("other.pth")
-    project.set("pretrained.mine.weights", "other.pth")
-    assert project.plan().net("teacher/1").id == before
+    starting.set("pretrained.mine.weights", "other.pth")
+    assert starting.plan().net("teacher/1").id == before
 
 
-def test_torchvision_has_no_weights_for_these_nets(project: Project) -> None:
-    name_file(project, a_net(project).state_dict(), weights="ResNet34_Weights.IMAGENET1K_V1")
+def test_torchvision_has_no_weights_for_these_nets(starting: Project) -> None:
+    name_file(starting, a_net(starting).state_dict(), weights="ResNet34_Weights.IMAGENET1K_V1")
     with pytest.raises(
         UserError, match=r"mine.network = 'net': is a cifar_resnet, .*, or as weights a file that ends in"
     ):
-        project.plan()
+        starting.plan()
