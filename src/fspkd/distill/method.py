@@ -77,7 +77,8 @@ class TaughtMethod(Method):
     """A method that learns from a frozen teacher."""
 
     teacher: NetReference
-    """a net of the same preset, as row/number; or a row, whose net of the same number is the teacher of each net"""
+    """a net of the same preset, as row/number; a row, whose net of the same number is the teacher of each net; or an entry of
+    `pretrained`"""
 
     def teacher_taps(self, teacher: Network) -> tuple[str, ...]:
         return self.student_taps(teacher)
