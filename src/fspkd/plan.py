@@ -242,7 +242,7 @@ class Plan:
             raise UserError(f"{where}: {problem}")
         read = [(spec.network, spec.method.student_taps(spec.network))]
         if teacher:
-            read.append((teacher.spec.network, spec.method.teacher_taps(teacher.spec.network)))
+            read.append((teacher.network, spec.method.teacher_taps(teacher.network)))
         for network, taps in read:
             known = dict.fromkeys((*network.parts, *network.maps))
             for tap in taps:
