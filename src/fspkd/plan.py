@@ -21,6 +21,7 @@ from fspkd.config.results import Claim, Curves, Depth, InferenceTime, Matrices
 from fspkd.config.training import divided, divided_stop
 from fspkd.data.sets import LOCATION_VARIABLE, WEIGHTS_VARIABLE, DataSet, PretrainedWeights
 from fspkd.errors import UserError
+from fspkd.networks.network import Network
 from fspkd.runs.folder import RUNS, RunFolder
 from fspkd.runs.spec import Run, RunSpec
 from fspkd.settings import suggest
@@ -240,17 +241,19 @@ class Plan:
                 )
         if problem := spec.method.problem(spec.network, teacher.network if teacher else None):
             raise UserError(f"{where}: {problem}")
-        read = [(spec.network, spec.method.student_taps(spec.network))]
+        _check_layers(where, spec.method, spec.network, spec.method.student_taps(spec.network))
         if teacher:
-            read.append((teacher.network, spec.method.teacher_taps(teacher.network)))
-        for network, taps in read:
-            known = dict.fromkeys((*network.parts, *network.maps))
-            for tap in taps:
-                if tap not in known:
-                    raise UserError(
-                        f"{where}: method {spec.method.method!r} reads {tap!r}: {network.name} has no such layer"
-                        f"{suggest(tap, known)}"
-                    )
+            _check_layers(where, spec.method, teacher.network, spec.method.teacher_taps(teacher.network))
+
+
+def _check_layers(where: str, method: Method, network: Network, taps: tuple[str, ...]) -> None:
+    """Raise UserError where a method reads taps that a network does not have."""
+    known = dict.fromkeys((*network.parts, *network.maps))
+    for tap in taps:
+        if tap not in known:
+            raise UserError(
+                f"{where}: method {method.method!r} reads {tap!r}: {network.name} has no such layer{suggest(tap, known)}"
+            )
 
 
 def _shown(data: DataSet) -> str:
