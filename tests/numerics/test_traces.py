@@ -20,7 +20,7 @@ METHODS = {
     "hint": {"method": "hint", "teacher": "teacher/1", "schedule": "first", "sections": [1, 2]},
     "fsp": {"method": "fsp", "teacher": "teacher/1", "schedule": "first"},
     "fsp_shuffled": {"method": "fsp", "teacher": "teacher/1", "schedule": "first", "shuffle": "channel"},
-    "attention_transfer": {"method": "attention_transfer", "weight": 60, **TAUGHT},
+    "attention_transfer": {"method": "attention_transfer", "weight": 30, **TAUGHT},
     "relational_kd": {"method": "relational_kd", **TAUGHT},
 }
 STARTS = {"scratch": "scratch", "weights": "teacher/2"}
