@@ -118,15 +118,24 @@ class Results:
     @cached_property
     def _readable(self) -> list[SavedRun]:
         """The preset's finished runs, without those of another version of fspkd, of which a warning tells."""
-        readable = []
+        readable, former = [], 0
         for run in self._saved():
-            if self._plan and run.id not in self._plan.runs:
-                continue
             try:
                 _ = run.spec, run.manifest
-                readable.append(run)
             except UserError as error:
-                warnings.warn(f"{error} It is left out.", stacklevel=3)
+                if not self._plan or run.id in self._plan.runs:
+                    warnings.warn(f"{error} It is left out.", stacklevel=3)
+                continue
+            if not self._plan or run.id in self._plan.runs:
+                readable.append(run)
+            else:
+                former += run.manifest.attempts[-1].preset == self._plan.preset.name
+        if self._plan and former:
+            warnings.warn(
+                f"{self._runs}: {former} finished runs that were trained for preset {self._plan.preset.name!r} are of other "
+                f"settings than it has now, or of data at another place (FSPKD_DATA_...).{self._others}",
+                stacklevel=3,
+            )
         if not readable:
             raise UserError(f"{self._runs}: no run{self._of_preset} in it is finished yet.{self._others}")
         return readable
@@ -199,7 +208,7 @@ class Results:
         runs = [self.run(name) for name in names] or self._readable
         settings = pd.json_normalize([run.spec.model_dump(mode="json") for run in runs])
         settings.index = pd.Index([run.id for run in runs], name="id")
-        return settings.loc[:, settings.astype(str).nunique() > 1]
+        return settings.loc[:, settings.astype(str).nunique(dropna=False) > 1]
 
     def table(self, name: str) -> pd.DataFrame:
         """A table, by the names of its rows; raises UserError where it is not made."""

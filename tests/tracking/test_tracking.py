@@ -141,9 +141,11 @@ def test_nets_trained_anew_get_runs_of_their_own_and_their_row_one(project: Proj
     before = held(send(project).store.client)
     for net in nets:
         shutil.rmtree(project.plan().net(net).folder)
+    sync = send(project)  # before any of them begins, and from then on, as beside one workflow
     for net in nets:
         project.train(net)
-        runs = held(send(project).store.client)
+        assert not sync.send_all()
+        runs = held(sync.store.client)
         rows = {name: run.info.status for name, run in runs.items() if run.data.tags["kind"] == "row"}
         assert rows == {"Teacher": "FINISHED" if net == nets[-1] else "SCHEDULED", "Teacher, replaced": "FINISHED"}
     assert set(runs) == {*before, *(f"{name}, replaced" for name in before)}
@@ -239,8 +241,8 @@ def test_rows_and_tables_of_former_settings_are_called_so_and_ended(made: Projec
     shutil.rmtree(made.plan().net("student/2").folder)  # so that its row is not finished
     write_table(make_table(made.plan(), "table1"), made.plan(), "table1", Path("results/tiny/table1.csv"))
 
-    def ended() -> dict[str, str]:
-        runs = held(send(made).store.client)
+    def ended(sync: Sync | None = None) -> dict[str, str]:
+        runs = held((sync or send(made)).store.client)
         return {name: run.info.status for name, run in runs.items() if run.data.tags["kind"] in ("row", "table")}
 
     before = {"Teacher": "FINISHED", "fitnet": "FINISHED", "student": "SCHEDULED", "table1": "FINISHED"}
@@ -250,8 +252,23 @@ def test_rows_and_tables_of_former_settings_are_called_so_and_ended(made: Projec
     former["student, former settings"] = "KILLED"
     rows = ("Teacher", "fitnet", "student")
     assert ended() == former | dict.fromkeys(rows, "SCHEDULED")
+    made.set("seed", 2)
+    elsewhere = Sync(made.plan())
+    elsewhere.place = "another machine:/with/a/clone"
+    elsewhere.send_all()
+    assert ended(elsewhere) == former | dict.fromkeys(rows, "SCHEDULED")  # which was sent from here
+    made.set("seed", 1)
     made.set("replicates", 1)
     assert ended() == before | {f"{row}, former settings": "KILLED" for row in rows}
+
+
+def test_a_table_named_as_its_only_row_is_another_run(made: Project) -> None:
+    made.content |= {"claims": None, "figures": {}, "timings": {}}
+    made.content["tables"] = {"teacher": {"title": "A table of one row", "rows": {"Teacher": "teacher"}}}
+    made.write()
+    write_table(make_table(made.plan(), "teacher"), made.plan(), "teacher", Path("results/tiny/teacher.csv"))
+    kinds = [run.data.tags["kind"] for run in held(send(made).store.client).values()]
+    assert (kinds.count("row"), kinds.count("table")) == (3, 1)
 
 
 def test_damaged_run_is_told_and_does_not_hold_up_the_others(project: Project) -> None:

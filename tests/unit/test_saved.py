@@ -13,6 +13,7 @@ import fspkd
 from fspkd.data.packed import load_packed
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans
+from fspkd.runs.folder import RunFolder
 
 
 @pytest.fixture
@@ -127,6 +128,7 @@ def test_of_several_runs_the_settings_tell_which_is_which(two_plans: dict[str, P
         everything.run("fitnet/1")
     nets = [plan.net("fitnet/1") for plan in two_plans.values()]
     assert set(everything.differences(*(net.id for net in nets))) == {"start"}
+    assert {"start", "teacher", "method.temperature"} <= set(everything.differences(nets[0].id, nets[0].teacher.id))
     firsts = everything.differences(*(net.stage1.id for net in nets))
     assert set(firsts) == {"schedule"}
     assert [phase["rate"] for phases in firsts["schedule"] for phase in phases] == [1e-3, 1e-4, 2e-3]
@@ -148,7 +150,15 @@ def test_runs_that_a_preset_lacks_are_told_with_where_others_are(two_plans: dict
     assert more.run("fitnet/1", 2).spec.replicate == 2
     preset = Path("../config/tiny.yaml")
     preset.write_text(preset.read_text().replace("seed: 1", "seed: 2"))
-    with pytest.raises(UserError, match=f"no run of preset 'tiny' in it is finished yet. {others}"):
+    for run in two_plans["results/tiny"].rows["teacher"]:
+        folder = RunFolder(Path("..") / run.folder.path)
+        manifest = folder.read_manifest()
+        attempt = manifest.attempts[0].model_copy(update={"preset": "tiny"})
+        folder.write_manifest(manifest.model_copy(update={"attempts": (attempt,)}))
+    with (
+        pytest.warns(UserWarning, match=f"2 finished runs that were trained for preset 'tiny' are of other .*{others}"),
+        pytest.raises(UserError, match=f"no run of preset 'tiny' in it is finished yet. {others}"),
+    ):
         _ = fspkd.results("../results/tiny").runs
 
 

@@ -142,8 +142,8 @@ def _file_with(key: str, chain: list[tuple[Path, dict]]) -> Path:
 def preset_files(config: Path) -> dict[str, Path]:
     """The files of presets in a folder, by the names that `extends` knows them by, such as fsp/mini.
 
-    All YAML files are, but those of claims: without `results` and `extends`, and named by a preset as its `claims` or with a
-    list of that name. A file that cannot be read is a preset's unless one names it so.
+    All YAML files are, but those of claims: without `results` and `extends`, and named by a preset as its `claims` or with
+    that key alone. A file that cannot be read is a preset's unless one names it so.
     """
 
     def looked_at(path: Path) -> dict:
@@ -156,7 +156,7 @@ def preset_files(config: Path) -> dict[str, Path]:
     named = {config / claims for content in contents.values() if isinstance(claims := content.get("claims"), str)}
 
     def is_preset(path: Path, content: dict) -> bool:
-        is_of_claims = path in named or isinstance(content.get("claims"), list)
+        is_of_claims = path in named or content.keys() == {"claims"}
         return "results" in content or "extends" in content or not is_of_claims
 
     files = [path for path, content in contents.items() if is_preset(path, content)]

@@ -83,7 +83,7 @@ claims:
 With `claims: lab/claims.yaml` in the preset, `snakemake <results>/claims.csv` judges them;
 [statistics.md](statistics.md) says when a claim counts as reproduced. All claims of a file share the probability of a wrong
 verdict, so each that is added makes the others harder to decide. A file without `results` and `extends` that a preset names as
-its claims, or that has a list `claims`, is not taken for a preset.
+its claims, or that has the key `claims` alone, is not taken for a preset.
 """
 
 

@@ -70,6 +70,9 @@ def _known(preset: Preset, section: str, name: str, where: str) -> Iterator[str]
 
 def _nets(preset: Preset, reference: str, where: str) -> Iterator[str]:
     row, _, number = reference.partition("/")
+    if row in preset.pretrained and row not in preset.rows:
+        yield f"{where} = {reference!r}: {row} is an entry of pretrained, not of rows; it has no numbers"
+        return
     yield from _known(preset, "rows", row, where)
     if row in preset.rows and int(number or 1) > preset.rows[row].nets:
         yield f"{where} = {reference!r}: row {row!r} has only {preset.rows[row].nets} nets"

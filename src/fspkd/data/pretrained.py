@@ -55,7 +55,7 @@ def pack_weights(pretrained: PretrainedWeights) -> Path:
             f"{where}: {problem}: these are weights of another network than {settings.network!r}. Name the network that "
             f"they belong to."
         )
-    state = {name: state[name] for name in expected if not name.startswith(own)}
+    state = {name: state[name].to(expected[name].dtype) for name in expected if not name.startswith(own)}
     weights.save_weights(state, pretrained.weights, pretrained.id)
     return pretrained.weights
 

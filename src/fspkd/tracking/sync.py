@@ -1,5 +1,6 @@
 """What MLflow is sent of a preset: an experiment; in it a run for each table row, below it one for each net and stage."""
 
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from fspkd.tracking.store import Store
 TESTED = ("test_loss", "test_accuracy")
 MEASURED = ("loss", "learning_rate", "gradient_norm", *TESTED, "validation_loss", "validation_accuracy")
 FORMER = "former settings"  # in the names of runs that the present ones do not lead to
+PLACE = "sent_from"  # a tag: the machine, and the folder on it
 RESULT_FILES = (".csv", ".md", ".html", ".tex", ".png", ".svg")
 
 
@@ -38,6 +40,7 @@ class Sync:
         self.foreign: set[str] = set()  # finished runs, not of the plan, that were trained for other presets
         self.sent: dict[str, dict[Path, int]] = {}  # when the files of tables and figures that it knows were written
         self.shown: set[str] = set()  # runs of other presets that results of this one are made of
+        self.place = f"{socket.gethostname()}:{Path.cwd()}"
         self.told: dict[str, bool] = {}  # damages that keep nothing from being sent, and whether they have been told
 
     def send_all(self) -> list[str]:
@@ -52,8 +55,8 @@ class Sync:
         runs = {run.id: run for run in [*self.plan.runs.values(), *self._former_runs()]}
         parts: list[tuple[str, Callable[[Any], None], Any]] = [(name, self._run, run) for name, run in runs.items()]
         parts += [(row, self._row, row) for row in self.plan.rows]
-        parts += [(table, self._table, table) for table in self.preset.tables]
-        parts += [(figure, self._figure, figure) for figure in self._figures_alone()]
+        parts += [(f"table {table}", self._table, table) for table in self.preset.tables]
+        parts += [(f"figure {figure}", self._figure, figure) for figure in self._figures_alone()]
         problems = []
         for name, send, part in parts:
             if name not in self.complete:
@@ -86,18 +89,24 @@ class Sync:
                 self.foreign.add(name)
 
     def _leave_former(self) -> None:
-        """Name rows, tables and figures of former settings as nets of these are named, and end those that are open."""
-        rows = {row: [row] for row in self.plan.rows}
-        shown = {name: _rows_of(table.rows.values()) for name, table in self.preset.tables.items()}
-        shown |= {name: _rows_of(self.preset.figures[name].nets) for name in self._figures_alone()}
-        present = {self._identity(name, of) for names in (rows, shown) for name, of in names.items()}
+        """Name rows, tables and figures of former settings as nets of these are named, and end those that are open.
+
+        Those that were sent from another place, where settings may differ, are left to it.
+        """
+        present = {self._row_id(row) for row in self.plan.rows}
+        present |= {self._identity(name, _rows_of(table.rows.values())) for name, table in self.preset.tables.items()}
+        present |= {self._identity(name, _rows_of(self.preset.figures[name].nets)) for name in self._figures_alone()}
         for identity, run in self.store.runs.items():
-            if run.data.tags.get("kind") in ("row", "table", "figure") and identity not in present:
+            is_ours = run.data.tags.get(PLACE, self.place) == self.place
+            if is_ours and run.data.tags.get("kind") in ("row", "table", "figure") and identity not in present:
                 self.store.leave(identity, f", {FORMER}")
 
     def _identity(self, name: str, rows: Iterable[str]) -> str:
-        """What tells a row, table or figure of that name, made of these rows, from one that other settings made."""
-        return f"{name}-{digest([run.id for row in rows for run in self.plan.row_runs(row)])}"
+        """What tells a table or figure of that name, made of these rows, from one that other settings made."""
+        return f"shown {name}-{self._digest(rows)}"
+
+    def _digest(self, rows: Iterable[str]) -> str:
+        return digest([run.id for row in rows for run in self.plan.row_runs(row)])
 
     # --- a net, one stage ---------------------------------------------------------------------------------
 
@@ -125,6 +134,7 @@ class Sync:
             row = self.store.runs.get(self._row_id(run.spec.row)) if run.id in self.plan.runs else None
             if row and row.data.metrics:
                 self.store.replace(self._row_id(run.spec.row))
+                self.complete.discard(run.spec.row)
         tags = {**self._row_tags(run.spec.row), **self._tags(run, journal.attempt)}
         if manifest:
             tags["weights_sha256"] = manifest.weights_sha256
@@ -243,12 +253,12 @@ class Sync:
         }
 
     def _row_id(self, row: str) -> str:
-        return self._identity(row, [row])
+        return f"{row}-{self._digest([row])}"
 
     def _open_row(self, row: str) -> str:
         settings = self.preset.rows[row]
         first = (self.preset.rows[settings.stage1_of] if settings.stage1_of else settings).stage1
-        tags = {"kind": "row", **self._row_tags(row), "stage1": first.method if first else "none"}
+        tags = {"kind": "row", **self._row_tags(row), "stage1": first.method if first else "none", PLACE: self.place}
         nets, measured = len(self.plan.nets(row)), self._measured(row)
         tags["mlflow.note.content"] = (
             f"The mean of {nets} nets, their average and ensemble {measured} in percent, and the paper's (`..._published`)."
@@ -333,7 +343,7 @@ class Sync:
         if written == self.sent.get(name):
             return
         if files := [file for result in results for file in self._current_files(result)]:
-            tags = {"kind": kind, kind: name, "preset": self.preset.name, "seed": self.preset.seed}
+            tags = {"kind": kind, kind: name, "preset": self.preset.name, "seed": self.preset.seed, PLACE: self.place}
             tags["mlflow.note.content"] = title
             identity = self._identity(name, rows)
             self.store.open(identity, name, tags, None, None)
