@@ -6,7 +6,7 @@ RESULTS ?= results/quickstart results/fitnets/quickstart
 FITS = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))  # pyproject.toml's requires-python
 PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c '$(FITS)' 2> /dev/null && echo $$name && break; done)
 # The tests that take longest begin first, else one core waits for the other's at the end.
-LONG = tests/workflow/test_dvc.py tests/workflow/test_docs.py tests/tracking/test_tracking.py tests/tracking/test_failures.py tests/workflow/test_workflow.py
+LONG = tests/workflow/test_dvc.py tests/workflow/test_docs.py tests/tracking/test_tracking.py tests/tracking/test_failures.py tests/tracking/test_former.py tests/workflow/test_workflow.py
 UV = uv==0.13.9
 # Rules name no environment of their own, and Snakemake has no other way to leave that lint out.
 define SNAKEMAKE_LINT

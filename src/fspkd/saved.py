@@ -5,7 +5,7 @@ Where the presets lie beside it, they tell which runs are those of the folder's 
 
 import os
 import warnings
-from contextlib import chdir
+from contextlib import chdir, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -120,16 +120,15 @@ class Results:
         """The preset's finished runs, without those of another version of fspkd, of which a warning tells."""
         readable, former = [], 0
         for run in self._saved():
+            if self._plan and run.id not in self._plan.runs:
+                with suppress(UserError):
+                    former += run.manifest.attempts[-1].preset == self._plan.preset.name
+                continue
             try:
                 _ = run.spec, run.manifest
-            except UserError as error:
-                if not self._plan or run.id in self._plan.runs:
-                    warnings.warn(f"{error} It is left out.", stacklevel=3)
-                continue
-            if not self._plan or run.id in self._plan.runs:
                 readable.append(run)
-            else:
-                former += run.manifest.attempts[-1].preset == self._plan.preset.name
+            except UserError as error:
+                warnings.warn(f"{error} It is left out.", stacklevel=3)
         if self._plan and former:
             warnings.warn(
                 f"{self._runs}: {former} finished runs that were trained for preset {self._plan.preset.name!r} are of other "

@@ -6,27 +6,19 @@ import shutil
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from conftest import REPOSITORY, Project
 from forks import FORKS, IMPORTED
 from mlflow import MlflowClient
-from pydantic import TypeAdapter
 from sent import check_everything, check_points, expected, held, local, points, send, send_as_another_process
 
-from fspkd.data.packed import load_packed
 from fspkd.errors import UserError
-from fspkd.models import build
-from fspkd.networks import AnyNetwork
-from fspkd.plan import plan_for
 from fspkd.report import curves
-from fspkd.report.tables import make_table, write_table
-from fspkd.runs.folder import RUNS, ImageFacts, RunFolder
+from fspkd.runs.folder import RUNS, RunFolder
 from fspkd.runs.journal import Journal, final_measurements, read_journal, usage
-from fspkd.tracking.follow import FOLLOWED, Sender, has_begun
+from fspkd.tracking.follow import FOLLOWED, Sender
 from fspkd.tracking.sync import Sync
 from fspkd.train.usage import append, sample
 
@@ -83,79 +75,6 @@ def test_run_folders_alone_serve_on_another_machine(
     assert {"average", "ensemble"} <= held(client)["Student*"].data.metrics.keys()
 
 
-OTHERS = {  # nets that drop something in training, and the shapes of their images
-    "maxout": (
-        {
-            "architecture": "maxout",
-            "layers": [{"conv": 4, "kernel": 3, "pieces": 3, "pool": 3, "stride": 2}, {"full": 5}],
-            "init": "unit",
-            "keep": {"image": 0.8, "hidden": 0.5},
-        },
-        (1, 8, 8),
-    ),
-    "squeezenet": ({"architecture": "torchvision", "model": "squeezenet1_1"}, (1, 32, 32)),
-}
-
-
-def test_models_need_pytorch_alone_and_predict_what_their_nets_do(made: Project) -> None:
-    sync = send(made)
-    run = made.plan().net("student/2")
-    tracked = held(sync.store.client)["Student*, net 2"]
-    (output,) = tracked.outputs.model_outputs
-    model = sync.store.client.get_logged_model(output.model_id)
-    assert {metric.key for metric in model.metrics} == {"test_accuracy", "test_loss"}
-    images = load_packed(run.data.path).images["test"].transpose(0, 3, 1, 2) / np.float32(255)
-    with np.load(run.folder.predictions) as file:
-        models = {output.model_id: (images, file["logits"])}
-    for name, (settings, shape) in OTHERS.items():
-        net = build(TypeAdapter(AnyNetwork).validate_python(settings), shape, 10, torch.Generator().manual_seed(1))
-        sync.store.open(name, name, {}, None, None)
-        model_id = sync.store.model(name, net.train(), ImageFacts(shape=shape, classes=tuple("abcdefghij")), 1)
-        images = np.random.default_rng(1).random((5, *shape), np.float32)
-        with torch.no_grad():
-            models[model_id] = images, net.eval()(torch.from_numpy(images)).numpy()
-    for model_id, (images, _) in models.items():
-        np.save(f"{model_id}.npy", images)
-    code = """
-import sys, mlflow.pytorch, numpy, torch
-sys.modules["fspkd"] = None
-for model in sys.argv[1:]:
-    net = mlflow.pytorch.load_model(f"models:/{model}")
-    numpy.save(f"{model}.logits.npy", net(torch.from_numpy(numpy.load(f"{model}.npy"))).detach())
-served = mlflow.pyfunc.load_model(f"models:/{sys.argv[1]}")
-assert served.metadata.metadata == {"shape": [1, 8, 8], "classes": list("0123456789"), "preprocess": None}
-assert served.input_example.shape == (2, 1, 8, 8)
-assert served.predict(served.input_example).shape == (2, 10)
-"""
-    loaded = made.run("python", "-c", code, *models, MLFLOW_TRACKING_URI=local(made))
-    assert loaded.returncode == 0, loaded.stderr
-    for model_id, (_, logits) in models.items():
-        np.testing.assert_allclose(np.load(f"{model_id}.logits.npy"), logits, atol=1e-5)
-        assert logits.std() > 0.01  # not all the same
-
-
-def test_nets_trained_anew_get_runs_of_their_own_and_their_row_one(project: Project) -> None:
-    """However many of them are sent at a time; those of before keep what they hold."""
-    nets = ("teacher/1", "teacher/2")
-    project.train(*nets)
-    before = held(send(project).store.client)
-    for net in nets:
-        shutil.rmtree(project.plan().net(net).folder)
-    sync = send(project)  # before any of them begins, and from then on, as beside one workflow
-    for net in nets:
-        project.train(net)
-        assert not sync.send_all()
-        runs = held(sync.store.client)
-        rows = {name: run.info.status for name, run in runs.items() if run.data.tags["kind"] == "row"}
-        assert rows == {"Teacher": "FINISHED" if net == nets[-1] else "SCHEDULED", "Teacher, replaced": "FINISHED"}
-    assert set(runs) == {*before, *(f"{name}, replaced" for name in before)}
-    for name, old in before.items():
-        replaced, new = runs[f"{name}, replaced"], runs[name]
-        assert (replaced.info.run_id, replaced.data.metrics) == (old.info.run_id, old.data.metrics)
-        assert replaced.data.tags["identity"] == f"{new.data.tags['identity']}, replaced"
-        assert new.data.tags.get("mlflow.parentRunId") in (None, runs["Teacher"].info.run_id)
-
-
 def test_nets_that_stopped_by_validation_have_that_curve_and_what_was_kept(project: Project) -> None:
     project.set("data.images.validation", 120)
     project.set("rows.teacher.stop", {"by": "validation", "patience": 4, "every": 2})
@@ -207,68 +126,6 @@ def test_figure_of_rows_in_no_table_is_a_run_of_its_own_and_sent_again_when_it_i
     Path("place").rename(place)
     assert sync.send_all() == []
     assert (place / "figure3.svg").read_text() == "another"
-
-
-def test_a_preset_that_shares_nets_is_sent_what_it_shows(made: Project) -> None:
-    """And neither a table that nobody has made nor its nets."""
-    row = {"data": "images", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "short"}}
-    tables = {"table1": None, "mine": {"title": "Mine", "rows": {"Student*": "student"}}}
-    child = {"extends": "tiny", "results": "results/child", "claims": None, "rows": {"short": row}, "tables": tables}
-    Path("config/child.yaml").write_text(yaml.safe_dump(child))
-    assert not has_begun(plan_for(Path("results/child")))
-    assert made.run("snakemake", "results/child/mine.csv", **{FOLLOWED: "1"}).returncode == 0
-    sync = Sync(plan_for(Path("results/child")))
-    assert sync.send_all() == []
-    runs = sync.store.client.search_runs([sync.store.experiment])
-    assert {run.info.run_name for run in runs} == {
-        "Student*", "Student*, stage 1", "Student*, net 1", "Student*, net 2", "teacher", "teacher, net 1", "mine"
-    }  # fmt: skip
-
-
-def test_run_of_former_settings_is_sent(project: Project) -> None:
-    project.train("student/1")
-    send(project)
-    project.set("training.optimizer.momentum", 0.8)
-    runs = held(send(project).store.client)
-    assert {"Student*, net 1, former settings", "Student*, stage 1, former settings"} <= set(runs)
-    assert runs["Student*, net 1, former settings"].data.tags["stage1"] == "fsp"
-
-
-def test_rows_and_tables_of_former_settings_are_called_so_and_ended(made: Project) -> None:
-    """Until their settings are the present ones again."""
-    made.content |= {"claims": None, "figures": {}, "timings": {}}
-    made.set("tables.table1.rows", {"Teacher": "teacher"})
-    shutil.rmtree(made.plan().net("student/2").folder)  # so that its row is not finished
-    write_table(make_table(made.plan(), "table1"), made.plan(), "table1", Path("results/tiny/table1.csv"))
-
-    def ended(sync: Sync | None = None) -> dict[str, str]:
-        runs = held((sync or send(made)).store.client)
-        return {name: run.info.status for name, run in runs.items() if run.data.tags["kind"] in ("row", "table")}
-
-    before = {"Teacher": "FINISHED", "fitnet": "FINISHED", "student": "SCHEDULED", "table1": "FINISHED"}
-    assert ended() == before
-    made.set("replicates", 2)
-    former = {f"{name}, former settings": status for name, status in before.items()}
-    former["student, former settings"] = "KILLED"
-    rows = ("Teacher", "fitnet", "student")
-    assert ended() == former | dict.fromkeys(rows, "SCHEDULED")
-    made.set("seed", 2)
-    elsewhere = Sync(made.plan())
-    elsewhere.place = "another machine:/with/a/clone"
-    elsewhere.send_all()
-    assert ended(elsewhere) == former | dict.fromkeys(rows, "SCHEDULED")  # which was sent from here
-    made.set("seed", 1)
-    made.set("replicates", 1)
-    assert ended() == before | {f"{row}, former settings": "KILLED" for row in rows}
-
-
-def test_a_table_named_as_its_only_row_is_another_run(made: Project) -> None:
-    made.content |= {"claims": None, "figures": {}, "timings": {}}
-    made.content["tables"] = {"teacher": {"title": "A table of one row", "rows": {"Teacher": "teacher"}}}
-    made.write()
-    write_table(make_table(made.plan(), "teacher"), made.plan(), "teacher", Path("results/tiny/teacher.csv"))
-    kinds = [run.data.tags["kind"] for run in held(send(made).store.client).values()]
-    assert (kinds.count("row"), kinds.count("table")) == (3, 1)
 
 
 def test_damaged_run_is_told_and_does_not_hold_up_the_others(project: Project) -> None:

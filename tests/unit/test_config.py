@@ -12,10 +12,9 @@ import yaml
 from conftest import REPOSITORY, Project
 from mistakes import MISTAKES, depth
 
-from fspkd.config.load import load_preset, preset_files
+from fspkd.config.load import load_preset
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans, plan_for
-from fspkd.slurm import gpu_models, load_site
 from fspkd.workflow import ResultRule
 
 
@@ -203,22 +202,6 @@ def test_a_mistake_in_one_preset_does_not_stop_what_another_trains(project: Proj
         load_plans()
 
 
-def test_files_of_claims_of_any_name_are_no_presets(project: Project) -> None:
-    """One that a preset names, even where it is damaged, and one that none names; a preset that names itself is one."""
-    mine = project.claims_path.rename("config/tiny/my_claims.yaml")
-    assert list(preset_files(Path("config"))) == ["tiny"], "by its list"
-    project.set("claims", "tiny/my_claims.yaml")
-    assert [len(plan.claims) for plan in load_plans().values()] == [4]
-    (mine.parent / "begun.yaml").write_text("claims:\n")  # whose list is not written yet, nor named
-    assert set(preset_files(Path("config"))) == {"tiny"}
-    mine.write_text("claims: [")
-    with pytest.raises(UserError, match=r"^config/tiny/my_claims.yaml: is not valid YAML"):
-        load_plans()
-    assert list(preset_files(Path("config"))) == ["tiny"], "by its name"
-    project.set("claims", "tiny.yaml")
-    assert set(preset_files(Path("config"))) == {"tiny", "tiny/my_claims"}
-
-
 def test_the_readmes_preset_for_own_images_is_valid_with_what_it_compares(project: Project) -> None:
     shutil.copytree(REPOSITORY / "config", project.folder / "config", dirs_exist_ok=True)
     project.preset_path.unlink()  # of which claims.yaml says nothing now
@@ -379,176 +362,6 @@ def test_command_reports_one_paragraph_without_a_traceback(project: Project) -> 
     assert result.returncode == 1
     assert result.stderr.startswith("error: config/tiny.yaml: seed = -1:")
     assert "Traceback" not in result.stderr
-
-
-PUBLISHED_ITERATIONS = {
-    "table1": ("cifar10", [192_000, 63_000, 63_000, 98_000, 98_000, 84_000, 126_000]),
-    "table2": ("cifar100", [192_000, 63_000, 98_000, 95_000]),
-    "table3": ("cifar10", [64_000, 64_000, 99_000, 85_000]),
-    "table4": ("cifar100", [64_000, 64_000, 99_000, 96_000]),
-    "table5": ("cub200", [30_000, 30_000, 30_000, 65_000, 51_000]),
-}
-
-
-@pytest.mark.parametrize("name", ["paper", "mini", "quickstart"])
-def test_presets_of_the_repository_have_the_papers_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REPOSITORY)
-    plan = Plan(load_preset(Path("config/fsp") / f"{name}.yaml"))
-    for table, (data, published) in PUBLISHED_ITERATIONS.items():
-        rows = plan.preset.tables[table].rows.values()
-        iterations = [sum(run.spec.iterations for run in plan.row_runs(row)) for row in rows]
-        assert [n * plan.preset.divide_schedules.get(data, 1) for n in iterations] == published
-
-
-def test_nets_that_tables_share_train_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REPOSITORY)
-    plan = Plan(load_preset(Path("config/fsp/paper.yaml")))
-    tables = plan.preset.tables
-    assert plan.nets(tables["table3"].rows["Teacher-original"]) == plan.nets("teacher")[:1]
-    for figures_of in ("student", "student_full"):
-        assert {net.start for net in plan.nets(figures_of)} == {plan.net("student/1").start}
-    # Tables 1 to 5 as published, less the teachers of Tables 3 and 4; figure 3's students; controls beyond the paper.
-    published, controls = 724 + 448 + 248 + 259 + 206 + 3 * 64, 2 * 3 * (21 + 21) + 3 * 42 + 85 + 30
-    assert sum(run.spec.iterations for run in plan.runs.values()) == (published + controls) * 1000
-
-
-def test_choices_are_compared_without_a_look_at_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REPOSITORY)
-    plan = Plan(load_preset(Path("config/fsp/choices.yaml")))
-    table = plan.preset.tables["choices"]
-    runs = ResultRule(plan, "summary").runs
-    assert {run.data.settings.hold_out for run in runs} == {5000}
-    assert {run.teacher.data.settings.hold_out for run in runs if run.teacher} == {5000}
-    assert [len(plan.nets(row)) for row in table.rows.values()] == [2] * 10 + [1, 2, 2]
-    assert {sum(net.spec.iterations for net in plan.row_runs(row)) for row in list(table.rows.values())[:10]} == {
-        16_800
-    }
-    assert (
-        len(
-            {
-                net.stage1.spec.model_copy(update={"row": "", "number": 0})
-                for net in plan.shown(table.rows)
-                if net.stage1
-            }
-        )
-        == 10
-    )
-
-
-def test_snakemake_looks_at_the_content_of_all_weights() -> None:
-    """Of larger files a newer one counts as another, though it has the content that it had, and trains students again."""
-    profile = yaml.safe_load((REPOSITORY / "profiles/default/config.yaml").read_text())
-    largest = 4 * 21_797_672  # bytes of CUB200's ImageNet weights, a ResNet-34; FitNets' teachers have 65 million
-    assert profile["max-checksum-file-size"] > 1.05 * largest
-
-
-def test_claims_are_about_what_a_preset_has_or_leaves_out(project: Project) -> None:
-    assert len(project.plan().claims) == 4
-    project.set("timings.timing", None)
-    assert [claim.compare for claim in project.plan().claims] == ["rows", "rows", "figure"]
-    project.set("timings.timing", ...)
-    with pytest.raises(UserError, match=r"claims.yaml: claim 'claim 4': timing = 'timing': preset 'tiny' has no such"):
-        project.plan()
-
-
-def test_a_preset_leaves_out_what_it_extends(project: Project) -> None:
-    text = "extends: tiny\nresults: results/child\ntables: {table1: null}\nfigures: {figure3: null}\n"
-    Path("config/child.yaml").write_text(text)
-    child = Plan(load_preset(Path("config/child.yaml")))
-    assert (child.preset.tables, child.preset.figures) == ({}, {})
-    assert [claim.compare for claim in child.claims] == ["timing"]
-    Path("config/child.yaml").write_text("extends: tiny\nresults: results/child\nrows: {fitnet: null}\n")
-    with pytest.raises(UserError, match=r"tables.table1.rows.FitNet, 1 loss\* = 'fitnet': no such entry in rows"):
-        load_preset(Path("config/child.yaml"))
-
-
-@pytest.mark.parametrize(
-    ("claim", "message"),
-    [
-        ("{compare: rows, table: tabel1, value: average, more: a, less: b}", r"table = 'tabel1': .* mean 'table1'\?"),
-        (
-            "{compare: rows, value: best}",
-            r"config/tiny/claims.yaml: claims.0.*value = 'best': input should be 'accuracy'",
-        ),
-        ("{compare: timing, timing: timing, what: speed}", r"claims.0.*what = 'speed': input should be 'speed-up of"),
-        (
-            "{compare: rows, table: table1, value: average, more: Students*, less: Teacher}",
-            r"more = 'Students\*'.*did you mean 'Student\*'",
-        ),
-    ],
-)
-def test_mistakes_in_claims_are_refused(project: Project, claim: str, message: str) -> None:
-    project.claims_path.write_text(f"claims: [{{claim: x, where: y, {claim[1:]}]")
-    with pytest.raises(UserError, match=message):
-        project.plan()
-
-
-def test_claims_about_the_accuracy_of_first_stages_are_refused(project: Project) -> None:
-    project.set("figures.figure3", {**project.content["figures"]["figure3"], "stage": 1})
-    project.set("figures.figure3.curves", {"Teacher": "fitnet", "Student": "student"})
-    assert len(project.plan().claims) == 4
-    project.claims_path.write_text(project.claims_path.read_text().replace("training loss", "test accuracy"))
-    with pytest.raises(UserError, match=r"measure = 'test accuracy': figure 'figure3' .* is of first stages"):
-        project.plan()
-
-
-def test_claims_about_rows_on_other_data_are_refused(project: Project) -> None:
-    project.set("timings.timing", None)
-    project.set("data.others", {"name": "others", "source": "imagefolder", "path": "x"})
-    project.set("rows.student.data", "others")
-    with pytest.raises(
-        UserError, match=r"claim 'claim 1': 'Student\*' is on 'others' and 'Teacher' on 'images', and only"
-    ):
-        project.plan()
-
-
-def test_the_papers_claims_are_all_about_what_the_presets_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REPOSITORY)
-    for name in ("paper", "mini", "quickstart"):
-        assert len(Plan(load_preset(Path(f"config/fsp/{name}.yaml"))).claims) == 44
-
-
-@pytest.mark.parametrize(
-    ("gres", "models"),
-    [
-        ("gpu:a100:4(S:0-1)", ["a100"]),
-        ("gpu:tesla:2(S:0,3),gpu:k80:1,nvme:1", ["tesla", "k80"]),
-        ("gpu:4", [""]),
-        ("(null)", []),
-    ],
-)
-def test_gpu_models_of_a_cluster(gres: str, models: list[str]) -> None:
-    assert gpu_models(gres) == models
-
-
-def test_a_site_that_says_nothing_has_the_documented_defaults() -> None:
-    resources = load_site(Path("none.yaml")).resources()
-    assert (resources["checkpoint_seconds"], resources["mem_mb"]) == (30, 8000)
-    assert [resources["runtime"](None, attempt) for attempt in (1, 4)] == [60, 240]
-
-
-def test_a_gpu_model_that_sbatch_would_misread_is_refused(tmp_path: Path) -> None:
-    site = tmp_path / "site.yaml"
-    site.write_text("gpu_model: a100 80GB\n")
-    with pytest.raises(UserError, match=r"site.yaml: gpu_model: must be letters, digits, _ and \. .* is 'a100 80GB'"):
-        load_site(site)
-
-
-def test_a_slice_of_a_gpu_is_asked_for_in_the_place_of_one(tmp_path: Path) -> None:
-    site = tmp_path / "site.yaml"
-    site.write_text("gres: gpu:1g.10gb:1\n")
-    asked = load_site(site)
-    assert "--gres=gpu:1g.10gb:1" in asked.options()
-    assert not any(option.startswith("--gpus") for option in asked.options())
-    assert asked.resources()["gres"] == "gpu:1g.10gb:1"
-    assert "gpu" not in asked.resources()
-    for content, message in (
-        ("gres: gpu:1 --wrap=x\n", "site.yaml: gres: must be a generic resource"),
-        ("gres: shard:1\ngpu_model: a100\n", "gres = 'shard:1' and gpu_model = 'a100': one of the two says all"),
-    ):
-        site.write_text(content)
-        with pytest.raises(UserError, match=message):
-            load_site(site)
 
 
 def test_mistake_is_told_of_the_file_that_has_it(project: Project) -> None:

@@ -1,0 +1,26 @@
+"""Folders of images for tests of data sets."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fspkd.config.data import ImageFolder
+from fspkd.data.sets import DataSet
+
+
+def make_folder(root: Path, mode: str = "RGB", size: tuple[int, int] = (6, 6), per_class: int = 3) -> Path:
+    """A folder of random images of three classes."""
+    draw = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("ant", "bee", "cat"):
+            (root / split / name).mkdir(parents=True)
+            for i in range(per_class):
+                shape = size[::-1] if mode == "L" else (*size[::-1], 3)
+                pixels = draw.integers(0, 256, shape, dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
+    return root
+
+
+def folder(path: Path, **settings: object) -> DataSet:
+    return DataSet(ImageFolder(name="mine", source="imagefolder", path=str(path), **settings), None)

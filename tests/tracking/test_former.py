@@ -1,0 +1,100 @@
+"""What MLflow has of settings, and of nets, that are no longer there, and of other presets."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Project
+from sent import held, send
+
+from fspkd.plan import plan_for
+from fspkd.report.tables import make_table, write_table
+from fspkd.tracking.follow import FOLLOWED, has_begun
+from fspkd.tracking.sync import Sync
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+def test_nets_trained_anew_get_runs_of_their_own_and_their_row_one(project: Project) -> None:
+    """However many of them are sent at a time; those of before keep what they hold."""
+    nets = ("teacher/1", "teacher/2")
+    project.train(*nets)
+    before = held(send(project).store.client)
+    for net in nets:
+        shutil.rmtree(project.plan().net(net).folder)
+    sync = send(project)  # before any of them begins, and from then on, as beside one workflow
+    for net in nets:
+        project.train(net)
+        assert not sync.send_all()
+        runs = held(sync.store.client)
+        rows = {name: run.info.status for name, run in runs.items() if run.data.tags["kind"] == "row"}
+        assert rows == {"Teacher": "FINISHED" if net == nets[-1] else "SCHEDULED", "Teacher, replaced": "FINISHED"}
+    assert set(runs) == {*before, *(f"{name}, replaced" for name in before)}
+    for name, old in before.items():
+        replaced, new = runs[f"{name}, replaced"], runs[name]
+        assert (replaced.info.run_id, replaced.data.metrics) == (old.info.run_id, old.data.metrics)
+        assert replaced.data.tags["identity"] == f"{new.data.tags['identity']}, replaced"
+        assert new.data.tags.get("mlflow.parentRunId") in (None, runs["Teacher"].info.run_id)
+
+
+def test_a_preset_that_shares_nets_is_sent_what_it_shows(made: Project) -> None:
+    """And neither a table that nobody has made nor its nets."""
+    row = {"data": "images", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "short"}}
+    tables = {"table1": None, "mine": {"title": "Mine", "rows": {"Student*": "student"}}}
+    child = {"extends": "tiny", "results": "results/child", "claims": None, "rows": {"short": row}, "tables": tables}
+    Path("config/child.yaml").write_text(yaml.safe_dump(child))
+    assert not has_begun(plan_for(Path("results/child")))
+    assert made.run("snakemake", "results/child/mine.csv", **{FOLLOWED: "1"}).returncode == 0
+    sync = Sync(plan_for(Path("results/child")))
+    assert sync.send_all() == []
+    runs = sync.store.client.search_runs([sync.store.experiment])
+    assert {run.info.run_name for run in runs} == {
+        "Student*", "Student*, stage 1", "Student*, net 1", "Student*, net 2", "teacher", "teacher, net 1", "mine"
+    }  # fmt: skip
+
+
+def test_run_of_former_settings_is_sent(project: Project) -> None:
+    project.train("student/1")
+    send(project)
+    project.set("training.optimizer.momentum", 0.8)
+    runs = held(send(project).store.client)
+    assert {"Student*, net 1, former settings", "Student*, stage 1, former settings"} <= set(runs)
+    assert runs["Student*, net 1, former settings"].data.tags["stage1"] == "fsp"
+
+
+def test_rows_and_tables_of_former_settings_are_called_so_and_ended(made: Project) -> None:
+    """Until their settings are the present ones again."""
+    made.content |= {"claims": None, "figures": {}, "timings": {}}
+    made.set("tables.table1.rows", {"Teacher": "teacher"})
+    shutil.rmtree(made.plan().net("student/2").folder)  # so that its row is not finished
+    write_table(make_table(made.plan(), "table1"), made.plan(), "table1", Path("results/tiny/table1.csv"))
+
+    def ended(sync: Sync | None = None) -> dict[str, str]:
+        runs = held((sync or send(made)).store.client)
+        return {name: run.info.status for name, run in runs.items() if run.data.tags["kind"] in ("row", "table")}
+
+    before = {"Teacher": "FINISHED", "fitnet": "FINISHED", "student": "SCHEDULED", "table1": "FINISHED"}
+    assert ended() == before
+    made.set("replicates", 2)
+    former = {f"{name}, former settings": status for name, status in before.items()}
+    former["student, former settings"] = "KILLED"
+    rows = ("Teacher", "fitnet", "student")
+    assert ended() == former | dict.fromkeys(rows, "SCHEDULED")
+    made.set("seed", 2)
+    elsewhere = Sync(made.plan())
+    elsewhere.place = "another machine:/with/a/clone"
+    elsewhere.send_all()
+    assert ended(elsewhere) == former | dict.fromkeys(rows, "SCHEDULED")  # which was sent from here
+    made.set("seed", 1)
+    made.set("replicates", 1)
+    assert ended() == before | {f"{row}, former settings": "KILLED" for row in rows}
+
+
+def test_a_table_named_as_its_only_row_is_another_run(made: Project) -> None:
+    made.content |= {"claims": None, "figures": {}, "timings": {}}
+    made.content["tables"] = {"teacher": {"title": "A table of one row", "rows": {"Teacher": "teacher"}}}
+    made.write()
+    write_table(make_table(made.plan(), "teacher"), made.plan(), "teacher", Path("results/tiny/teacher.csv"))
+    kinds = [run.data.tags["kind"] for run in held(send(made).store.client).values()]
+    assert (kinds.count("row"), kinds.count("table")) == (3, 1)

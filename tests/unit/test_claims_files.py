@@ -1,0 +1,92 @@
+"""Files of claims: what is refused, and how it is told."""
+
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, Project
+
+from fspkd.config.load import load_preset, preset_files
+from fspkd.errors import UserError
+from fspkd.plan import Plan, load_plans
+
+
+def test_files_of_claims_of_any_name_are_no_presets(project: Project) -> None:
+    """One that a preset names, even where it is damaged, and one that none names; a preset that names itself is one."""
+    mine = project.claims_path.rename("config/tiny/my_claims.yaml")
+    assert list(preset_files(Path("config"))) == ["tiny"], "by its list"
+    project.set("claims", "tiny/my_claims.yaml")
+    assert [len(plan.claims) for plan in load_plans().values()] == [4]
+    (mine.parent / "begun.yaml").write_text("claims:\n")  # whose list is not written yet, nor named
+    assert set(preset_files(Path("config"))) == {"tiny"}
+    mine.write_text("claims: [")
+    with pytest.raises(UserError, match=r"^config/tiny/my_claims.yaml: is not valid YAML"):
+        load_plans()
+    assert list(preset_files(Path("config"))) == ["tiny"], "by its name"
+    project.set("claims", "tiny.yaml")
+    assert set(preset_files(Path("config"))) == {"tiny", "tiny/my_claims"}
+
+
+def test_claims_are_about_what_a_preset_has_or_leaves_out(project: Project) -> None:
+    assert len(project.plan().claims) == 4
+    project.set("timings.timing", None)
+    assert [claim.compare for claim in project.plan().claims] == ["rows", "rows", "figure"]
+    project.set("timings.timing", ...)
+    with pytest.raises(UserError, match=r"claims.yaml: claim 'claim 4': timing = 'timing': preset 'tiny' has no such"):
+        project.plan()
+
+
+def test_a_preset_leaves_out_what_it_extends(project: Project) -> None:
+    text = "extends: tiny\nresults: results/child\ntables: {table1: null}\nfigures: {figure3: null}\n"
+    Path("config/child.yaml").write_text(text)
+    child = Plan(load_preset(Path("config/child.yaml")))
+    assert (child.preset.tables, child.preset.figures) == ({}, {})
+    assert [claim.compare for claim in child.claims] == ["timing"]
+    Path("config/child.yaml").write_text("extends: tiny\nresults: results/child\nrows: {fitnet: null}\n")
+    with pytest.raises(UserError, match=r"tables.table1.rows.FitNet, 1 loss\* = 'fitnet': no such entry in rows"):
+        load_preset(Path("config/child.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("claim", "message"),
+    [
+        ("{compare: rows, table: tabel1, value: average, more: a, less: b}", r"table = 'tabel1': .* mean 'table1'\?"),
+        (
+            "{compare: rows, value: best}",
+            r"config/tiny/claims.yaml: claims.0.*value = 'best': input should be 'accuracy'",
+        ),
+        ("{compare: timing, timing: timing, what: speed}", r"claims.0.*what = 'speed': input should be 'speed-up of"),
+        (
+            "{compare: rows, table: table1, value: average, more: Students*, less: Teacher}",
+            r"more = 'Students\*'.*did you mean 'Student\*'",
+        ),
+    ],
+)
+def test_mistakes_in_claims_are_refused(project: Project, claim: str, message: str) -> None:
+    project.claims_path.write_text(f"claims: [{{claim: x, where: y, {claim[1:]}]")
+    with pytest.raises(UserError, match=message):
+        project.plan()
+
+
+def test_claims_about_the_accuracy_of_first_stages_are_refused(project: Project) -> None:
+    project.set("figures.figure3", {**project.content["figures"]["figure3"], "stage": 1})
+    project.set("figures.figure3.curves", {"Teacher": "fitnet", "Student": "student"})
+    assert len(project.plan().claims) == 4
+    project.claims_path.write_text(project.claims_path.read_text().replace("training loss", "test accuracy"))
+    with pytest.raises(UserError, match=r"measure = 'test accuracy': figure 'figure3' .* is of first stages"):
+        project.plan()
+
+
+def test_claims_about_rows_on_other_data_are_refused(project: Project) -> None:
+    project.set("timings.timing", None)
+    project.set("data.others", {"name": "others", "source": "imagefolder", "path": "x"})
+    project.set("rows.student.data", "others")
+    with pytest.raises(
+        UserError, match=r"claim 'claim 1': 'Student\*' is on 'others' and 'Teacher' on 'images', and only"
+    ):
+        project.plan()
+
+
+def test_the_papers_claims_are_all_about_what_the_presets_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    for name in ("paper", "mini", "quickstart"):
+        assert len(Plan(load_preset(Path(f"config/fsp/{name}.yaml"))).claims) == 44

@@ -1,0 +1,135 @@
+"""Data sets as torchvision downloads and keeps them."""
+
+import hashlib
+import http.server
+import io
+import pickle
+import struct
+import tarfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_folders import make_folder
+
+from fspkd.config.data import Torchvision
+from fspkd.data import sources
+from fspkd.data.sets import DataSet
+from fspkd.errors import UserError
+
+
+@pytest.fixture
+def cifar_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """A web server with an archive in CIFAR-10's own layout, which torchvision takes for the original."""
+    from torchvision.datasets import CIFAR10
+
+    draw, buffer, sums = np.random.default_rng(0), io.BytesIO(), {}
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+
+        def add(name: str, content: dict) -> None:
+            data = pickle.dumps(content)
+            sums[name] = hashlib.md5(data).hexdigest()
+            entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+
+        for name, count in (("data_batch_1", 20), ("test_batch", 10)):
+            pixels = draw.integers(0, 256, (count, 3072), dtype=np.uint8)
+            add(name, {"data": pixels, "labels": [i % 10 for i in range(count)]})
+        add("batches.meta", {"label_names": [f"class {i}" for i in range(10)]})
+    content = buffer.getvalue()
+    state = {"requests": 0, "failures": 2}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state["requests"] += 1
+            broken = state["requests"] <= state["failures"]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2] if broken else content)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{server.server_port}/cifar-10-python.tar.gz")
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(content).hexdigest())
+    monkeypatch.setattr(CIFAR10, "train_list", [["data_batch_1", sums["data_batch_1"]]])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": sums["batches.meta"]})
+    monkeypatch.setattr(sources, "DOWNLOADS", tmp_path / "downloads")
+    monkeypatch.setattr(sources.time, "sleep", lambda seconds: None)
+    yield state
+    server.shutdown()
+
+
+def test_broken_download_is_retried_and_a_whole_one_never_repeated(cifar_server: dict) -> None:
+    data = DataSet(Torchvision(name="cifar10", source="torchvision", dataset="CIFAR10"), None)
+    packed = sources.read_source(data)
+    assert packed.images["train"].shape == (20, 32, 32, 3)
+    assert packed.classes[3] == "class 3"
+    requests = cifar_server["requests"]
+    assert requests > cifar_server["failures"]
+    assert sources.read_source(data).sha256 == packed.sha256
+    assert cifar_server["requests"] == requests
+    # The same folder as torchvision left it serves a machine without a network.
+    elsewhere = DataSet(data.settings, str(sources.DOWNLOADS))
+    assert sources.read_source(elsewhere).sha256 == packed.sha256
+    assert cifar_server["requests"] == requests
+
+
+def test_download_that_never_works_ends_with_advice(cifar_server: dict) -> None:
+    cifar_server["failures"] = 1000
+    with pytest.raises(UserError, match=r"the download failed 4 times.*FSPKD_DATA_CIFAR10"):
+        sources.read_source(DataSet(Torchvision(name="cifar10", source="torchvision", dataset="CIFAR10"), None))
+
+
+def test_mnist_and_svhn_as_torchvision_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files in the data sets' own formats: grey 28x28, and colour with the image index last."""
+    from scipy.io import savemat
+    from torchvision.datasets import SVHN
+
+    draw = np.random.default_rng(0)
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    digits = draw.integers(0, 256, (20, 28, 28), dtype=np.uint8)
+    for part in ("train", "t10k"):
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 0x803, 20, 28, 28) + digits.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">2i", 0x801, 20) + bytes(i % 10 for i in range(20))
+        )
+    mnist = Torchvision(name="mnist", source="torchvision", dataset="MNIST")
+    data = sources.read_source(DataSet(mnist, str(tmp_path)))
+    assert data.images["train"].shape == (20, 28, 28, 1)
+    assert sorted(map(bytes, data.images["test"])) == sorted(map(bytes, digits))
+    assert data.classes == [str(i) for i in range(10)]
+
+    house_numbers = draw.integers(0, 256, (32, 32, 3, 20), dtype=np.uint8)
+    entries = {}
+    for split in ("train", "test", "extra"):
+        pixels = house_numbers ^ 255 if split == "extra" else house_numbers
+        savemat(tmp_path / f"{split}_32x32.mat", {"X": pixels, "y": np.arange(1, 21)[:, None] % 10 + 1})
+        entries[split] = [
+            "",
+            f"{split}_32x32.mat",
+            hashlib.md5((tmp_path / f"{split}_32x32.mat").read_bytes()).hexdigest(),
+        ]
+    monkeypatch.setattr(SVHN, "split_list", entries)
+    data = sources.read_source(DataSet(Torchvision(name="svhn", source="torchvision", dataset="SVHN"), str(tmp_path)))
+    originals = house_numbers.transpose(3, 0, 1, 2)
+    assert sorted(map(bytes, data.images["train"])) == sorted(map(bytes, originals))
+    assert set(data.labels["train"]) == set(range(10))  # the file writes 10 for 0
+    smaller = Torchvision(name="svhn", source="torchvision", dataset="SVHN", size=16)
+    assert sources.read_source(DataSet(smaller, str(tmp_path))).images["test"].shape == (20, 16, 16, 3)
+    extra = DataSet(Torchvision(name="svhn", source="torchvision", dataset="SVHN", extra=True), str(tmp_path))
+    data = sources.read_source(extra)
+    assert sorted(map(bytes, data.images["train"])) == sorted(map(bytes, [*originals, *(originals ^ 255)]))
+    assert (len(data.labels["train"]), len(data.labels["test"])) == (40, 20)
+    make_folder(tmp_path / "images")
+    with pytest.raises(UserError, match=r"FSPKD_DATA_SVHN = .*extra = True, and folders .* do not tell which"):
+        sources.read_source(DataSet(extra.settings, str(tmp_path / "images")))

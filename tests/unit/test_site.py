@@ -1,0 +1,51 @@
+"""What a SLURM site asks for."""
+
+from pathlib import Path
+
+import pytest
+
+from fspkd.errors import UserError
+from fspkd.slurm import gpu_models, load_site
+
+
+@pytest.mark.parametrize(
+    ("gres", "models"),
+    [
+        ("gpu:a100:4(S:0-1)", ["a100"]),
+        ("gpu:tesla:2(S:0,3),gpu:k80:1,nvme:1", ["tesla", "k80"]),
+        ("gpu:4", [""]),
+        ("(null)", []),
+    ],
+)
+def test_gpu_models_of_a_cluster(gres: str, models: list[str]) -> None:
+    assert gpu_models(gres) == models
+
+
+def test_a_site_that_says_nothing_has_the_documented_defaults() -> None:
+    resources = load_site(Path("none.yaml")).resources()
+    assert (resources["checkpoint_seconds"], resources["mem_mb"]) == (30, 8000)
+    assert [resources["runtime"](None, attempt) for attempt in (1, 4)] == [60, 240]
+
+
+def test_a_gpu_model_that_sbatch_would_misread_is_refused(tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("gpu_model: a100 80GB\n")
+    with pytest.raises(UserError, match=r"site.yaml: gpu_model: must be letters, digits, _ and \. .* is 'a100 80GB'"):
+        load_site(site)
+
+
+def test_a_slice_of_a_gpu_is_asked_for_in_the_place_of_one(tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("gres: gpu:1g.10gb:1\n")
+    asked = load_site(site)
+    assert "--gres=gpu:1g.10gb:1" in asked.options()
+    assert not any(option.startswith("--gpus") for option in asked.options())
+    assert asked.resources()["gres"] == "gpu:1g.10gb:1"
+    assert "gpu" not in asked.resources()
+    for content, message in (
+        ("gres: gpu:1 --wrap=x\n", "site.yaml: gres: must be a generic resource"),
+        ("gres: shard:1\ngpu_model: a100\n", "gres = 'shard:1' and gpu_model = 'a100': one of the two says all"),
+    ):
+        site.write_text(content)
+        with pytest.raises(UserError, match=message):
+            load_site(site)
