@@ -69,8 +69,9 @@ benchmark: .venv/ready  ## the engine beside a plain loop and the hardware's cei
 	python benchmarks/training.py results/benchmark
 
 mlflow: .venv/ready  ## browse the runs, with PORT=5001 on another port than 5000
-	-python scripts/sync_mlflow.py --server http://127.0.0.1:$(PORT)  # what was not sent yet
-	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --backend-store-uri sqlite:///mlflow.db --port $(PORT)
+	-@python scripts/sync_mlflow.py --server "$${MLFLOW_TRACKING_URI:-http://127.0.0.1:$(PORT)}"  # what was not sent yet
+	@case "$$MLFLOW_TRACKING_URI" in http*) ;; *) MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+	    mlflow server --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --port $(PORT) ;; esac
 
 # Where no Python of this machine fits, uv brings one.
 .venv/ready: requirements.lock pyproject.toml

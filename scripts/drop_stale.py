@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Delete what is damaged or was made by other code: python scripts/drop_stale.py results/quickstart
 
+It looks at what the preset's results wait for.
 Of a damaged net the damaged files and the manifest go, of one that other code trained the manifest alone; then
 `snakemake` makes them again, from the net's checkpoint where that serves, and `dvc checkout` takes them from DVC's cache.
 """
@@ -12,6 +13,7 @@ from fspkd.data.packed import load_data
 from fspkd.data.sets import DataSet, PretrainedWeights
 from fspkd.errors import UserError, run_command
 from fspkd.plan import plan_for
+from fspkd.result import read_by_results, wanted_by_results
 from fspkd.runs.folder import PHASES
 from fspkd.runs.spec import Run
 
@@ -57,13 +59,12 @@ def main() -> None:
     args = parser.parse_args()
     plan = plan_for(args.results)
     if args.phase in (None, "data"):
-        for data in plan.data.values():
-            if data.path.exists():
-                drop_data(data)
-        for pretrained in plan.weights:
-            if pretrained.weights.exists():
-                drop_weights(pretrained)
-    for run in plan.runs.values():
+        for read in read_by_results(plan):
+            if isinstance(read, PretrainedWeights) and read.weights.exists():
+                drop_weights(read)
+            elif isinstance(read, DataSet) and read.path.exists():
+                drop_data(read)
+    for run in wanted_by_results(plan):
         if args.phase in (None, run.phase) and run.folder.is_finished:
             drop_run(run)
 

@@ -8,9 +8,12 @@ import argparse
 from pathlib import Path
 
 from fspkd.data.packed import save_packed
-from fspkd.data.sources import read_source
+from fspkd.data.sources import prepared, read_images
 from fspkd.errors import UserError, run_command
 from fspkd.plan import load_plans, not_found
+from fspkd.result import wanted_by_results
+
+LARGE = 2**30  # bytes
 
 
 def main() -> None:
@@ -23,13 +26,23 @@ def main() -> None:
     if args.output not in sets:
         message = f"{args.output}: no preset in config/ has such a data set; there is: {', '.join(map(str, sets))}."
         raise not_found(message, problems)
-    packed = read_source(sets[args.output])
-    for run in [run for plan in plans for run in plan.runs.values() if run.data.path == args.output]:
+    data = sets[args.output]
+    packed = read_images(data)
+    pin = packed.sha256
+    packed = prepared(packed, data)
+    for run in [run for plan in plans for run in wanted_by_results(plan) if run.data.path == args.output]:
         run.check_size(packed.images["train"].shape[1:3])  # now, and not when its teacher has been trained for hours
     save_packed(packed, args.output)
     for split, images in packed.images.items():
         print(
             f"{split}: {len(images)} images of {images.shape[1:]}, {len(packed.classes)} classes, from {packed.source}"
+        )
+    if (size := sum(images.nbytes for images in packed.images.values())) > LARGE:
+        print(f"{size / LARGE:.1f} GB: a training job takes twice as much while it begins, more where they are padded")
+    if data.settings.sha256 is None and data.settings.source == "imagefolder":
+        print(
+            f"sha256: {pin}\nThat line in the preset's data set {data.settings.name!r} pins these images: then they may lie "
+            f"anywhere, and others are refused. Nets are trained anew once it is added, so add it before."
         )
 
 

@@ -9,22 +9,22 @@ from pathlib import Path
 
 from fspkd.errors import UserError, run_command
 from fspkd.plan import load_plans, plan_for
-from fspkd.tracking.follow import Sender, has_begun
+from fspkd.tracking.follow import Sender, has_begun, without_password
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="*", help="folders of results (default: those of all presets)")
-    parser.add_argument("--server", help="the address of an MLflow server: tell where it shows the runs")
+    parser.add_argument("--server", help="the address of an MLflow server, if it is one: tell where it shows the runs")
     args = parser.parse_args()
     for results in args.results:
         if not has_begun(plan_for(results)):
             raise UserError(f"{results}: holds no runs. Make some first: snakemake {results}/table1.csv")
     sender = Sender(args.results or [Path(results) for results in load_plans(invalid=print)])
     is_sent = sender.send()
-    if args.server:
+    if args.server and args.server.startswith("http"):
         for results, sync in sender.syncs.items():
-            print(f"{results}: {args.server}{sync.store.page}")
+            print(f"{results}: {without_password(args.server)}{sync.store.page}")
     if not is_sent:
         raise SystemExit(1)
 

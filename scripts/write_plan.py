@@ -11,10 +11,10 @@ import yaml
 
 from fspkd.config.load import CONFIG
 from fspkd.config.results import Figure, Table, Timing
-from fspkd.data.sets import DataSet, PretrainedWeights
 from fspkd.errors import run_command
 from fspkd.files import file_sha256, write_atomically
 from fspkd.plan import plan_for
+from fspkd.result import read_by_results, wanted_by_results
 from fspkd.runs.folder import PHASES
 from fspkd.runs.spec import Run
 from fspkd.settings import Settings
@@ -40,11 +40,10 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="the preset's folder of results")
     args = parser.parse_args()
     plan = plan_for(args.results)
-    preset = plan.preset
-    packed: list[DataSet | PretrainedWeights] = [*plan.data.values(), *plan.weights]
+    preset, wanted = plan.preset, wanted_by_results(plan)
     phases = {
-        "data": {p.id: settings_of(p.settings) for p in packed},
-        **{phase: {run.id: decided_by(run) for run in plan.phase(phase)} for phase in PHASES},
+        "data": {read.id: settings_of(read.settings) for read in read_by_results(plan)},
+        **{phase: {run.id: decided_by(run) for run in wanted if run.phase == phase} for phase in PHASES},
         "tables": {name: with_reference(table) for name, table in preset.tables.items()},
         "figures": {name: with_reference(figure) for name, figure in preset.figures.items()},
         "timings": {name: with_reference(timing) for name, timing in preset.timings.items()},

@@ -146,10 +146,6 @@ class Plan:
             for first in range(0, len(layer), members)
         ]
 
-    def phase(self, name: str) -> list[Run]:
-        """The runs of a phase."""
-        return [run for run in self.runs.values() if run.phase == name]
-
     def run(self, run_id: str) -> Run:
         """The run of that id; raises UserError where the preset has none."""
         if run_id not in self.runs:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, cast
 
+from fspkd.data.sets import DataSet, PretrainedWeights
 from fspkd.plan import Plan
 from fspkd.runs.spec import Run, with_origins
 
@@ -58,3 +59,11 @@ def results_of(plan: Plan) -> list[Result]:
 def wanted_by_results(plan: Plan) -> list[Run]:
     """The runs that a preset's results show, then all that these wait for, each once; it may have others."""
     return with_origins(run for result in results_of(plan) for run in result.runs)
+
+
+def read_by_results(plan: Plan) -> list[DataSet | PretrainedWeights]:
+    """What these runs read that is packed: data sets and weights that were trained elsewhere, each once."""
+    wanted = wanted_by_results(plan)
+    found: list[DataSet | PretrainedWeights] = [run.data for run in wanted]
+    found += [other for run in wanted for other in (run.start, run.teacher) if isinstance(other, PretrainedWeights)]
+    return list({read.id: read for read in found}.values())

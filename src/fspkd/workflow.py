@@ -13,9 +13,10 @@ from snakemake.iocontainers import Wildcards
 
 from fspkd.config.load import CONFIG
 from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau, Table
+from fspkd.data.sets import DataSet
 from fspkd.plan import Plan
 from fspkd.provenance import PACKAGE
-from fspkd.result import Result, wanted_by_results
+from fspkd.result import Result, read_by_results, wanted_by_results
 from fspkd.runs.folder import PHASES
 from fspkd.runs.spec import Run
 
@@ -164,13 +165,13 @@ def run_outputs(run: Run) -> list[str]:
 
 
 def phase_outputs(plan: Plan, phase: str) -> list[str]:
-    """What all runs of a phase leave."""
-    return [file for run in plan.phase(phase) for file in run_outputs(run)]
+    """What all runs of a phase leave that results wait for."""
+    return [file for run in wanted_by_results(plan) if run.phase == phase for file in run_outputs(run)]
 
 
 def packed_files(plan: Plan) -> list[str]:
-    """The packed data sets and pretrained weights of a preset."""
-    files = [*(data.path for data in plan.data.values()), *(weights.weights for weights in plan.weights)]
+    """The packed data sets and pretrained weights that the results of a preset wait for."""
+    files = (read.path if isinstance(read, DataSet) else read.weights for read in read_by_results(plan))
     return [ancient(str(file)) for file in files]
 
 

@@ -49,7 +49,7 @@ def add_fitnets(project: Project) -> None:
     heavy_ball = {"algorithm": "heavy_ball", "momentum": 0.5}
     stage2 = {"method": "cross_entropy", "schedule": "lines"}
     row = {"data": "images", "nets": 1}
-    project.set("rows.maxout", {**row, "network": "maxout", "stage2": stage2, "optimizer": heavy_ball})
+    project.set("rows.maxout", {**row, "nets": 2, "network": "maxout", "stage2": stage2, "optimizer": heavy_ball})
     hint = {"guided": "layer1", "hint": "layer1", "regressor_init": 0.05, "regressor_limit": 0.9}
     learns = {"teacher": "maxout/1", "schedule": "slow"}
     project.set("schedules.slow", [{"until": 300, "rate": 1e-3}])
@@ -89,9 +89,11 @@ def test_dropouts_bits_are_those_of_a_cpu() -> None:
 
 
 def test_together_equals_alone(project: Project, gpu: torch.device) -> None:
-    project.train("teacher/1", device="cuda")
+    add_fitnets(project)
+    project.train("teacher/1", "maxout/1", device="cuda")
     plan = project.plan()
-    runs = [*(net.start for net in plan.rows["student"]), plan.net("fitnet/1").start, plan.net("teacher/2")]
+    fitnets = [plan.net("maxout/2"), plan.net("thin/1").start]  # with dropout, with RMSProp
+    runs = [*(net.start for net in plan.rows["student"]), plan.net("fitnet/1").start, plan.net("teacher/2"), *fitnets]
     loop.train(runs, gpu, 1000)
     together = [outcome(run) for run in runs]
     for run, expected in zip(runs, together, strict=True):
@@ -135,9 +137,14 @@ def test_length_of_a_block_changes_no_bit(project: Project, gpu: torch.device, m
     assert outcome(run) == expected
 
 
-def test_resumed_equals_uninterrupted(project: Project, gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = project.plan().net("teacher/1")
-    loop.train([run], gpu, 1000)
+@pytest.mark.parametrize("net", ["teacher/1", "maxout/1", "thin/1"])
+def test_resumed_equals_uninterrupted(
+    project: Project, gpu: torch.device, monkeypatch: pytest.MonkeyPatch, net: str
+) -> None:
+    """With each optimiser, and with dropout."""
+    add_fitnets(project)
+    project.train(net, device="cuda")
+    run = project.plan().net(net)
     expected = outcome(run)
     shutil.rmtree(run.folder)
     record = Session.record

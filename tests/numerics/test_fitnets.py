@@ -240,6 +240,7 @@ def test_killed_and_resumed_alone_and_side_by_side_ends_with_the_same_bits(
     assert process.poll() is None, "the training ended before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    monkeypatch.setitem(step.BLOCK, "cpu", 3)  # a device that is given several iterations at once, as a GPU is
     for run in runs:
         loop.train([run], torch.device("cpu"), 1000)
         assert 0 < run.folder.read_manifest().attempts[-1].from_iteration < iterations

@@ -63,14 +63,21 @@ def test_kd_weight_falls_linearly(progress: float, weight: float) -> None:
 
 
 def test_hint_loss_is_half_the_squared_distance_averaged_over_images() -> None:
-    hint, guided = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
-    expected = sum(0.5 * ((hint[i] - guided[i]) ** 2).sum() for i in range(2)) / 2
-    torch.testing.assert_close(hint_loss(hint, guided, "sum"), expected)
-    torch.testing.assert_close(hint_loss(hint, guided, "mean"), expected / 60)
+    hint, guided = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5, requires_grad=True)
+
+    def check(reduction: str, expected: torch.Tensor) -> None:
+        loss = hint_loss(hint, guided, reduction)
+        torch.testing.assert_close(loss, expected)
+        (gradient,), (by_hand,) = (torch.autograd.grad(value, guided, retain_graph=True) for value in (loss, expected))
+        torch.testing.assert_close(gradient, by_hand)
+
+    total = sum(0.5 * ((hint[i] - guided[i]) ** 2).sum() for i in range(2)) / 2
+    check("sum", total)
+    check("mean", total / 60)
     # The authors' code sums over the rows of maps and averages over channels, columns and images.
     entries = product(range(2), range(3), range(5))
     columns = [0.5 * sum((hint[i, c, y, x] - guided[i, c, y, x]) ** 2 for y in range(4)) for i, c, x in entries]
-    torch.testing.assert_close(hint_loss(hint, guided, "rows"), sum(columns) / len(columns))
+    check("rows", sum(columns) / len(columns))
 
 
 def test_regressor_reads_the_guided_layer_and_answers_for_the_hint() -> None:

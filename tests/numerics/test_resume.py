@@ -128,8 +128,8 @@ def test_complete_run_is_left_alone_until_an_input_or_an_output_changes(project:
     assert run.folder.read_manifest().weights_sha256 != first.weights_sha256
 
 
-def test_finished_checkpoint_of_other_code_or_images_is_not_used(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+def test_checkpoint_of_other_code_or_images_is_not_used_where_it_is_finished_or_does_not_fit(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
@@ -145,6 +145,15 @@ def test_finished_checkpoint_of_other_code_or_images_is_not_used(
     saved["attempts"] = [{**saved["attempts"][0], "code_sha256": other}, *saved["attempts"]]
     torch.save(saved, run.folder.checkpoint)
     project.train("teacher/1")
+    assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0]
+    # Not even begun by other code, whose modules this one lacks.
+    run.folder.manifest.unlink()
+    saved = torch.load(run.folder.checkpoint)
+    saved["member"] |= {"iteration": 5, "objective": {"own.memory": torch.zeros(3)}}
+    saved["attempts"] = [{**saved["attempts"][0], "code_sha256": other}]
+    torch.save(saved, run.folder.checkpoint)
+    project.train("teacher/1")
+    assert "cannot go on from there, so it starts anew" in capsys.readouterr().out
     assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0]
     run.folder.manifest.unlink()
     data = load_packed(run.data.path)

@@ -186,7 +186,7 @@ def test_interrupted_and_resumed_ends_with_the_same_bits(pupils: Project, monkey
         (
             "rows.pupil.stage1",
             {"method": "fsp", "teacher": "teacher/1", "schedule": "short"},
-            r"compares the ends of sections, and mobilenet_v3_small has none. Give another network, or method",
+            r"compares the ends of sections, and mobilenet_v3_small has none. Give an imagenet_resnet",
         ),
     ],
 )

@@ -104,3 +104,25 @@ def test_replicates_are_compared_in_pairs(project: Project) -> None:
     assert claim["ours"] == pytest.approx(3)
     assert claim["n"] == 3
     assert claim["verdict"] == "reproduced"
+
+
+def test_curves_of_teachers_and_their_students_are_compared_in_pairs(project: Project) -> None:
+    """Of replicates that become flat at very different iterations, teachers always twice as late as their students."""
+    project.set("replicates", 3)
+    pretend(project)
+    plan = project.plan()
+    labels = {label: plan.curves("figure3")[label] for label in ("Teacher", "Student")}
+    flat = [
+        {
+            "measure": "training loss",
+            "net": net.id,
+            "iteration": (2 if label == "Teacher" else 1) * 10**net.spec.replicate,
+        }
+        for label, nets in labels.items()
+        for net in nets
+    ]
+    judged(project)
+    pd.DataFrame(flat).to_csv("results/tiny/figure3_flat.csv", index=False)
+    claim = judge(project.plan()).iloc[2]
+    assert (claim["n"], claim["ours"]) == (3, pytest.approx(2))
+    assert claim["low"] == pytest.approx(claim["high"])  # whatever the replicate

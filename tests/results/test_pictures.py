@@ -43,6 +43,8 @@ def test_a_table_of_single_nets_and_one_of_which_nothing_is_there() -> None:
     single = pd.DataFrame({"row": ["A"], "error": [1.5], "error_published": [0.5]})
     found = marks(draw_table(single, "T", "test error in percent").axes[0])
     assert found == {"error": [1.5], "published": [0.5]}
+    quoted = draw_table(single.assign(quoted=True), "T", "u").axes[0]
+    assert [label.get_text() for label in quoted.get_yticklabels()] == ["A (quoted)"]
     draw_table(single.assign(error=None, error_published=None).astype({"error": float}), "T", "u")
 
 

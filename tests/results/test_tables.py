@@ -96,6 +96,7 @@ def test_replicates_give_means_and_students_interval(project: Project) -> None:
     tables.write_table(table.reset_index(), plan, "table1", csv)
     assert f"66.67 ± {half:.2f} (91.75)" in csv.with_suffix(".md").read_text()
     assert "75.00 ± 0.00" in csv.with_suffix(".md").read_text()
+    assert "± half a 95 % interval of the mean over 3 replicates" in csv.with_suffix(".md").read_text()
 
 
 def test_intervals_over_nets_are_from_the_spread_within_all_rows(project: Project) -> None:

@@ -38,6 +38,42 @@ def test_nets_trained_anew_get_runs_of_their_own_and_their_row_one(project: Proj
         assert new.data.tags.get("mlflow.parentRunId") in (None, runs["Teacher"].info.run_id)
 
 
+@pytest.mark.parametrize("turns", [False, True])
+def test_two_places_keep_their_nets_apart(project: Project, turns: bool) -> None:
+    """Of one preset, on one server, each with its row, one after the other or in turns; looking again changes nothing."""
+    places = ("/here, inode 1", "/a/clone, inode 2")
+    folders = {place: project.folder / f"runs of {place[-1]}" for place in places}
+
+    def act(place: str, *nets: str) -> dict[str, tuple]:
+        """Train nets at a place, and send all that it has; gives what the server has then."""
+        if folders[place].exists():
+            shutil.move(folders[place], "results/runs")
+        project.train(*nets)
+        sync = Sync(project.plan())
+        sync.place = place
+        assert sync.send_all() == []
+        shutil.move("results/runs", folders[place])
+        runs = sync.store.client.search_runs([sync.store.experiment])
+        return {
+            run.data.tags["identity"]: (run.info.run_id, run.info.status, run.data.tags.get("mlflow.parentRunId"))
+            for run in runs
+        }
+
+    here, there = places
+    first, second = "teacher/1", "teacher/2"
+    for place, nets in [(here, [first]), (there, [first, second]), (here, [second])] if turns else [
+        (here, [first, second]), (there, [first, second])
+    ]:  # fmt: skip
+        both = act(place, *nets)
+    assert {status for _, status, _ in both.values()} == {"FINISHED"}
+    rows = [run for run, _, parent in both.values() if parent is None]
+    parents = [parent for _, _, parent in both.values() if parent is not None]
+    assert (len(rows), len(parents)) == (2, 4)
+    assert sorted(parents) == sorted([*rows, *rows])
+    assert not [identity for identity in both if identity.endswith("replaced")]
+    assert act(there) == act(here) == both
+
+
 def test_a_preset_that_shares_nets_is_sent_what_it_shows(made: Project) -> None:
     """And neither a table that nobody has made nor its nets."""
     row = {"data": "images", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "short"}}

@@ -42,7 +42,7 @@ def test_models_need_pytorch_alone_and_predict_what_their_nets_do(made: Project)
     for name, (settings, shape) in OTHERS.items():
         net = build(TypeAdapter(AnyNetwork).validate_python(settings), shape, 10, torch.Generator().manual_seed(1))
         sync.store.open(name, name, {}, None, None)
-        model_id = sync.store.model(name, net.train(), ImageFacts(shape=shape, classes=tuple("abcdefghij")), 1)
+        model_id = sync.store.model(name, name, net.train(), ImageFacts(shape=shape, classes=tuple("abcdefghij")), 1)
         images = np.random.default_rng(1).random((5, *shape), np.float32)
         with torch.no_grad():
             models[model_id] = images, net.eval()(torch.from_numpy(images)).numpy()

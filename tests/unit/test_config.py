@@ -278,16 +278,16 @@ MAXOUT = {"architecture": "maxout", "layers": [{"conv": 4, "kernel": 3, "pool": 
 @pytest.mark.parametrize(
     ("stage", "method", "message"),
     [
-        ("stage1", {"method": "fsp"}, "compares the ends of sections, and maxout3 has none. Give another network"),
+        ("stage1", {"method": "fsp"}, "compares the ends of sections, and maxout3 has none. Give an imagenet_resnet"),
         (
             "stage1",
             {"method": "hint", "sections": [1]},
-            "compares the ends of sections, and maxout3 has none. Give another network",
+            "compares the ends of sections, and maxout3 has none. Give an imagenet_resnet",
         ),
         (
             "stage2",
             {"method": "attention_transfer"},
-            "compares the ends of sections, and maxout3 has none. Give another network",
+            "compares the ends of sections, and maxout3 has none. Give an imagenet_resnet",
         ),
         (
             "stage2",

@@ -1,9 +1,11 @@
 """Images that are held out, or set aside for validation."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY, Project
 from image_folders import folder, make_folder
 from PIL import Image
 
@@ -35,6 +37,20 @@ def test_what_is_held_out_follows_from_the_content_alone(tmp_path: Path) -> None
     assert sources.read_source(folder(root, hold_out=20)).sha256 == before.sha256
     content = sources.read_source(folder(root)).sha256  # which is what is pinned, whatever is held out
     assert sources.read_source(folder(root, hold_out=20, sha256=content)).sha256 == before.sha256
+
+
+def test_packing_tells_the_pin_of_images_of_ones_own(project: Project, tmp_path: Path) -> None:
+    """That of all of them, whatever is held out; with it they are the same nets' wherever they lie."""
+    root = make_folder(tmp_path / "images", size=(8, 8), per_class=10)
+    project.set("data.images", {"name": "mine", "source": "imagefolder", "path": str(root), "hold_out": 5})
+    packing = project.run("python", str(REPOSITORY / "scripts/pack_data.py"), str(project.plan().data["images"].path))
+    assert packing.returncode == 0, packing.stderr
+    pin = re.search(r"^sha256: ([0-9a-f]{64})$", packing.stdout, re.MULTILINE)[1]
+    project.set("data.images.sha256", pin)
+    assert sources.read_source(project.plan().data["images"]).pinned
+    project.set("data.images.path", str(root.rename(tmp_path / "elsewhere")))
+    again = project.run("python", str(REPOSITORY / "scripts/pack_data.py"), str(project.plan().data["images"].path))
+    assert (again.returncode, "sha256:" in again.stdout) == (0, False)
 
 
 def test_one_image_must_be_left_to_train_on(tmp_path: Path) -> None:

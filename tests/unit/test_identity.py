@@ -58,6 +58,7 @@ def copied(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     project.content["networks"]["other"] = {"architecture": "imagenet_resnet", "modules": [1, 1, 1, 1], "width": 4}
     row = {"data": "images", "network": "other", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "short"}}
     project.set("rows.other", row)
+    project.set("tables.others", {"title": "Others", "rows": {"Other": "other"}})
     return project
 
 

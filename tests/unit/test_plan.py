@@ -1,5 +1,7 @@
 """What makes a run another run, and what does not."""
 
+from pathlib import Path
+
 import pytest
 from conftest import Project
 from snakemake.io import is_flagged
@@ -7,7 +9,8 @@ from snakemake.io import is_flagged
 from fspkd.engine.batches import batch_draws
 from fspkd.errors import UserError
 from fspkd.plan import Plan
-from fspkd.workflow import training_rules
+from fspkd.runs.folder import PHASES
+from fspkd.workflow import packed_files, phase_outputs, training_rules
 
 
 def ids(plan: Plan) -> dict[str, str]:
@@ -205,6 +208,23 @@ def test_jobs_of_results_hold_nothing_that_no_result_shows(project: Project) -> 
         {"student-stage1"},
         {"student-1", "student-2"},
     ]
+
+
+def test_phases_hold_what_results_wait_for_alone(project: Project) -> None:
+    """Of rows, and of data, that a preset inherits and shows nothing of, DVC asks nothing."""
+    project.set("tables.table1.rows", {"FitNet, 1 loss*": "fitnet"})
+    for key in ("figures", "timings", "claims"):
+        project.set(key, ...)
+    project.set("data.more", {**project.content["data"]["images"], "name": "more"})
+    project.set("rows.more", {**project.content["rows"]["teacher"], "data": "more"})
+    plan = project.plan()
+    phases = {phase: {Path(file).parent.name for file in phase_outputs(plan, phase)} for phase in PHASES}
+    nets = {"teachers": "teacher/1", "students": "fitnet/1"}
+    assert phases == {
+        **{phase: {plan.net(net).id} for phase, net in nets.items()},
+        "stage1": {plan.net("fitnet/1").start.id},
+    }
+    assert packed_files(plan) == [str(plan.net("fitnet/1").data.path)]
 
 
 @pytest.mark.parametrize("pinned", [False, True])

@@ -278,6 +278,16 @@ def test_a_file_that_is_not_there_is_named_with_the_variable(starting: Project) 
         pack_weights(starting.plan().pretrained["mine"])
 
 
+@pytest.mark.parametrize("weights", ["EfficientNet_V2_L_Weights.IMAGENET1K_V1", "GoogLeNet_Weights.IMAGENET1K_V1"])
+def test_weights_for_images_that_are_normalised_otherwise_are_refused(starting: Project, weights: str) -> None:
+    """Before anything is downloaded."""
+    model = weights.partition("_Weights")[0].lower()
+    starting.content["networks"]["net"] = {"architecture": "torchvision", "model": model}
+    name_file(starting, {}, weights=weights)
+    with pytest.raises(UserError, match=rf"mine.weights = '{weights}': were trained on images .* normalised otherwise"):
+        pack_weights(starting.plan().pretrained["mine"])
+
+
 def test_where_the_file_lies_renames_nothing(starting: Project) -> None:
     name_file(starting, a_net(starting).state_dict())
     before = starting.plan().net("teacher/1").id

@@ -14,6 +14,7 @@ from fspkd.data.sources import DOWNLOADS, with_retries
 from fspkd.errors import UserError
 from fspkd.files import file_sha256
 from fspkd.models import build, imagenet_resnet, torchvision
+from fspkd.models.imagenet_resnet import DEVIATION, MEAN
 from fspkd.networks.network import Network
 
 RENAMED = {"imagenet_resnet": imagenet_resnet.from_torchvision, "torchvision": torchvision.from_torchvision}
@@ -23,6 +24,7 @@ UNLIKE = (((3, 2048, 2048), 1), ((1, 1024, 1024), 2))
 PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before the names of a net
 ALONE = "Save the state dict alone, where the net is: torch.save(net.state_dict(), 'own.pt')."
 NAMED = 3  # names in a message
+OTHER_RANGE = ("GoogLeNet_", "Inception_V3_")  # torchvision's nets normalise once more where they have its weights
 
 
 def pack_weights(pretrained: PretrainedWeights) -> Path:
@@ -31,6 +33,7 @@ def pack_weights(pretrained: PretrainedWeights) -> Path:
     Raises UserError where the file is missing, damaged, not the one that the preset pins, or of another network. What
     depends on the images that a net is trained on is compared when it is.
     """
+    _check_normalisation(pretrained)
     file = _file(pretrained)
     settings, where = pretrained.settings, f"pretrained weights {pretrained.name!r}, {file}"
     sha256 = file_sha256(file)
@@ -58,6 +61,25 @@ def pack_weights(pretrained: PretrainedWeights) -> Path:
     state = {name: state[name].to(expected[name].dtype) for name in expected if not name.startswith(own)}
     weights.save_weights(state, pretrained.weights, pretrained.id)
     return pretrained.weights
+
+
+def _check_normalisation(pretrained: PretrainedWeights) -> None:
+    """Raise UserError for weights of torchvision that expect other numbers of images than our nets give them."""
+    from torchvision.models import get_weight
+
+    given = pretrained.settings.weights
+    if pretrained.settings.is_file:
+        return
+    try:
+        expected = get_weight(given).transforms()
+    except (ValueError, AttributeError, KeyError):  # no such weights, which is told where they are looked for
+        return
+    is_usual = ((*expected.mean,), (*expected.std,)) == (MEAN, DEVIATION)
+    if not is_usual or given.startswith(OTHER_RANGE):
+        raise UserError(
+            f"pretrained.{pretrained.name}.weights = {given!r}: were trained on images that are normalised otherwise than by "
+            f"ImageNet's mean and deviation, as images are for nets here. Give those of another network."
+        )
 
 
 def _state(file: Path) -> State:

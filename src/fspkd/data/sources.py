@@ -26,11 +26,30 @@ CUB200_MD5 = "97eceeb196236b17998738112f37df78"
 
 
 def read_source(data: DataSet) -> PackedData:
-    """All images of a data set, in canonical order, from its own source or from the location set for this machine.
+    """All images of a data set as training reads them; raises UserError as read_images and prepared do."""
+    return prepared(read_images(data), data)
+
+
+def prepared(packed: PackedData, data: DataSet) -> PackedData:
+    """The images of read_images, parted and preprocessed as the data set's settings say.
 
     What is held out takes the place of the test images; validation images come from what is then left to train on. Raises
-    UserError where images are missing, damaged, of mixed size, or not those that the preset pins, and where none would be
-    left to train on.
+    UserError where none would be left to train on.
+    """
+    settings = data.settings
+    if settings.hold_out:
+        packed = _held_out(packed, settings.name, settings.hold_out)
+    if settings.validation:
+        packed = _with_validation(packed, settings.name, settings.validation)
+    if settings.preprocess:
+        packed = preprocessed(packed, settings.name, settings.preprocess)
+    return replace(packed, pinned=data.id if settings.sha256 else None)
+
+
+def read_images(data: DataSet) -> PackedData:
+    """All images of a data set, in canonical order, from its own source or from the location set for this machine.
+
+    Raises UserError where images are missing, damaged, of mixed size, or not those that the preset pins.
     """
     settings, location = data.settings, data.location
     extra = getattr(settings, "extra", None)
@@ -68,13 +87,7 @@ def read_source(data: DataSet) -> PackedData:
             f"sha256 = {settings.sha256}, and the images have {packed.sha256}. Use the original images, or, for other "
             f"images, a preset whose data set has another name and no sha256."
         )
-    if settings.hold_out:
-        packed = _held_out(packed, settings.name, settings.hold_out)
-    if settings.validation:
-        packed = _with_validation(packed, settings.name, settings.validation)
-    if settings.preprocess:
-        packed = preprocessed(packed, settings.name, settings.preprocess)
-    return replace(packed, pinned=data.id if settings.sha256 else None)
+    return packed
 
 
 def _held_out(packed: PackedData, name: str, count: int) -> PackedData:

@@ -88,7 +88,10 @@ class TaughtMethod(Method):
         """Why features at the ends of those sections cannot be compared, or None where they can."""
         for network in (student, teacher):
             if not network.sections:
-                return f"compares the ends of sections, and {network.name} has none. Give another network, or method."
+                return (
+                    f"compares the ends of sections, and {network.name} has none. Give an imagenet_resnet or cifar_resnet, or "
+                    f"another method."
+                )
         if len(student.sections) != len(teacher.sections):
             return "student and teacher are of different architectures. Give both the same."
         if sections[-1] > len(student.sections):

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fspkd.errors import UserError
+
 WARM_UP = 3  # calls before the capture, in which cuDNN and the allocator settle
 
 
@@ -13,7 +15,8 @@ class Captured:
     """A function without arguments or result that works in place on tensors that stay where they are.
 
     On a GPU its first call captures it, and this and all later calls replay the graph on `stream`, without waiting.
-    Warming up changes nothing: the tensors that `changes` lists get back what they held. On a CPU it is just called.
+    Warming up changes nothing: the tensors that `changes` lists get back what they held. On a CPU it is just called. Where
+    one of these is elsewhere after the first call, which a graph would not see, UserError is raised on either device.
     """
 
     def __init__(
@@ -21,10 +24,11 @@ class Captured:
     ) -> None:
         self.function, self.changes, self.stream = function, changes, stream
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.is_checked = False
 
     def __call__(self) -> None:
         if self.stream is None:
-            self.function()
+            self._call()
             return
         if self.graph is None:
             self._capture()
@@ -37,7 +41,7 @@ class Captured:
             with torch.no_grad():
                 held = [tensor.clone() for tensor in self.changes()]
             for _ in range(WARM_UP):
-                self.function()
+                self._call()
                 with torch.no_grad():
                     for tensor, value in zip(self.changes(), held, strict=True):
                         tensor.copy_(value)
@@ -46,3 +50,16 @@ class Captured:
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, stream=self.stream):
             self.function()
+
+    def _call(self) -> None:
+        if self.is_checked:
+            self.function()
+            return
+        before = self.changes()  # held, so that no other tensor gets their places
+        self.function()
+        self.is_checked = True
+        if any(old.data_ptr() != new.data_ptr() for old, new in zip(before, self.changes(), strict=True)):
+            raise UserError(
+                "an iteration gives a buffer of a module a new tensor, and a GPU would go on with the old one. Change the "
+                "buffer in place, such as by buffer.copy_(...)."
+            )

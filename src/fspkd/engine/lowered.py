@@ -17,7 +17,7 @@ class LoweredWeights:
         layers = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
         self.places = [(layer, name) for layer in layers for name, _ in layer.named_parameters(recurse=False)]
         self.weights = [getattr(layer, name) for layer, name in self.places]
-        self.copies = [nn.Parameter(weight.detach().to(precision)) for weight in self.weights]
+        self.copies = [nn.Parameter(weight.detach().to(precision), weight.requires_grad) for weight in self.weights]
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -31,11 +31,14 @@ class LoweredWeights:
             self._put(self.weights)
 
     def hand_over_gradients(self) -> None:
-        """Move the gradients of the copies to the weights."""
+        """Move the gradients of the copies to the weights, beside what these have as a loss uses them, in float32."""
         reached = [(w, copy) for w, copy in zip(self.weights, self.copies, strict=True) if copy.grad is not None]
+        used_by_loss = [(weight, weight.grad) for weight, _ in reached if weight.grad is not None]
         for weight, _ in reached:
             weight.grad = torch.empty_like(weight)
         torch._foreach_copy_([weight.grad for weight, _ in reached], [copy.grad for _, copy in reached])
+        for weight, gradient in used_by_loss:
+            weight.grad.add_(gradient)
         for _, copy in reached:
             copy.grad = None
 

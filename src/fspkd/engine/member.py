@@ -15,8 +15,11 @@ from fspkd.engine.lowered import LoweredWeights
 from fspkd.engine.objective import Objective
 from fspkd.engine.schedule import next_milestone, progress
 from fspkd.engine.validation import Stopping, ValidationBatches
+from fspkd.errors import UserError
 from fspkd.models.net import Net
 from fspkd.runs.spec import RunSpec
+
+NAMED = 5  # parameters in a message
 
 
 class Member:
@@ -44,7 +47,8 @@ class Member:
         self.lowered = None
         if precision != torch.float32:
             self.lowered = LoweredWeights(nn.ModuleList([self.net, self.objective]), precision)
-        trained = [*net.parameters_to(objective.student_taps), *objective.parameters()]
+        own = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+        trained = [*net.parameters_to(objective.student_taps), *own]
         self.optimizer = optimizers.build(spec.training.optimizer, nn.ModuleList([self.net, self.objective]), trained)
         self.logits = torch.zeros(len(images.test), images.classes, device=images.device)  # of the last test
         self.testing = Captured(self._predict, lambda: [self.logits], stream)
@@ -80,7 +84,18 @@ class Member:
         loss.backward()
         if self.lowered:
             self.lowered.hand_over_gradients()
+        self._check_gradients()
         return loss.detach()
+
+    def _check_gradients(self) -> None:
+        if any(parameter.grad is None for parameter in self.optimizer.parameters):
+            named = nn.ModuleDict({"net": self.net, **self.objective.own}).named_parameters()
+            trained = {id(parameter) for parameter in self.optimizer.parameters}
+            without = [name for name, p in named if id(p) in trained and p.grad is None]
+            raise UserError(
+                f"{self.spec.method.method}: the loss does not depend on {', '.join(without[:NAMED])}. Have the method "
+                f"read the taps that it names, and use its modules, or freeze what it does not train: requires_grad_(False)."
+            )
 
     def _weights_in_precision(self) -> AbstractContextManager:
         return self.lowered.in_use() if self.lowered else nullcontext()
@@ -167,7 +182,7 @@ class Member:
             self.validated = torch.zeros((), dtype=torch.float64, device=device)
         else:
             self.validated = torch.zeros(len(images.validation), images.classes, device=device)
-        self.validating = Captured(self._validate, lambda: [self.validated], self.stream)
+        self.validating = Captured(self._validate, lambda: [self.validated, *self.objective.buffers()], self.stream)
 
     @property
     def validation_is_due(self) -> bool:
@@ -192,17 +207,23 @@ class Member:
 
     @torch.no_grad()
     def _validate(self) -> None:
-        """Have `validated` hold the method's loss on the validation images or, in a last stage, their logits (N, K)."""
+        """Have `validated` hold the method's loss on the validation images or, in a last stage, their logits (N, K).
+
+        What a method remembers from batch to batch stays as it was.
+        """
         if self.spec.stage == 2:
             self.validated.copy_(predict(self.net, self.images, self.images.validation))
             return
         modules = nn.ModuleList([self.net, self.objective]).eval()
+        held = [buffer.clone() for buffer in self.objective.buffers()]
         total = torch.zeros_like(self.validated)
         with self._weights_in_precision():
             for x, labels, targets in self.validation:
                 embedded = self.objective.embedded(self.net, x, self.autocast())
                 total += len(labels) * self.objective(embedded, targets, labels, self.progress)
         self.validated.copy_(total / len(self.images.validation))
+        for buffer, value in zip(self.objective.buffers(), held, strict=True):
+            buffer.copy_(value)
         modules.train()
 
     def take_best(self) -> None:

@@ -184,14 +184,24 @@ def _terms(plan: Plan, value: str, more: str, less: str) -> list[np.ndarray]:
         return []
     if value in ("accuracy", "average"):
         ours, theirs = ([net for pair in pairs for net in pair[side]] for side in (0, 1))
-        shared = np.array([[_related(a, b) for b in theirs] for a in ours])
-        if _independent(ours) and _independent(theirs):
+        if (partners := _partners(ours, theirs)) is not None:
             single = [np.concatenate([correct_by_image(pair[side])[0] for pair in pairs]) for side in (0, 1)]
-            if not shared.any():
-                return [single[0], -single[1]]
-            if shared.shape[0] == shared.shape[1] and (shared.sum(0) == 1).all() and (shared.sum(1) == 1).all():
-                return [single[0] - single[1][shared.argmax(1)]]
+            return [single[0] - single[1][partners]] if partners else [single[0], -single[1]]
     return [np.stack([_of_replicate(value, a) - _of_replicate(value, b) for a, b in pairs])]
+
+
+def _partners(ours: list[Run], theirs: list[Run]) -> list[int] | None:
+    """Of independent nets, the number of the only other one that each is related to; empty where none is to any.
+
+    None where nets of one side share anything trained, or one is related to none or several of the other side.
+    """
+    if not (_independent(ours) and _independent(theirs)):
+        return None
+    shared = np.array([[_related(a, b) for b in theirs] for a in ours])
+    if not shared.any():
+        return []
+    is_one_to_one = len(ours) == len(theirs) and (shared.sum(0) == 1).all() and (shared.sum(1) == 1).all()
+    return list(shared.argmax(1)) if is_one_to_one else None
 
 
 def _of_replicate(value: str, nets: list[Run]) -> np.ndarray:
@@ -220,23 +230,34 @@ def _later(plan: Plan, claim: FigureClaim) -> Estimate:
     if not path.exists():
         return NOTHING
     flat = pd.read_csv(path)
-    flat = flat[flat["measure"] == claim.measure]
     nets = plan.curves(claim.figure)
-    later, earlier = (independent_flat_parts(nets[label], flat) for label in (claim.later, claim.earlier))
-    return ratio(later, earlier)
+    return ratio_of_flat_parts(nets[claim.later], nets[claim.earlier], flat[flat["measure"] == claim.measure])
 
 
-def independent_flat_parts(nets: list[Run], flat: pd.DataFrame) -> list[float]:
-    """The iterations at which the nets of a curve become flat, by `flat`, a measure's flat parts.
+def ratio_of_flat_parts(later: list[Run], earlier: list[Run], of_measure: pd.DataFrame) -> Estimate:
+    """How many times later the nets of one curve become flat than those of another, by the flat parts of a measure.
 
-    Where nets share anything trained, the geometric mean over those of each replicate.
+    Seeds, and pairs of them, are those of _terms: nets, or the geometric means over those of each replicate.
     """
-    at = flat.drop_duplicates("net").set_index("net")["iteration"]
-    nets = [net for net in nets if net.id in at.index]
-    if _independent(nets):
-        return [at[net.id] for net in nets]
-    replicates = pd.Series({net.id: net.spec.replicate for net in nets})
-    return list(np.exp(np.log(at[replicates.index]).groupby(replicates).mean()))
+    flat = of_measure.drop_duplicates("net").set_index("net")["iteration"].dropna()
+    later, earlier = ([net for net in nets if net.id in flat.index] for nets in (later, earlier))
+    if partners := _partners(later, earlier):
+        return paired_ratio(flat[[net.id for net in later]], flat[[earlier[partner].id for partner in partners]])
+    if any(_related(one, other) for one in later for other in earlier):
+        pairs = pd.DataFrame([_of_replicates(nets, flat) for nets in (later, earlier)]).dropna(axis=1)
+        return paired_ratio(*pairs.to_numpy()) if len(pairs.columns) else NOTHING
+    return ratio(*(_independent_flat_parts(nets, flat) for nets in (later, earlier)))
+
+
+def _independent_flat_parts(nets: list[Run], flat: pd.Series) -> list[float]:
+    """The iterations from which nets are flat or, where they share anything trained, the means over each replicate's."""
+    return [flat[net.id] for net in nets] if _independent(nets) else list(_of_replicates(nets, flat))
+
+
+def _of_replicates(nets: list[Run], flat: pd.Series) -> pd.Series:
+    """The geometric mean over the nets of each replicate, by its number."""
+    replicates = pd.Series({net.id: net.spec.replicate for net in nets}, dtype=int)
+    return np.exp(np.log(flat[replicates.index]).groupby(replicates).mean())
 
 
 def _timing(plan: Plan, claim: TimingClaim) -> Measured:

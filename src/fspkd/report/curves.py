@@ -13,10 +13,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from fspkd.config import results
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.report.claims import independent_flat_parts
+from fspkd.report.claims import ratio_of_flat_parts
 from fspkd.report.figures import save
 from fspkd.report.pages import shown
-from fspkd.report.stats import ratio
 from fspkd.runs.spec import Run
 
 POINTS = 100  # of a smoothed loss curve
@@ -170,7 +169,7 @@ def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
         if len(means) > 1:
             first, second = means.index[:2]
             nets = plan.curves(name)
-            estimate = ratio(*(independent_flat_parts(nets[label], group) for label in (first, second)))
+            estimate = ratio_of_flat_parts(nets[first], nets[second], group)
             row[f"{first} / {second}"] = shown(estimate.value)
             is_known = estimate.low == estimate.low
             row["95 % interval"] = f"{shown(estimate.low)} to {shown(estimate.high)}" if is_known else "–"

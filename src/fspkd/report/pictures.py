@@ -9,7 +9,7 @@ import pandas as pd
 import seaborn as sns
 
 from fspkd.report.figures import save
-from fspkd.report.tables import INTERVAL, PUBLISHED
+from fspkd.report.tables import INTERVAL, PUBLISHED, row_labels
 
 MEANS = ("average", "accuracy", "error")  # the column that stands for a row
 COLORS = {"reproduced": "#029e73", "not reproduced": "#d55e00"}  # of seaborn's colour-blind palette; others are grey
@@ -39,7 +39,7 @@ def draw_table(frame: pd.DataFrame, title: str, unit: str) -> plt.Figure:
     hollow = {"markerfacecolor": "none", "markersize": 6}
     draw(f"{mean}{PUBLISHED}", "published", 0.3, marker="s", color=GREY, **hollow)
     draw(f"ensemble{PUBLISHED}", "published ensemble", 0.3, marker="D", color=GREY, **hollow)
-    axes.set_yticks(places, frame["row"].str.replace("$", r"\$"))
+    axes.set_yticks(places, row_labels(frame).str.replace("$", r"\$"))
     axes.set(xlabel=unit, ylim=(len(frame) - 0.4, -0.6))
     _title(drawing, title)
     handles, labels = axes.get_legend_handles_labels()

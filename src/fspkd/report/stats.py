@@ -17,7 +17,7 @@ class Estimate:
     """A value with its 95 % confidence interval, from `n` independent seeds on the side that has fewer.
 
     `seeds` and `images` are the parts of the squared standard error, on the scale of logarithms where `is_ratio`; the part
-    of the seeds was measured with `df` degrees of freedom, that of the many images is as good as known.
+    of the seeds was measured with at least `df` degrees of freedom, that of the many images is as good as known.
     """
 
     value: float
@@ -50,17 +50,27 @@ class Estimate:
     def _beyond(self, distance: float) -> float:
         """The probability that an estimate is farther from the truth than a distance.
 
-        What seeds contribute has Student's distribution, what images contribute the normal one, and the sum of the two is
-        integrated: a Student's distribution with Welch and Satterthwaite's degrees of freedom is too light far out.
+        Not by Student's distribution with Welch and Satterthwaite's degrees of freedom, which is too light far out: where
+        images have a part, and where two rows spread unequally, hence the degrees of freedom of the smaller one.
         """
         if self.seeds + self.images == 0:
             return float(distance == 0)
         if self.n < 2 or not np.isfinite(self.seeds):
             return np.nan
-        nodes, weights = hermite_e.hermegauss(NODES)
-        shift, scale = np.sqrt(self.images) * nodes, np.sqrt(max(self.seeds, 1e-12 * self.images))
-        tails = stats.t.sf((distance - shift) / scale, self.df)  # the other side is its mirror image, as the nodes are
-        return float(2 * tails @ weights / weights.sum())
+        return float(farther(distance, self.seeds, self.df, self.images))
+
+
+def farther(distance: np.ndarray | float, seeds: np.ndarray | float, df: float, images: np.ndarray | float) -> Any:
+    """The probability that the sum of two parts is farther from 0 than a distance; arrays are broadcast.
+
+    What seeds contribute has Student's distribution, of that squared standard error and `df`; what images contribute, of
+    that squared standard error, has the normal one, over which the sum is integrated.
+    """
+    nodes, weights = hermite_e.hermegauss(NODES)
+    shift = np.sqrt(images)[..., None] * nodes
+    scale = np.sqrt(np.maximum(seeds, 1e-12 * np.asarray(images)))[..., None]
+    tails = stats.t.sf((np.asarray(distance)[..., None] - shift) / scale, df)  # the other side is its mirror image
+    return 2 * tails @ weights / weights.sum()
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
@@ -128,7 +138,7 @@ def over_seeds_and_images(terms: Sequence[np.ndarray]) -> Estimate:
     degrees = np.array([len(term) - 1 for term in repeated])
     half = half_width(parts, degrees, images)
     n = min(len(term) for term in terms)
-    return Estimate(value, value - half, value + half, n, parts.sum(), welch(parts, degrees), images)
+    return Estimate(value, value - half, value + half, n, parts.sum(), degrees.min(), images)
 
 
 def half_width(parts: np.ndarray, degrees: np.ndarray, images: np.ndarray | float) -> Any:
@@ -166,7 +176,7 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
     interval = test.confidence_interval(CONFIDENCE)
     seeds = sum(np.var(values, ddof=1) / len(values) for values in logs)
     low, high = np.exp([interval.low, interval.high])
-    return Estimate(value, low, high, n, seeds, test.df, is_ratio=True)
+    return Estimate(value, low, high, n, seeds, n - 1, is_ratio=True)
 
 
 def paired_ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:

@@ -146,7 +146,7 @@ def table_csv(frame: pd.DataFrame) -> bytes:
 def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
     """A table as people read it: a text a cell, 'ours ± half the interval (published)'; quoted rows are marked."""
     quoted = frame.get(QUOTED, pd.Series(False, frame.index))
-    shown = pd.DataFrame({"": frame["row"].where(~quoted, frame["row"] + " (quoted)")})
+    shown = pd.DataFrame({"": row_labels(frame)})
     for column in frame.columns[1:]:
         if column.endswith((PUBLISHED, INTERVAL, QUOTED)):
             continue
@@ -173,6 +173,11 @@ def _in_markdown(text: str) -> str:
     return html.escape(text, quote=False).replace("|", "\\|")
 
 
+def row_labels(frame: pd.DataFrame) -> pd.Series:
+    """What a table calls its rows; quoted ones are marked."""
+    return frame["row"].where(~frame.get(QUOTED, pd.Series(False, frame.index)), frame["row"] + " (quoted)")
+
+
 def as_texts(numbers: pd.Series, form: str) -> pd.Series:
     """Numbers as people read them; a dash for NaN."""
     return pd.Series([form.format(number) if pd.notna(number) else "–" for number in numbers], numbers.index, object)
@@ -185,6 +190,8 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     shown = shown_table(frame)
     published = "; in brackets the published value" if plan.preset.tables[name].reference else ""
     half_widths = "; ± half a 95 % interval for other nets" if plan.preset.tables[name].intervals else ""
+    if (replicates := plan.preset.replicates) > 1:
+        half_widths = f"; ± half a 95 % interval of the mean over {replicates} replicates"
     note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published}{half_widths})."
     alignment = ("left", *["right"] * (shown.shape[1] - 1))
     below = "\n\n".join(notes(plan, name))

@@ -121,7 +121,12 @@ class Sender:
 
 def tell(text: str) -> None:
     """Print a line about MLflow, with no password that an address in it may have."""
-    print(f"MLflow: {re.sub(r'//[^/@ ]*@', '//***@', text)}", file=sys.stderr, flush=True)
+    print(f"MLflow: {without_password(text)}", file=sys.stderr, flush=True)
+
+
+def without_password(text: str) -> str:
+    """A text whose addresses name no user and no password."""
+    return re.sub(r"//[^/@ ]*@", "//***@", text)
 
 
 def follow(send: Callable[[], bool], seconds: float) -> None:

@@ -27,6 +27,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, 
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
+from mlflow.utils.credentials import get_default_host_creds
 from torch import nn
 
 from fspkd.files import file_sha256, temporary_beside
@@ -51,6 +52,7 @@ PAGE = {  # tags by which MLflow's pages know that
         }
     ),
 }
+SERVER_ERROR = 500
 SECONDS_TO_ANSWER = 3
 SECONDS_OF_A_CALL = 20
 SECONDS_OF_FILES = 300  # and of a call that sends some
@@ -203,7 +205,7 @@ class Store:
                 self.client.log_artifact(run_id, str(file))
             self.client.set_tag(run_id, tag, content)
 
-    def model(self, identity: str, net: nn.Module, given: ImageFacts, step: int) -> str:
+    def model(self, identity: str, name: str, net: nn.Module, given: ImageFacts, step: int) -> str:
         """A net as an MLflow model, a graph that needs nothing but PyTorch, from images (N, C, H, W) to logits (N, K).
 
         Images are float32, in [0, 1] or normalised as they were in training, of which `given`, the model's metadata, tells.
@@ -211,7 +213,7 @@ class Store:
         """
         run_id = self.runs[identity].info.run_id
         found = self.client.search_logged_models([self.experiment], f"source_run_id = '{run_id}'")
-        model = found[0] if found else self.client.create_logged_model(self.experiment, identity, run_id)
+        model = found[0] if found else self.client.create_logged_model(self.experiment, name, run_id)
         if model.status != "READY":
             images = TensorSpec(np.dtype("float32"), (-1, *given.shape))
             logits = TensorSpec(np.dtype("float32"), (-1, len(given.classes)))
@@ -272,8 +274,11 @@ def _check(uri: str) -> None:
             database.execute("PRAGMA schema_version").fetchone()
     elif uri.startswith("http"):
         until = monotonic() + SECONDS_TO_ANSWER
-        with requests.get(f"{uri.rstrip('/')}/health", timeout=SECONDS_TO_ANSWER, stream=True) as answer:
-            answer.raise_for_status()
+        given = get_default_host_creds(uri)  # certificates, as MLFLOW_TRACKING_INSECURE_TLS and its like name them
+        options = {"timeout": SECONDS_TO_ANSWER, "verify": given.verify, "cert": given.client_cert_path}
+        with requests.get(f"{uri.rstrip('/')}/health", stream=True, **options) as answer:
+            if answer.status_code >= SERVER_ERROR:  # less is an answer, though it may ask for a login, which MLflow has
+                answer.raise_for_status()
             for _ in answer.iter_content(1024):
                 if monotonic() > until:
                     raise TimeoutError("the store answers without end")

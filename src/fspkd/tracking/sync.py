@@ -1,6 +1,5 @@
 """What MLflow is sent of a preset: an experiment; in it a run for each table row, below it one for each net and stage."""
 
-import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from fspkd.tracking.store import Store
 TESTED = ("test_loss", "test_accuracy")
 MEASURED = ("loss", "learning_rate", "gradient_norm", *TESTED, "validation_loss", "validation_accuracy")
 FORMER = "former settings"  # in the names of runs that the present ones do not lead to
-PLACE = "sent_from"  # a tag: the machine, and the folder on it
+PLACE = "sent_from"  # a tag: the folder, the same one from whichever machine
 RESULT_FILES = (".csv", ".md", ".html", ".tex", ".png", ".svg")
 
 
@@ -40,7 +39,9 @@ class Sync:
         self.foreign: set[str] = set()  # finished runs, not of the plan, that were trained for other presets
         self.sent: dict[str, dict[Path, int]] = {}  # when the files of tables and figures that it knows were written
         self.shown: set[str] = set()  # runs of other presets that results of this one are made of
-        self.place = f"{socket.gethostname()}:{Path.cwd()}"
+        self.place = f"{Path.cwd()}, inode {Path.cwd().stat().st_ino}"
+        self.identities: dict[str, str] = {}  # of the nets that are in the store
+        self.apart: set[str] = set()  # rows of which another place has sent other nets of the same names
         self.told: dict[str, bool] = {}  # damages that keep nothing from being sent, and whether they have been told
 
     def send_all(self) -> list[str]:
@@ -93,15 +94,33 @@ class Sync:
 
         Those that were sent from another place, where settings may differ, are left to it.
         """
-        present = {self._row_id(row) for row in self.plan.rows}
-        present |= {self._identity(name, _rows_of(table.rows.values())) for name, table in self.preset.tables.items()}
-        present |= {self._identity(name, _rows_of(self.preset.figures[name].nets)) for name in self._figures_alone()}
+        present = {f"{row}-{self._digest([row])}" for row in self.plan.rows}
+        present |= {self._shown_id(name, _rows_of(table.rows.values())) for name, table in self.preset.tables.items()}
+        present |= {self._shown_id(name, _rows_of(self.preset.figures[name].nets)) for name in self._figures_alone()}
+        present |= {self._from_here(identity) for identity in present}
         for identity, run in self.store.runs.items():
-            is_ours = run.data.tags.get(PLACE, self.place) == self.place
-            if is_ours and run.data.tags.get("kind") in ("row", "table", "figure") and identity not in present:
+            if (
+                self._is_ours(run)
+                and run.data.tags.get("kind") in ("row", "table", "figure")
+                and identity not in present
+            ):
                 self.store.leave(identity, f", {FORMER}")
 
-    def _identity(self, name: str, rows: Iterable[str]) -> str:
+    def _is_ours(self, sent: Any) -> bool:
+        """Whether a tracked run was sent from this place, as far as it says."""
+        return sent.data.tags.get(PLACE, self.place) == self.place
+
+    def _from_here(self, identity: str) -> str:
+        """The identity of what another place has sent too, but of other nets."""
+        return f"{identity}, from {self.place}"
+
+    def _here(self, identity: str, rows: Iterable[str]) -> str:
+        """The identity that rows of this place go by, or what shows them: another place's are left to it."""
+        held = self.store.runs.get(identity)
+        is_anothers = held and not self._is_ours(held) and self.apart.intersection(rows)
+        return self._from_here(identity) if is_anothers else identity
+
+    def _shown_id(self, name: str, rows: Iterable[str]) -> str:
         """What tells a table or figure of that name, made of these rows, from one that other settings made."""
         return f"shown {name}-{self._digest(rows)}"
 
@@ -120,6 +139,16 @@ class Sync:
             self.told.setdefault(f"{folder.journal}: is gone or damaged: {left}", False)
         return journal
 
+    def _run_id(self, run: Run, journal: Journal) -> str:
+        """Its own name, unless another place has sent another training of that name; its row is then kept apart too."""
+        held, from_here = self.store.runs.get(run.id), self.store.runs.get(self._from_here(run.id))
+        is_the_same = held and held.info.start_time == journal.started
+        if is_the_same or not (from_here or (held and not self._is_ours(held))):
+            return run.id
+        if run.id in self.plan.runs:
+            self.apart.add(run.spec.row)
+        return self._from_here(run.id)
+
     def _run(self, run: Run) -> None:
         # What a run is, before its journal, which may say more by then and never less.
         training = run.folder.is_training
@@ -127,9 +156,10 @@ class Sync:
         journal = self._journal(run.folder)
         if journal is None or not (journal.attempt.preset == self.preset.name or run.id in self.shown):
             return
-        held = self.store.runs.get(run.id)
+        identity = self.identities[run.id] = self._run_id(run, journal)
+        held = self.store.runs.get(identity)
         if held and held.info.start_time != journal.started:
-            self.store.replace(run.id)
+            self.store.replace(identity)
             # Its row too, but only once for all its nets: only where it has values, which are of the nets of before.
             row = self.store.runs.get(self._row_id(run.spec.row)) if run.id in self.plan.runs else None
             if row and row.data.metrics:
@@ -140,11 +170,11 @@ class Sync:
             tags["weights_sha256"] = manifest.weights_sha256
             tags |= {"best_iteration": manifest.best_iteration} if manifest.best_iteration else {}
         parent = self._open_row(run.spec.row) if run.id in self.plan.runs else None
-        tracked = self.store.open(run.id, self._name(run), tags, parent, journal.started)
-        if manifest and self.store.is_finished(run.id):
+        tracked = self.store.open(identity, self._name(run), tags, parent, journal.started)
+        if manifest and self.store.is_finished(identity):
             self.complete.add(run.id)
             return
-        self.store.parameters(run.id, run.spec.model_dump(mode="json"))
+        self.store.parameters(identity, run.spec.model_dump(mode="json"))
         rows = final_measurements(run.folder, journal)
         rows = rows[rows["iteration"] > self.store.last_step(tracked, "loss")]
         self.store.points(tracked, _points(rows, "iteration", MEASURED))
@@ -152,27 +182,27 @@ class Sync:
         if manifest:
             self._finish(run, journal, manifest, tracked)
         elif training:
-            self.store.set_status(run.id, "RUNNING")
+            self.store.set_status(identity, "RUNNING")
         else:
-            self.store.set_status(run.id, "FAILED" if journal.failure else "KILLED")
+            self.store.set_status(identity, "FAILED" if journal.failure else "KILLED")
 
     def _finish(self, run: Run, journal: Journal, manifest: Manifest, tracked: str) -> None:
-        folder, images = run.folder, manifest.images
+        folder, images, identity = run.folder, manifest.images, self.identities[run.id]
         name = run.spec.data.rsplit("-", 1)[0]
         self.store.data_set(tracked, name, cast(str, manifest.inputs_sha256["data"]), "training")
-        self.store.artifacts(run.id, [folder.specification, folder.manifest, folder.vouched(folder.metrics)])
+        self.store.artifacts(identity, [folder.specification, folder.manifest, folder.vouched(folder.metrics)])
         if run.spec.stage == 2:
             from fspkd.train.nets import finished_net
 
             net = finished_net(run, images.shape, len(images.classes))
             at = manifest.best_iteration or manifest.iterations
-            model = self.store.model(run.id, net, images, at)
+            model = self.store.model(identity, run.id, net, images, at)
             rows = final_measurements(folder, journal)
             self.store.points(tracked, _points(rows[rows["iteration"] == at], "iteration", TESTED), model)
             if manifest.best_iteration:
                 kept = {"kept_test_accuracy": cast(float, manifest.test_accuracy)}
                 self.store.points(tracked, [(at, journal.ended, kept)])
-        self.store.set_status(run.id, "FINISHED", journal.ended)
+        self.store.set_status(identity, "FINISHED", journal.ended)
         self.complete.add(run.id)
 
     def _usage(self, run: Run, tracked: str) -> None:
@@ -192,6 +222,9 @@ class Sync:
         parts += [] if run.id in self.plan.runs else [FORMER]
         return ", ".join(parts)
 
+    def _link(self, run: str) -> str:
+        return self.store.link(self.identities.get(run, run), run)
+
     def _tags(self, run: Run, attempt: Attempt) -> dict[str, object]:
         """What tells runs apart in a search; stage 1 and 2 are linked both by tags and in the description."""
         spec = run.spec
@@ -205,6 +238,7 @@ class Sync:
             "method": spec.method.method,
             "start": spec.start or "scratch",
             "teacher": spec.teacher or "none",
+            PLACE: self.place,
         }
         if first or run.id in self.plan.runs:  # of former settings only the name of what they start from is known
             tags["stage1"] = first.spec.method.method if first else "none"
@@ -217,11 +251,11 @@ class Sync:
 
     def _description(self, run: Run) -> str:
         spec = run.spec
-        start = self.store.link(spec.start, spec.start) if spec.start else "initialised from the seed"
+        start = self._link(spec.start) if spec.start else "initialised from the seed"
         most = "at most " if spec.training.stop else ""
         text = f"`{run.folder}`: {most}{spec.iterations:,} iterations of {spec.method.method}.\n\nStarts from: {start}."
         if spec.teacher:
-            text += f"\n\nTeacher: {self.store.link(spec.teacher, spec.teacher)}."
+            text += f"\n\nTeacher: {self._link(spec.teacher)}."
         return text
 
     # --- a row --------------------------------------------------------------------------------------------
@@ -253,7 +287,7 @@ class Sync:
         }
 
     def _row_id(self, row: str) -> str:
-        return f"{row}-{self._digest([row])}"
+        return self._here(f"{row}-{self._digest([row])}", [row])
 
     def _open_row(self, row: str) -> str:
         settings = self.preset.rows[row]
@@ -275,7 +309,7 @@ class Sync:
         A mean is one over the nets that were still trained.
         """
         runs = self.plan.row_runs(row)
-        begun = [run for run in runs if run.id in self.store.runs]
+        begun = [run for run in runs if run.id in self.identities]
         if not begun:
             return
         tracked, identity = self._open_row(row), self._row_id(row)
@@ -345,7 +379,7 @@ class Sync:
         if files := [file for result in results for file in self._current_files(result)]:
             tags = {"kind": kind, kind: name, "preset": self.preset.name, "seed": self.preset.seed, PLACE: self.place}
             tags["mlflow.note.content"] = title
-            identity = self._identity(name, rows)
+            identity = self._here(self._shown_id(name, rows), rows)
             self.store.open(identity, name, tags, None, None)
             self.store.artifacts(identity, files)
             self.store.set_status(identity, "FINISHED")

@@ -62,6 +62,7 @@ class Session:
         run.check_size(images.size)
         self.folder.path.mkdir(parents=True, exist_ok=True)
         self.inputs_sha256 = inputs_sha256(run, images.sha256)
+        self.stream = stream
         self.member = new_member(run, images, stream)
         asked, precision = run.spec.training.precision, str(self.member.precision).removeprefix("torch.")
         if precision != asked:
@@ -167,12 +168,20 @@ class Session:
             tell(f"{name}: its checkpoint was made from other images or weights, so it starts anew")
             return Prefix()
         attempts = [Attempt.model_validate(attempt) for attempt in saved["attempts"]]
-        if any(attempt.code_sha256 != self.run.code_sha256 for attempt in attempts):
-            if Member.is_final(saved["member"], self.run.spec):
-                tell(f"{name}: the code has changed since it was trained, so it starts anew")
-                return Prefix()
+        has_changed = any(attempt.code_sha256 != self.run.code_sha256 for attempt in attempts)
+        if has_changed and Member.is_final(saved["member"], self.run.spec):
+            tell(f"{name}: the code has changed since it was trained, so it starts anew")
+            return Prefix()
+        try:
+            self.member.set_state(saved["member"])
+        except (RuntimeError, ValueError, KeyError) as error:  # other tensors, or other shapes of them
+            if not has_changed or isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError):
+                raise
+            tell(f"{name}: the code has changed since it was begun and cannot go on from there, so it starts anew")
+            self.member = new_member(self.run, self.images, self.stream)
+            return Prefix()
+        if has_changed:
             tell(f"{name}: the code has changed since it was begun; the manifest records both versions")
-        self.member.set_state(saved["member"])
         self.seconds, self.attempts = saved["seconds"], attempts
         tell(f"{name}: goes on from its checkpoint at iteration {self.member.done}")
         return _measured(saved)

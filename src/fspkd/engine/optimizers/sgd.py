@@ -1,6 +1,7 @@
 """Stochastic gradient descent with momentum."""
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.sgd import sgd
 
 from fspkd.config.training import Sgd as SgdSettings
@@ -48,7 +49,7 @@ def build(settings: SgdSettings, modules: nn.Module, trained: list[nn.Parameter]
     """SGD on the trained parameters; without `decay_batchnorm` no decay reaches batch norms."""
     norms: set[int] = set()
     if not settings.decay_batchnorm:
-        norms = {id(p) for m in modules.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
+        norms = {id(p) for m in modules.modules() if isinstance(m, _BatchNorm) for p in m.parameters()}
     decayed = by_rate(modules, [p for p in trained if id(p) not in norms])
     rest = by_rate(modules, [p for p in trained if id(p) in norms])
     weight_decays = [settings.weight_decay] * len(decayed) + [0.0] * len(rest)
