@@ -46,7 +46,8 @@ def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
     project.set("training.optimizer.decay_batchnorm", False)
     project.set("schedules.long", [{"until": 40, "rate": 0.02}, {"until": 50, "rate": 0.01}])
     # Small enough that rounding, which differs between processors, does not grow to what is seen.
-    project.set("schedules.short", [{"until": 40, "rate": 0.002}, {"until": 50, "rate": 0.001}])
+    rate = 5e-4 if case == "kd" else 2e-3
+    project.set("schedules.short", [{"until": 40, "rate": rate}, {"until": 50, "rate": rate / 2}])
     rate = 1e-4 if case == "hint" else 1e-3
     project.set("schedules.first", [{"until": 40, "rate": rate}, {"until": 50, "rate": rate / 10}])
     if case == "shuffled fsp":
@@ -95,15 +96,12 @@ def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
         x, y = images.to_input(pictures[0]), labels[0]
         losses.append(plain.step(net, teacher, optimizer, x.double(), y, loss_of).item())
     engine = pd.read_csv(run.folder.metrics)["loss"]
-    np.testing.assert_allclose(engine[:10], losses[:10], rtol=1e-5)
-    np.testing.assert_allclose(
-        engine, losses, rtol=1e-3
-    )  # round-off grows, by as much as the processor's instructions have it
+    np.testing.assert_allclose(engine, losses, rtol=1e-5)
     for name, tensor in net.state_dict().items():
         # The plain loop runs the whole net, and moves the statistics of layers that a hint does not reach.
         if "num_batches" not in name and not (case == "hint" and name.startswith("section3")):
             ours = weights(run)[name].double()
-            assert (ours - tensor).norm() <= 1e-3 * tensor.norm() + 2e-4, name
+            assert (ours - tensor).norm() <= 1e-4 * tensor.norm() + 5e-5, name
 
 
 def test_runs_side_by_side_end_with_the_bits_of_runs_alone(project: Project) -> None:
