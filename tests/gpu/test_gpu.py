@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import Project
 
+from fspkd.draws import random_bits
 from fspkd.engine import device, step, tabulated, validation
 from fspkd.engine.capture import Captured
-from fspkd.models.dropout import random_bits
 from fspkd.runs.spec import Run
 from fspkd.train import loop
 from fspkd.train.session import Session

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from fspkd.draws import Draws
+from fspkd.draws import Draws, mixed, random_bits
 from fspkd.models import build
-from fspkd.models.dropout import Dropout, mixed, random_bits
+from fspkd.models.dropout import Dropout
 from fspkd.models.maxout import MaxoutNet
 from fspkd.networks.maxout import MaxoutNetwork
 
