@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Delete what is damaged or was made by other code: python scripts/drop_stale.py results/quickstart
 
-It looks at what the preset's results wait for.
-Of a damaged net the damaged files and the manifest go, of one that other code trained the manifest alone; then
-`snakemake` makes them again, from the net's checkpoint where that serves, and `dvc checkout` takes them from DVC's cache.
+Of all that the preset's results wait for. Of a damaged net the damaged files and the manifest go, of one that other code
+trained the manifest alone; then `snakemake` makes them again, from the net's checkpoint where that serves, and `dvc checkout`
+takes them from DVC's cache.
 """
 
 import argparse

@@ -17,13 +17,13 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from image_folders import read_source
 from PIL import Image
 from servers import Server
 
 from fspkd.config.load import load_preset
 from fspkd.data.packed import load_packed, save_packed
 from fspkd.data.sets import DataSet
-from fspkd.data.sources import read_source
 from fspkd.engine.batches import Images
 from fspkd.files import file_sha256
 from fspkd.plan import Plan

@@ -6,7 +6,9 @@ import numpy as np
 from PIL import Image
 
 from fspkd.config.data import ImageFolder
+from fspkd.data.packed import PackedData
 from fspkd.data.sets import DataSet
+from fspkd.data.sources import prepared, read_images
 
 
 def make_folder(root: Path, mode: str = "RGB", size: tuple[int, int] = (6, 6), per_class: int = 3) -> Path:
@@ -20,6 +22,11 @@ def make_folder(root: Path, mode: str = "RGB", size: tuple[int, int] = (6, 6), p
                 pixels = draw.integers(0, 256, shape, dtype=np.uint8)
                 Image.fromarray(pixels).save(root / split / name / f"{i}.png")
     return root
+
+
+def read_source(data: DataSet) -> PackedData:
+    """A data set as scripts/pack_data.py packs it."""
+    return prepared(read_images(data), data)
 
 
 def folder(path: Path, **settings: object) -> DataSet:

@@ -14,12 +14,12 @@ import plain
 import pytest
 import torch
 from conftest import REPOSITORY, Project, images_of
+from image_folders import read_source
 from test_dropout import bits_by_definition
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fspkd.data.packed import save_packed
-from fspkd.data.sources import read_source
 from fspkd.engine import step
 from fspkd.engine.batches import Batches, Images
 from fspkd.engine.objective import Objective

@@ -50,7 +50,7 @@ def test_two_places_keep_their_nets_apart(project: Project, turns: bool) -> None
             shutil.move(folders[place], "results/runs")
         project.train(*nets)
         sync = Sync(project.plan())
-        sync.place = place
+        sync.place.name = place
         assert sync.send_all() == []
         shutil.move("results/runs", folders[place])
         runs = sync.store.client.search_runs([sync.store.experiment])
@@ -119,7 +119,7 @@ def test_rows_and_tables_of_former_settings_are_called_so_and_ended(made: Projec
     assert ended() == former | dict.fromkeys(rows, "SCHEDULED")
     made.set("seed", 2)
     elsewhere = Sync(made.plan())
-    elsewhere.place = "another machine:/with/a/clone"
+    elsewhere.place.name = "another machine:/with/a/clone"
     elsewhere.send_all()
     assert ended(elsewhere) == former | dict.fromkeys(rows, "SCHEDULED")  # which was sent from here
     made.set("seed", 1)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_folders import folder, make_folder
+from image_folders import folder, make_folder, read_source
 from PIL import Image
 
 from fspkd.config.data import Digits, Torchvision
-from fspkd.data import sources
 from fspkd.data.packed import load_packed, save_packed
 from fspkd.data.sets import DataSet
 from fspkd.errors import UserError
@@ -20,26 +19,26 @@ from fspkd.errors import UserError
 
 def test_folder_tar_and_zip_give_the_same_data(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
-    expected = sources.read_source(folder(root))
+    expected = read_source(folder(root))
     assert expected.classes == ["ant", "bee", "cat"]
     assert expected.images["train"].shape == (9, 6, 6, 3)
     for kind in ("tar", "zip", "gztar"):
         archive = shutil.make_archive(str(tmp_path / f"inside-{kind}"), kind, tmp_path, "images")
-        assert sources.read_source(folder(Path(archive))).sha256 == expected.sha256
+        assert read_source(folder(Path(archive))).sha256 == expected.sha256
 
 
 def test_order_and_names_of_files_do_not_matter(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
-    before = sources.read_source(folder(root)).sha256
+    before = read_source(folder(root)).sha256
     (root / "train" / "ant" / "0.png").rename(root / "train" / "ant" / "zzz.png")
-    assert sources.read_source(folder(root)).sha256 == before
+    assert read_source(folder(root)).sha256 == before
     (root / "train" / "ant" / "zzz.png").rename(root / "train" / "bee" / "zzz.png")
-    assert sources.read_source(folder(root)).sha256 != before
+    assert read_source(folder(root)).sha256 != before
 
 
 def test_pixels_and_labels_stay_together(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
-    data = sources.read_source(folder(root))
+    data = read_source(folder(root))
     for image, label in zip(data.images["test"], data.labels["test"], strict=True):
         files = (root / "test" / data.classes[label]).iterdir()
         assert any(np.array_equal(image, np.asarray(Image.open(file))) for file in files)
@@ -47,24 +46,24 @@ def test_pixels_and_labels_stay_together(tmp_path: Path) -> None:
 
 def test_grey_stays_grey_unless_one_image_has_colour(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images", mode="L")
-    assert sources.read_source(folder(root)).images["train"].shape == (9, 6, 6, 1)
+    assert read_source(folder(root)).images["train"].shape == (9, 6, 6, 1)
     Image.new("RGB", (6, 6), "red").save(root / "test" / "ant" / "red.png")
-    assert sources.read_source(folder(root)).images["train"].shape == (9, 6, 6, 3)
+    assert read_source(folder(root)).images["train"].shape == (9, 6, 6, 3)
 
 
 def test_mixed_sizes_need_a_size(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
     Image.new("RGB", (9, 7)).save(root / "test" / "bee" / "large.png")
     with pytest.raises(UserError, match=r"images of mixed size: .*6x6.*bee/large.png has 9x7.*size: 32"):
-        sources.read_source(folder(root))
-    assert sources.read_source(folder(root, size=4)).images["test"].shape == (10, 4, 4, 3)
+        read_source(folder(root))
+    assert read_source(folder(root, size=4)).images["test"].shape == (10, 4, 4, 3)
 
 
 def test_class_that_only_one_split_has(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
     (root / "test" / "dog").mkdir()
     with pytest.raises(UserError, match=r"path = .*class folder 'dog' is in test/ only"):
-        sources.read_source(folder(root))
+        read_source(folder(root))
 
 
 def test_images_without_class_folders(tmp_path: Path) -> None:
@@ -72,7 +71,7 @@ def test_images_without_class_folders(tmp_path: Path) -> None:
         (tmp_path / split).mkdir()
         Image.new("RGB", (6, 6)).save(tmp_path / split / "1.png")
     with pytest.raises(UserError, match=r"train holds no class folders"):
-        sources.read_source(folder(tmp_path))
+        read_source(folder(tmp_path))
 
 
 def test_empty_class(tmp_path: Path) -> None:
@@ -80,7 +79,7 @@ def test_empty_class(tmp_path: Path) -> None:
     shutil.rmtree(root / "train" / "cat")
     (root / "train" / "cat").mkdir()
     with pytest.raises(UserError, match=r"train/cat holds no image"):
-        sources.read_source(folder(root))
+        read_source(folder(root))
 
 
 def test_truncated_image_is_named(tmp_path: Path) -> None:
@@ -88,37 +87,37 @@ def test_truncated_image_is_named(tmp_path: Path) -> None:
     file = root / "train" / "bee" / "1.png"
     file.write_bytes(file.read_bytes()[:70])
     with pytest.raises(UserError, match=r"train/bee/1.png: not a whole image"):
-        sources.read_source(folder(root))
+        read_source(folder(root))
 
 
 def test_pixels_of_more_than_8_bits_are_refused(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
     Image.fromarray(np.full((6, 6), 30_000, np.uint16)).save(root / "train" / "bee" / "1.png")
     with pytest.raises(UserError, match=r"train/bee/1.png: has I;16 pixels.*Convert"):
-        sources.read_source(folder(root))
+        read_source(folder(root))
 
 
 def test_missing_folder_and_damaged_archive(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"path = '/no/where': no such folder"):
-        sources.read_source(folder(Path("/no/where")))
+        read_source(folder(Path("/no/where")))
     for name, start in (("half.tar.gz", b"\x1f\x8b"), ("half.tar.xz", b"\xfd7zXZ\x00")):
         (tmp_path / name).write_bytes(start + b"half" * 10)
         with pytest.raises(UserError, match=rf"{name}': this archive cannot be unpacked"):
-            sources.read_source(folder(tmp_path / name))
+            read_source(folder(tmp_path / name))
 
 
 def test_what_is_no_file_among_the_images_is_not_waited_for(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
     os.mkfifo(root / "train" / "bee" / "pipe.png")
     with pytest.raises(UserError, match=r"train/bee/pipe.png: is not a file"):
-        sources.read_source(folder(root))
+        read_source(folder(root))
 
 
 def test_image_that_would_fill_the_memory_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
     Image.new("L", (20_000, 20_000)).save(root / "train" / "bee" / "huge.png")
     with pytest.raises(UserError, match=r"train/bee/huge.png: has 20000x20000 pixels, more than 50,000,000"):
-        sources.read_source(folder(root))
+        read_source(folder(root))
 
 
 def test_archive_that_the_disk_cannot_hold_is_refused_before_it_fills_it(tmp_path: Path) -> None:
@@ -134,7 +133,7 @@ def test_archive_that_the_disk_cannot_hold_is_refused_before_it_fills_it(tmp_pat
         with pytest.raises(
             UserError, match=rf"{name}': this archive cannot be unpacked: its files are larger than what is"
         ):
-            sources.read_source(folder(tmp_path / name))
+            read_source(folder(tmp_path / name))
 
 
 def test_encrypted_and_odd_zips_are_told(tmp_path: Path) -> None:
@@ -146,43 +145,43 @@ def test_encrypted_and_odd_zips_are_told(tmp_path: Path) -> None:
         changed[local + offset] = changed[central + offset + 2] = value
         (tmp_path / f"{name}.zip").write_bytes(changed)
         with pytest.raises(UserError, match=rf"{name}.zip': this archive cannot be unpacked: .*{told}"):
-            sources.read_source(folder(tmp_path / f"{name}.zip"))
+            read_source(folder(tmp_path / f"{name}.zip"))
 
 
 def test_image_in_an_archive_is_named_by_archive_and_member(tmp_path: Path) -> None:
     """And its provenance is the archive, so that it packs to the same bytes wherever it was unpacked."""
     root = make_folder(tmp_path / "images")
     archive = Path(shutil.make_archive(str(tmp_path / "good"), "zip", root))
-    packed = sources.read_source(folder(archive))
+    packed = read_source(folder(archive))
     assert packed.source == f"image folder {archive}"
     for name in ("first.npz", "second.npz"):
-        save_packed(sources.read_source(folder(archive)), tmp_path / name)
+        save_packed(read_source(folder(archive)), tmp_path / name)
     assert (tmp_path / "first.npz").read_bytes() == (tmp_path / "second.npz").read_bytes()
     (root / "train" / "bee" / "1.png").write_bytes(b"no image")
     archive = Path(shutil.make_archive(str(tmp_path / "bad"), "zip", root))
     with pytest.raises(UserError, match=rf"^{archive}: train/bee/1.png: not a whole image"):
-        sources.read_source(folder(archive))
+        read_source(folder(archive))
 
 
 def test_location_of_this_machine_is_used_and_checked_against_the_pin(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
-    content = sources.read_source(folder(root)).sha256
+    content = read_source(folder(root)).sha256
     pinned = Torchvision(name="cifar10", source="torchvision", dataset="CIFAR10", sha256=content)
-    assert sources.read_source(DataSet(pinned, str(root))).sha256 == content
+    assert read_source(DataSet(pinned, str(root))).sha256 == content
     Image.new("RGB", (6, 6), "red").save(root / "test" / "ant" / "0.png")
     with pytest.raises(UserError, match=f"not the images that the preset pins: sha256 = {content}"):
-        sources.read_source(DataSet(pinned, str(root)))
+        read_source(DataSet(pinned, str(root)))
     with pytest.raises(UserError, match="FSPKD_DATA_CIFAR10 = '/no/where': no such file or folder"):
-        sources.read_source(DataSet(pinned, "/no/where"))
+        read_source(DataSet(pinned, "/no/where"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds neither train/ and test/ nor CIFAR10"):
-        sources.read_source(DataSet(pinned, str(tmp_path / "empty")))
+        read_source(DataSet(pinned, str(tmp_path / "empty")))
 
 
 def test_digits_are_the_bundled_images() -> None:
     from sklearn.datasets import load_digits
 
-    data = sources.read_source(DataSet(Digits(name="digits", source="digits"), None))
+    data = read_source(DataSet(Digits(name="digits", source="digits"), None))
     everything = np.concatenate([data.images["train"], data.images["test"]])[..., 0].reshape(-1, 64)
     original = np.round(load_digits().data * 255 / 16)
     assert sorted(map(bytes, everything)) == sorted(map(bytes, original.astype(np.uint8)))

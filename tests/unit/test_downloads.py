@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_folders import make_folder
+from image_folders import make_folder, read_source
 
 from fspkd.config.data import Torchvision
 from fspkd.data import sources
@@ -70,23 +70,23 @@ def cifar_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
 
 def test_broken_download_is_retried_and_a_whole_one_never_repeated(cifar_server: dict) -> None:
     data = DataSet(Torchvision(name="cifar10", source="torchvision", dataset="CIFAR10"), None)
-    packed = sources.read_source(data)
+    packed = read_source(data)
     assert packed.images["train"].shape == (20, 32, 32, 3)
     assert packed.classes[3] == "class 3"
     requests = cifar_server["requests"]
     assert requests > cifar_server["failures"]
-    assert sources.read_source(data).sha256 == packed.sha256
+    assert read_source(data).sha256 == packed.sha256
     assert cifar_server["requests"] == requests
     # The same folder as torchvision left it serves a machine without a network.
     elsewhere = DataSet(data.settings, str(sources.DOWNLOADS))
-    assert sources.read_source(elsewhere).sha256 == packed.sha256
+    assert read_source(elsewhere).sha256 == packed.sha256
     assert cifar_server["requests"] == requests
 
 
 def test_download_that_never_works_ends_with_advice(cifar_server: dict) -> None:
     cifar_server["failures"] = 1000
     with pytest.raises(UserError, match=r"the download failed 4 times.*FSPKD_DATA_CIFAR10"):
-        sources.read_source(DataSet(Torchvision(name="cifar10", source="torchvision", dataset="CIFAR10"), None))
+        read_source(DataSet(Torchvision(name="cifar10", source="torchvision", dataset="CIFAR10"), None))
 
 
 def test_mnist_and_svhn_as_torchvision_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_mnist_and_svhn_as_torchvision_keeps_them(tmp_path: Path, monkeypatch: p
             struct.pack(">2i", 0x801, 20) + bytes(i % 10 for i in range(20))
         )
     mnist = Torchvision(name="mnist", source="torchvision", dataset="MNIST")
-    data = sources.read_source(DataSet(mnist, str(tmp_path)))
+    data = read_source(DataSet(mnist, str(tmp_path)))
     assert data.images["train"].shape == (20, 28, 28, 1)
     assert sorted(map(bytes, data.images["test"])) == sorted(map(bytes, digits))
     assert data.classes == [str(i) for i in range(10)]
@@ -120,16 +120,16 @@ def test_mnist_and_svhn_as_torchvision_keeps_them(tmp_path: Path, monkeypatch: p
             hashlib.md5((tmp_path / f"{split}_32x32.mat").read_bytes()).hexdigest(),
         ]
     monkeypatch.setattr(SVHN, "split_list", entries)
-    data = sources.read_source(DataSet(Torchvision(name="svhn", source="torchvision", dataset="SVHN"), str(tmp_path)))
+    data = read_source(DataSet(Torchvision(name="svhn", source="torchvision", dataset="SVHN"), str(tmp_path)))
     originals = house_numbers.transpose(3, 0, 1, 2)
     assert sorted(map(bytes, data.images["train"])) == sorted(map(bytes, originals))
     assert set(data.labels["train"]) == set(range(10))  # the file writes 10 for 0
     smaller = Torchvision(name="svhn", source="torchvision", dataset="SVHN", size=16)
-    assert sources.read_source(DataSet(smaller, str(tmp_path))).images["test"].shape == (20, 16, 16, 3)
+    assert read_source(DataSet(smaller, str(tmp_path))).images["test"].shape == (20, 16, 16, 3)
     extra = DataSet(Torchvision(name="svhn", source="torchvision", dataset="SVHN", extra=True), str(tmp_path))
-    data = sources.read_source(extra)
+    data = read_source(extra)
     assert sorted(map(bytes, data.images["train"])) == sorted(map(bytes, [*originals, *(originals ^ 255)]))
     assert (len(data.labels["train"]), len(data.labels["test"])) == (40, 20)
     make_folder(tmp_path / "images")
     with pytest.raises(UserError, match=r"FSPKD_DATA_SVHN = .*extra = True, and folders .* do not tell which"):
-        sources.read_source(DataSet(extra.settings, str(tmp_path / "images")))
+        read_source(DataSet(extra.settings, str(tmp_path / "images")))

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import REPOSITORY, Project
-from image_folders import folder, make_folder
+from image_folders import folder, make_folder, read_source
 from PIL import Image
 
-from fspkd.data import sources
 from fspkd.data.packed import PackedData, load_packed, save_packed
 from fspkd.errors import UserError
 
@@ -21,7 +20,7 @@ def contents(data: PackedData, *splits: str) -> list[tuple[bytes, int]]:
 
 def test_held_out_images_and_those_left_are_the_training_images(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
-    whole, held = (sources.read_source(folder(root, **settings)) for settings in ({}, {"hold_out": 4}))
+    whole, held = (read_source(folder(root, **settings)) for settings in ({}, {"hold_out": 4}))
     assert [len(held.labels[split]) for split in ("train", "test")] == [5, 4]
     assert contents(held, "train", "test") == contents(whole, "train")  # which are all different, and no test image
     assert held.sha256 == held.in_canonical_order().sha256
@@ -30,13 +29,13 @@ def test_held_out_images_and_those_left_are_the_training_images(tmp_path: Path) 
 
 def test_what_is_held_out_follows_from_the_content_alone(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images", per_class=10)
-    before, fewer = (sources.read_source(folder(root, hold_out=count)) for count in (20, 5))
+    before, fewer = (read_source(folder(root, hold_out=count)) for count in (20, 5))
     assert set(map(bytes, fewer.images["test"])) < set(map(bytes, before.images["test"]))
     for file in (root / "train" / "ant").iterdir():
         file.rename(file.with_name(f"{9 - int(file.stem)} renamed.png"))
-    assert sources.read_source(folder(root, hold_out=20)).sha256 == before.sha256
-    content = sources.read_source(folder(root)).sha256  # which is what is pinned, whatever is held out
-    assert sources.read_source(folder(root, hold_out=20, sha256=content)).sha256 == before.sha256
+    assert read_source(folder(root, hold_out=20)).sha256 == before.sha256
+    content = read_source(folder(root)).sha256  # which is what is pinned, whatever is held out
+    assert read_source(folder(root, hold_out=20, sha256=content)).sha256 == before.sha256
 
 
 def test_packing_tells_the_pin_of_images_of_ones_own(project: Project, tmp_path: Path) -> None:
@@ -47,7 +46,7 @@ def test_packing_tells_the_pin_of_images_of_ones_own(project: Project, tmp_path:
     assert packing.returncode == 0, packing.stderr
     pin = re.search(r"^sha256: ([0-9a-f]{64})$", packing.stdout, re.MULTILINE)[1]
     project.set("data.images.sha256", pin)
-    assert sources.read_source(project.plan().data["images"]).pinned
+    assert read_source(project.plan().data["images"]).pinned
     project.set("data.images.path", str(root.rename(tmp_path / "elsewhere")))
     again = project.run("python", str(REPOSITORY / "scripts/pack_data.py"), str(project.plan().data["images"].path))
     assert (again.returncode, "sha256:" in again.stdout) == (0, False)
@@ -55,9 +54,9 @@ def test_packing_tells_the_pin_of_images_of_ones_own(project: Project, tmp_path:
 
 def test_one_image_must_be_left_to_train_on(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
-    assert len(sources.read_source(folder(root, hold_out=8)).labels["train"]) == 1
+    assert len(read_source(folder(root, hold_out=8)).labels["train"]) == 1
     with pytest.raises(UserError, match=r"data set 'mine': hold_out = 9: there are 9 training images"):
-        sources.read_source(folder(root, hold_out=9))
+        read_source(folder(root, hold_out=9))
 
 
 @pytest.mark.parametrize("held", [{}, {"hold_out": 10}])
@@ -65,8 +64,8 @@ def test_validation_images_are_the_same_part_of_every_class_and_not_trained_on(t
     root = make_folder(tmp_path / "images", per_class=10)
     for i in range(4):
         Image.new("RGB", (6, 6), (i, 0, 0)).save(root / "train" / "cat" / f"more{i}.png")
-    whole = sources.read_source(folder(root, **held))
-    data = sources.read_source(folder(root, validation=12, **held))
+    whole = read_source(folder(root, **held))
+    data = read_source(folder(root, validation=12, **held))
     assert contents(data, "train", "validation") == contents(whole, "train")
     assert contents(data, "test") == contents(whole, "test")
     share = 12 * np.bincount(whole.labels["train"]) / len(whole.labels["train"])
@@ -79,17 +78,17 @@ def test_validation_images_are_the_same_part_of_every_class_and_not_trained_on(t
 
 def test_validation_images_follow_from_the_content_alone_and_are_packed(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images", per_class=10)
-    before = sources.read_source(folder(root, validation=6))
+    before = read_source(folder(root, validation=6))
     for file in (root / "train" / "ant").iterdir():
         file.rename(file.with_name(f"{9 - int(file.stem)} renamed.png"))
-    after = sources.read_source(folder(root, validation=6))
-    assert after.sha256 == before.sha256 != sources.read_source(folder(root, validation=5)).sha256
+    after = read_source(folder(root, validation=6))
+    assert after.sha256 == before.sha256 != read_source(folder(root, validation=5)).sha256
     save_packed(after, tmp_path / "packed.npz")
     loaded = load_packed(tmp_path / "packed.npz")
     assert loaded.sha256 == after.sha256
     np.testing.assert_array_equal(loaded.images["validation"], after.images["validation"])
     with pytest.raises(UserError, match=r"data set 'mine': validation = 30: there are 30 training images"):
-        sources.read_source(folder(root, validation=30))
+        read_source(folder(root, validation=30))
 
 
 @pytest.mark.parametrize("pin", [{}, {"sha256": "0" * 64}])

@@ -10,12 +10,12 @@ import pytest
 import torch
 import torchvision
 from conftest import Project
+from image_folders import read_source
 from PIL import Image
 
 from fspkd.config.data import Augment
 from fspkd.data.packed import load_packed
 from fspkd.data.pretrained import pack_weights
-from fspkd.data.sources import read_source
 from fspkd.engine.batches import Images
 from fspkd.errors import UserError
 from fspkd.files import file_sha256

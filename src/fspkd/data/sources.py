@@ -25,13 +25,8 @@ CUB200 = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 CUB200_MD5 = "97eceeb196236b17998738112f37df78"
 
 
-def read_source(data: DataSet) -> PackedData:
-    """All images of a data set as training reads them; raises UserError as read_images and prepared do."""
-    return prepared(read_images(data), data)
-
-
 def prepared(packed: PackedData, data: DataSet) -> PackedData:
-    """The images of read_images, parted and preprocessed as the data set's settings say.
+    """The images of read_images as training reads them: parted and preprocessed as the data set's settings say.
 
     What is held out takes the place of the test images; validation images come from what is then left to train on. Raises
     UserError where none would be left to train on.

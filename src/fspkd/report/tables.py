@@ -145,8 +145,7 @@ def table_csv(frame: pd.DataFrame) -> bytes:
 
 def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
     """A table as people read it: a text a cell, 'ours ± half the interval (published)'; quoted rows are marked."""
-    quoted = frame.get(QUOTED, pd.Series(False, frame.index))
-    shown = pd.DataFrame({"": row_labels(frame)})
+    quoted, shown = _is_quoted(frame), pd.DataFrame({"": row_labels(frame)})
     for column in frame.columns[1:]:
         if column.endswith((PUBLISHED, INTERVAL, QUOTED)):
             continue
@@ -175,7 +174,11 @@ def _in_markdown(text: str) -> str:
 
 def row_labels(frame: pd.DataFrame) -> pd.Series:
     """What a table calls its rows; quoted ones are marked."""
-    return frame["row"].where(~frame.get(QUOTED, pd.Series(False, frame.index)), frame["row"] + " (quoted)")
+    return frame["row"].mask(_is_quoted(frame), frame["row"] + " (quoted)")
+
+
+def _is_quoted(frame: pd.DataFrame) -> pd.Series:
+    return frame.get(QUOTED, pd.Series(False, frame.index))
 
 
 def as_texts(numbers: pd.Series, form: str) -> pd.Series:
@@ -190,8 +193,8 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     shown = shown_table(frame)
     published = "; in brackets the published value" if plan.preset.tables[name].reference else ""
     half_widths = "; ± half a 95 % interval for other nets" if plan.preset.tables[name].intervals else ""
-    if (replicates := plan.preset.replicates) > 1:
-        half_widths = f"; ± half a 95 % interval of the mean over {replicates} replicates"
+    if plan.preset.replicates > 1:  # and then no other intervals
+        half_widths = f"; ± half a 95 % interval of the mean over {plan.preset.replicates} replicates"
     note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published}{half_widths})."
     alignment = ("left", *["right"] * (shown.shape[1] - 1))
     below = "\n\n".join(notes(plan, name))

@@ -15,12 +15,12 @@ from fspkd.runs.folder import RUNS, Attempt, Manifest, RunFolder
 from fspkd.runs.journal import Journal, final_measurements, read_journal, trusted_journal, usage
 from fspkd.runs.spec import Run, run_in, with_origins
 from fspkd.settings import digest
+from fspkd.tracking.place import PLACE, Place
 from fspkd.tracking.store import Store
 
 TESTED = ("test_loss", "test_accuracy")
 MEASURED = ("loss", "learning_rate", "gradient_norm", *TESTED, "validation_loss", "validation_accuracy")
 FORMER = "former settings"  # in the names of runs that the present ones do not lead to
-PLACE = "sent_from"  # a tag: the folder, the same one from whichever machine
 RESULT_FILES = (".csv", ".md", ".html", ".tex", ".png", ".svg")
 
 
@@ -39,9 +39,7 @@ class Sync:
         self.foreign: set[str] = set()  # finished runs, not of the plan, that were trained for other presets
         self.sent: dict[str, dict[Path, int]] = {}  # when the files of tables and figures that it knows were written
         self.shown: set[str] = set()  # runs of other presets that results of this one are made of
-        self.place = f"{Path.cwd()}, inode {Path.cwd().stat().st_ino}"
-        self.identities: dict[str, str] = {}  # of the nets that are in the store
-        self.apart: set[str] = set()  # rows of which another place has sent other nets of the same names
+        self.place = Place(self.store)
         self.told: dict[str, bool] = {}  # damages that keep nothing from being sent, and whether they have been told
 
     def send_all(self) -> list[str]:
@@ -97,28 +95,11 @@ class Sync:
         present = {f"{row}-{self._digest([row])}" for row in self.plan.rows}
         present |= {self._shown_id(name, _rows_of(table.rows.values())) for name, table in self.preset.tables.items()}
         present |= {self._shown_id(name, _rows_of(self.preset.figures[name].nets)) for name in self._figures_alone()}
-        present |= {self._from_here(identity) for identity in present}
+        present |= {self.place.own(identity) for identity in present}
         for identity, run in self.store.runs.items():
-            if (
-                self._is_ours(run)
-                and run.data.tags.get("kind") in ("row", "table", "figure")
-                and identity not in present
-            ):
+            is_shown = run.data.tags.get("kind") in ("row", "table", "figure")
+            if is_shown and self.place.has_sent(run) and identity not in present:
                 self.store.leave(identity, f", {FORMER}")
-
-    def _is_ours(self, sent: Any) -> bool:
-        """Whether a tracked run was sent from this place, as far as it says."""
-        return sent.data.tags.get(PLACE, self.place) == self.place
-
-    def _from_here(self, identity: str) -> str:
-        """The identity of what another place has sent too, but of other nets."""
-        return f"{identity}, from {self.place}"
-
-    def _here(self, identity: str, rows: Iterable[str]) -> str:
-        """The identity that rows of this place go by, or what shows them: another place's are left to it."""
-        held = self.store.runs.get(identity)
-        is_anothers = held and not self._is_ours(held) and self.apart.intersection(rows)
-        return self._from_here(identity) if is_anothers else identity
 
     def _shown_id(self, name: str, rows: Iterable[str]) -> str:
         """What tells a table or figure of that name, made of these rows, from one that other settings made."""
@@ -139,16 +120,6 @@ class Sync:
             self.told.setdefault(f"{folder.journal}: is gone or damaged: {left}", False)
         return journal
 
-    def _run_id(self, run: Run, journal: Journal) -> str:
-        """Its own name, unless another place has sent another training of that name; its row is then kept apart too."""
-        held, from_here = self.store.runs.get(run.id), self.store.runs.get(self._from_here(run.id))
-        is_the_same = held and held.info.start_time == journal.started
-        if is_the_same or not (from_here or (held and not self._is_ours(held))):
-            return run.id
-        if run.id in self.plan.runs:
-            self.apart.add(run.spec.row)
-        return self._from_here(run.id)
-
     def _run(self, run: Run) -> None:
         # What a run is, before its journal, which may say more by then and never less.
         training = run.folder.is_training
@@ -156,7 +127,8 @@ class Sync:
         journal = self._journal(run.folder)
         if journal is None or not (journal.attempt.preset == self.preset.name or run.id in self.shown):
             return
-        identity = self.identities[run.id] = self._run_id(run, journal)
+        row_name = run.spec.row if run.id in self.plan.runs else None
+        identity = self.place.of_net(run.id, journal.started, row_name)
         held = self.store.runs.get(identity)
         if held and held.info.start_time != journal.started:
             self.store.replace(identity)
@@ -187,7 +159,7 @@ class Sync:
             self.store.set_status(identity, "FAILED" if journal.failure else "KILLED")
 
     def _finish(self, run: Run, journal: Journal, manifest: Manifest, tracked: str) -> None:
-        folder, images, identity = run.folder, manifest.images, self.identities[run.id]
+        folder, images, identity = run.folder, manifest.images, self.place.nets[run.id]
         name = run.spec.data.rsplit("-", 1)[0]
         self.store.data_set(tracked, name, cast(str, manifest.inputs_sha256["data"]), "training")
         self.store.artifacts(identity, [folder.specification, folder.manifest, folder.vouched(folder.metrics)])
@@ -223,7 +195,7 @@ class Sync:
         return ", ".join(parts)
 
     def _link(self, run: str) -> str:
-        return self.store.link(self.identities.get(run, run), run)
+        return self.store.link(self.place.nets.get(run, run), run)
 
     def _tags(self, run: Run, attempt: Attempt) -> dict[str, object]:
         """What tells runs apart in a search; stage 1 and 2 are linked both by tags and in the description."""
@@ -238,7 +210,7 @@ class Sync:
             "method": spec.method.method,
             "start": spec.start or "scratch",
             "teacher": spec.teacher or "none",
-            PLACE: self.place,
+            PLACE: self.place.name,
         }
         if first or run.id in self.plan.runs:  # of former settings only the name of what they start from is known
             tags["stage1"] = first.spec.method.method if first else "none"
@@ -287,12 +259,17 @@ class Sync:
         }
 
     def _row_id(self, row: str) -> str:
-        return self._here(f"{row}-{self._digest([row])}", [row])
+        return self.place.of_rows(f"{row}-{self._digest([row])}", [row])
 
     def _open_row(self, row: str) -> str:
         settings = self.preset.rows[row]
         first = (self.preset.rows[settings.stage1_of] if settings.stage1_of else settings).stage1
-        tags = {"kind": "row", **self._row_tags(row), "stage1": first.method if first else "none", PLACE: self.place}
+        tags = {
+            "kind": "row",
+            **self._row_tags(row),
+            "stage1": first.method if first else "none",
+            PLACE: self.place.name,
+        }
         nets, measured = len(self.plan.nets(row)), self._measured(row)
         tags["mlflow.note.content"] = (
             f"The mean of {nets} nets, their average and ensemble {measured} in percent, and the paper's (`..._published`)."
@@ -309,7 +286,7 @@ class Sync:
         A mean is one over the nets that were still trained.
         """
         runs = self.plan.row_runs(row)
-        begun = [run for run in runs if run.id in self.identities]
+        begun = [run for run in runs if run.id in self.place.nets]
         if not begun:
             return
         tracked, identity = self._open_row(row), self._row_id(row)
@@ -377,9 +354,15 @@ class Sync:
         if written == self.sent.get(name):
             return
         if files := [file for result in results for file in self._current_files(result)]:
-            tags = {"kind": kind, kind: name, "preset": self.preset.name, "seed": self.preset.seed, PLACE: self.place}
+            tags = {
+                "kind": kind,
+                kind: name,
+                "preset": self.preset.name,
+                "seed": self.preset.seed,
+                PLACE: self.place.name,
+            }
             tags["mlflow.note.content"] = title
-            identity = self._here(self._shown_id(name, rows), rows)
+            identity = self.place.of_rows(self._shown_id(name, rows), rows)
             self.store.open(identity, name, tags, None, None)
             self.store.artifacts(identity, files)
             self.store.set_status(identity, "FINISHED")

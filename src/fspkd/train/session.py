@@ -62,7 +62,6 @@ class Session:
         run.check_size(images.size)
         self.folder.path.mkdir(parents=True, exist_ok=True)
         self.inputs_sha256 = inputs_sha256(run, images.sha256)
-        self.stream = stream
         self.member = new_member(run, images, stream)
         asked, precision = run.spec.training.precision, str(self.member.precision).removeprefix("torch.")
         if precision != asked:
@@ -178,7 +177,7 @@ class Session:
             if not has_changed or isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError):
                 raise
             tell(f"{name}: the code has changed since it was begun and cannot go on from there, so it starts anew")
-            self.member = new_member(self.run, self.images, self.stream)
+            self.member = new_member(self.run, self.images, self.member.stream)
             return Prefix()
         if has_changed:
             tell(f"{name}: the code has changed since it was begun; the manifest records both versions")
