@@ -29,7 +29,7 @@ def four_loops(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 def loss_of(objective: Objective, student: torch.nn.Module, teacher: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
     targets = objective.targets(teacher, x, nullcontext())
-    embedded = objective.embedded(student, x, nullcontext())
+    embedded = objective.embedded(student.taps, x, nullcontext())
     return objective(embedded, targets, torch.zeros(len(x)), torch.zeros(()))
 
 

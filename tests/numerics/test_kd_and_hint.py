@@ -88,7 +88,7 @@ def test_regressor_reads_the_guided_layer_and_answers_for_the_hint() -> None:
         torch.nn.init.dirac_(conv.weight)
     x = torch.rand(2, 3, 16, 16)
     targets = objective.targets(NET, x, nullcontext())
-    assert objective(objective.embedded(NET, x, nullcontext()), targets, torch.zeros(2), torch.zeros(())) < 1e-9
+    assert objective(objective.embedded(NET.taps, x, nullcontext()), targets, torch.zeros(2), torch.zeros(())) < 1e-9
     assert objective.own["section2"][0].weight.shape == (8, 8, 1, 1)
 
 

@@ -61,7 +61,7 @@ def test_a_student_equal_to_its_teacher_has_the_cross_entropy_alone(method: Meth
     targets = objective.targets(teacher, x, nullcontext())
 
     def loss_of(student: CifarResNet) -> torch.Tensor:
-        return objective(objective.embedded(student, x, nullcontext()), targets, y, torch.zeros(()))
+        return objective(objective.embedded(student.taps, x, nullcontext()), targets, y, torch.zeros(()))
 
     loss = loss_of(student)
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(student(x), y))
@@ -125,7 +125,7 @@ def test_methods_are_given_float32_where_nets_are_not(settings: type, monkeypatc
     x, low = torch.rand(4, 3, 16, 16), torch.autocast("cpu", torch.bfloat16)
     targets = objective.targets(net(1), x, low)
     assert (
-        objective(objective.embedded(net(2), x, low), targets, torch.arange(4), torch.zeros(())).dtype == torch.float32
+        objective(objective.embedded(net(2).taps, x, low), targets, torch.arange(4), torch.zeros(())).dtype == torch.float32
     )
     tensors = [value for value in given if isinstance(value, torch.Tensor)]
     assert tensors

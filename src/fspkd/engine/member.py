@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fspkd.engine import optimizers
 from fspkd.engine.batches import Images
 from fspkd.engine.capture import Captured
+from fspkd.engine.compiled import compiled, compiler_for
 from fspkd.engine.evaluate import accuracy_and_loss, predict
 from fspkd.engine.lowered import LoweredWeights
 from fspkd.engine.objective import Objective
@@ -41,6 +42,8 @@ class Member:
         self.done = 0  # iterations
         on_device = {"device": images.device, "memory_format": torch.channels_last}
         self.net = net.to(**on_device).train()
+        self.compiler = compiler_for(spec, images.device, precision)
+        self.taps = compiled(net) if self.compiler else net.taps  # as training computes them
         self.teacher = teacher.frozen(precision).to(**on_device) if teacher else None
         objective = Objective(spec.method, spec.draws, net, teacher)
         self.objective = objective.to(images.device)
@@ -78,7 +81,7 @@ class Member:
         """The loss of a batch; its gradients are left in the parameters. Targets are awaited when they are needed."""
         self.optimizer.zero_grad()
         with self._weights_in_precision():
-            embedded = self.objective.embedded(self.net, images_BCHW, self.autocast())
+            embedded = self.objective.embedded(self.taps, images_BCHW, self.autocast())
         await_targets()
         loss = self.objective(embedded, targets, labels_B, progress)
         loss.backward()
@@ -219,7 +222,7 @@ class Member:
         total = torch.zeros_like(self.validated)
         with self._weights_in_precision():
             for x, labels, targets in self.validation:
-                embedded = self.objective.embedded(self.net, x, self.autocast())
+                embedded = self.objective.embedded(self.net.taps, x, self.autocast())
                 total += len(labels) * self.objective(embedded, targets, labels, self.progress)
         self.validated.copy_(total / len(self.images.validation))
         for buffer, value in zip(self.objective.buffers(), held, strict=True):

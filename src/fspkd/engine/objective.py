@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fspkd.distill.method import Method
 from fspkd.draws import Draws
-from fspkd.models.net import Net
+from fspkd.models.net import Net, Taps
 
 
 def in_float32(taps: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -38,10 +38,10 @@ class Objective(nn.Module):
             taps = teacher.taps(images_BCHW, self.teacher_taps)
         return self.method.targets(in_float32(taps))
 
-    def embedded(self, student: Net, images_BCHW: Tensor, precision: AbstractContextManager) -> dict[str, Tensor]:
-        """The student's feature maps as the loss reads them."""
+    def embedded(self, student: Taps, images_BCHW: Tensor, precision: AbstractContextManager) -> dict[str, Tensor]:
+        """The feature maps as the loss reads them, where `student` gives them."""
         with precision:
-            taps = self.method.embed(student.taps(images_BCHW, self.student_taps), self.own)
+            taps = self.method.embed(student(images_BCHW, self.student_taps), self.own)
         return in_float32(taps)
 
     def forward(self, embedded: dict[str, Tensor], targets: Any, labels_B: Tensor, progress: Tensor) -> Tensor:

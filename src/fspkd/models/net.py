@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from fspkd.draws import Draws
 from fspkd.networks.network import Network
 
+Taps = Callable[[Tensor, tuple[str, ...]], dict[str, Tensor]]  # feature maps of images, at the taps named
+
 
 class Net(nn.Module):
     """A net of named parts, each computed from what the one before it gives, from images to `logits`, (B, classes).

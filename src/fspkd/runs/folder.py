@@ -18,7 +18,7 @@ from fspkd.files import file_sha256, write_atomically
 
 RUNS = Path("results/runs")  # of all presets: a run is the same run wherever its specification is
 CHECKSUM = "checksum"  # the last key of a manifest
-ON_CPU = ("threads", "processor", "instructions", "onednn_instructions", "mkl_cbwr")
+ON_CPU = ("threads", "processor", "instructions", "onednn_instructions", "mkl_cbwr", "compiler")
 KIND = ("device", "precision", *ON_CPU, "driver", "cudnn")  # what decides bits, of an attempt
 PHASES = ("teachers", "stage1", "students")
 
@@ -60,6 +60,8 @@ class Attempt(Record):
     """the instruction set that oneDNN, which computes convolutions, uses"""
     mkl_cbwr: str | None = None
     """the instruction set that the variable MKL_CBWR has MKL, which computes matrix products, use"""
+    compiler: str | None = None
+    """and its version, where it made the net's code; None where PyTorch's own kernels are all"""
     driver: str | None = None
     """the GPU's"""
     cudnn: int | None = None

@@ -66,9 +66,12 @@ class Session:
         asked, precision = run.spec.training.precision, str(self.member.precision).removeprefix("torch.")
         if precision != asked:
             tell(f"the preset asks for {asked}, which this processor lacks: it computes in {precision}")
+        if self.member.compiler:
+            tell(f"{run.id}: is compiled by {self.member.compiler}: its first iteration takes a minute or two")
         self.seconds = 0.0  # of training, all attempts together
         self.attempts: list[Attempt] = []  # what has trained this run
-        machine = {"preset": preset, **description(images.device), "precision": precision, **provenance()}
+        computed = {"precision": precision, "compiler": self.member.compiler}
+        machine = {"preset": preset, **description(images.device), **computed, **provenance()}
         keep = self._resume()
         attempt = Attempt(from_iteration=self.member.done, code_sha256=run.code_sha256, **machine)
         if self.attempts and (changed := _changes(self.attempts[-1].kind, attempt.kind)):

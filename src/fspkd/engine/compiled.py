@@ -1,0 +1,42 @@
+"""Nets as torch.compile makes them, on a CPU: what lies between their convolutions is fused, forward and backward."""
+
+import os
+import subprocess
+from functools import cache
+
+import torch
+
+from fspkd.models.net import Net, Taps
+from fspkd.runs.spec import RunSpec
+
+LONG = 2_000  # iterations; from about so many the minute that compiling takes is earned back
+NETS = 64  # in a job, at most: dynamo's own limit of 8 is for functions that it compiles again by mistake
+
+
+def compiler_for(spec: RunSpec, device: torch.device, precision: torch.dtype) -> str | None:
+    """What compiles the net of a run, where it is compiled: on a CPU, in lower precision, if the training is long.
+
+    In float32 the convolutions are so much of a step that little would be gained.
+    """
+    worthwhile = device.type == "cpu" and precision != torch.float32 and spec.iterations >= LONG
+    return _compiler() if worthwhile else None
+
+
+def compiled(net: Net) -> Taps:
+    """What computes a net's feature maps, compiled when it is first called."""
+    torch._dynamo.config.recompile_limit = NETS
+    return torch.compile(net.taps, dynamic=False)
+
+
+@cache
+def _compiler() -> str | None:
+    """The C++ compiler and its version; None where it, or what it needs, is not there, or where PyTorch is told not to compile."""
+    if torch._dynamo.config.disable:  # by TORCH_COMPILE_DISABLE=1
+        return None
+    torch._inductor.config.compile_threads = 1  # no processes beside a job's own
+    try:
+        torch.compile(torch.neg)(torch.zeros(8))
+        told = subprocess.run([os.environ.get("CXX", "g++"), "--version"], capture_output=True, text=True, check=True)
+    except Exception:  # whatever it is, training goes on without
+        return None
+    return told.stdout.partition("\n")[0]
