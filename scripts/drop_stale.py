@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fspkd.data.packed import load_data
 from fspkd.data.sets import DataSet, PretrainedWeights
-from fspkd.errors import UserError, run_command
+from fspkd.errors import DamagedError, run_command
 from fspkd.plan import plan_for
 from fspkd.result import read_by_results, wanted_by_results
 from fspkd.runs.folder import PHASES
@@ -22,7 +22,7 @@ def drop_data(data: DataSet) -> None:
     """Delete a packed data set that is damaged, or another's."""
     try:
         load_data(data)
-    except UserError as damage:
+    except DamagedError as damage:
         print(damage, flush=True)
         data.path.unlink()
 
@@ -33,7 +33,7 @@ def drop_weights(pretrained: PretrainedWeights) -> None:
 
     try:
         load_weights(pretrained.weights, pretrained.id)
-    except UserError as damage:
+    except DamagedError as damage:
         print(damage, flush=True)
         pretrained.weights.unlink()
 

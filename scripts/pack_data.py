@@ -12,6 +12,7 @@ from fspkd.data.sources import prepared, read_images
 from fspkd.errors import UserError, run_command
 from fspkd.plan import load_plans, not_found
 from fspkd.result import wanted_by_results
+from fspkd.settings import suggest
 
 LARGE = 2**30  # bytes
 
@@ -24,7 +25,7 @@ def main() -> None:
     plans = load_plans(invalid=problems.append).values()
     sets = {data.path: data for plan in plans for data in plan.data.values()}
     if args.output not in sets:
-        message = f"{args.output}: no preset in config/ has such a data set; there is: {', '.join(map(str, sets))}."
+        message = f"{args.output}: no preset in config/ has such a data set{suggest(str(args.output), sets)}"
         raise not_found(message, problems)
     data = sets[args.output]
     packed = read_images(data)

@@ -10,6 +10,7 @@ from pathlib import Path
 from fspkd.data.pretrained import pack_weights
 from fspkd.errors import UserError, run_command
 from fspkd.plan import load_plans, not_found
+from fspkd.settings import suggest
 
 
 def main() -> None:
@@ -20,7 +21,7 @@ def main() -> None:
     plans = load_plans(invalid=problems.append).values()
     known = {p.weights: p for plan in plans for p in plan.weights}
     if args.output not in known:
-        message = f"{args.output}: no preset in config/ has such weights; there is: {', '.join(map(str, known))}."
+        message = f"{args.output}: no preset in config/ has such weights{suggest(str(args.output), known)}"
         raise not_found(message, problems)
     print(f"packed {known[args.output].settings.weights} into {pack_weights(known[args.output])}")
 

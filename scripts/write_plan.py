@@ -48,6 +48,7 @@ def main() -> None:
         "figures": {name: with_reference(figure) for name, figure in preset.figures.items()},
         "timings": {name: with_reference(timing) for name, timing in preset.timings.items()},
         "claims": [settings_of(claim) for claim in plan.claims],
+        "page": preset.model_dump(mode="json", include={"about", "demonstration"}),
     }
     for phase, content in phases.items():
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

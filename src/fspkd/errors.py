@@ -14,6 +14,8 @@ OF_THE_MACHINE = {
     errno.EMFILE: "Allow more open files (ulimit -n 4096)",
     errno.ENFILE: "End what has so many files open",
     errno.EACCES: "Make it readable and its folder writable",
+    errno.EISDIR: "Remove that folder",
+    errno.ENOTDIR: "Remove the file that is in the place of a folder",
     errno.EROFS: "Make the file system writable",
     errno.EIO: "The disk is failing: use another",
 }  # what to do about errors of the system
@@ -24,6 +26,21 @@ OUT_OF_MEMORY = re.compile(
 
 class UserError(Exception):
     """Something that the user must change: the message names the file, key and value and what to do."""
+
+
+def is_of_the_machine(error: Exception) -> bool:
+    """Whether an error is the machine's, such as too little memory or a file that may not be read, and not of what it read."""
+    of_the_system = isinstance(error, OSError) and error.errno in OF_THE_MACHINE
+    return (
+        of_the_system
+        or isinstance(error, MemoryError)
+        or bool(OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"))
+    )
+
+
+def advice(error: OSError) -> str:
+    """What to do about an error of the system, but for the full stop."""
+    return OF_THE_MACHINE.get(error.errno or 0, "Make it readable and its folder writable")
 
 
 class DamagedError(UserError):
@@ -60,7 +77,7 @@ def _message(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
         where = f"{error.filename or 'a file, or standard output'}: {error.strerror}"
         return f"{where}. {OF_THE_MACHINE[error.errno]}, and run the same command again: what was finished stays."
-    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}"):
+    if is_of_the_machine(error):
         return (
             "there is not enough memory. Train fewer nets side by side (--config members=1), ask the cluster for more, or end "
             "what else runs, and run the same command again: training goes on from its last checkpoint."

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import psutil
 
-from fspkd.errors import UserError
+from fspkd.errors import UserError, advice
 
 A_DAY = 86400  # seconds
 WITHOUT_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # what such file systems say
@@ -60,10 +60,8 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "Free some space" if full else "Make the folder writable"
         raise UserError(
-            f"{path}: cannot be written: {error.strerror}. {advice} and run the same command again: "
+            f"{path}: cannot be written: {error.strerror}. {advice(error)} and run the same command again: "
             f"what was there before is untouched, and a training goes on from its last checkpoint."
         ) from None
 
@@ -113,6 +111,6 @@ def growing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written: {error.strerror}. Free some space and run the same command again: "
+            f"{path}: cannot be written: {error.strerror}. {advice(error)} and run the same command again: "
             f"training goes on from its last checkpoint."
         ) from None

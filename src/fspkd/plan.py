@@ -26,6 +26,7 @@ from fspkd.runs.folder import RUNS, RunFolder
 from fspkd.runs.spec import Run, RunSpec
 from fspkd.settings import suggest
 
+TOLD = 3  # presets that are not valid, in a message
 Other = Run | PretrainedWeights | None  # what a run may start or learn from
 
 
@@ -151,7 +152,7 @@ class Plan:
         if run_id not in self.runs:
             raise UserError(
                 f"run {run_id!r}: preset {self.preset.name!r} has no such run. A run's name ends in a hash of its settings, "
-                f"so it changes with them; the runs are: {', '.join(self.runs)}."
+                f"so it changes with them{suggest(run_id, self.runs)}"
             )
         return self.runs[run_id]
 
@@ -287,7 +288,7 @@ def load_plans(
     paths = list(preset_files(folder).values())
     if not paths:
         raise UserError(f"{folder}: no presets here. Run this from the top folder of the repository.")
-    problems: list[UserError] = []
+    problems = [UserError(f"{path}: a preset's name ends in .yaml. Rename it.") for path in folder.rglob("*.yml")]
     found: list[tuple[int, Path, Plan]] = []
     for path in paths:
         try:
@@ -320,8 +321,15 @@ def load_plans(
 
 
 def not_found(message: str, problems: list[UserError]) -> UserError:
-    """The error for what no valid preset has: those of presets that are not valid, which may have it, or else the message."""
-    return UserError("\n".join(map(str, problems)) or message)
+    """The error for what no valid preset has: the message, and the problems of presets that may have it.
+
+    A problem of what several presets extend is told once, and of many problems a few.
+    """
+    texts = list(dict.fromkeys(map(str, problems)))
+    told = [text for text in texts if not any(text != other and text.endswith(other) for other in texts)]
+    more = f" There are {len(told) - TOLD} more such presets." if len(told) > TOLD else ""
+    invalid = f" Presets that may have it are not valid: {' '.join(told[:TOLD])}{more}" if told else ""
+    return UserError(f"{message}{invalid}")
 
 
 def plan_for(results: Path) -> Plan:

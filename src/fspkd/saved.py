@@ -17,6 +17,7 @@ import pandas as pd
 from fspkd.config.load import CONFIG, preset_files
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans
+from fspkd.report.labelled import read_labelled
 from fspkd.runs.folder import RUNS, ExportedFolder, Manifest, RunFolder
 from fspkd.runs.predictions import load_predictions
 from fspkd.runs.spec import RunSpec, run_in
@@ -215,7 +216,7 @@ class Results:
         if not path.exists():
             there = [file.stem for file in self.folder.glob("*.csv")]
             raise UserError(f"{path}: no such table{suggest(name, there)}")
-        return pd.read_csv(path, index_col=0)
+        return read_labelled(path).set_index("row")
 
 
 def _folder(path: Path) -> RunFolder:

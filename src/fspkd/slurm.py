@@ -135,10 +135,10 @@ def check_site(site: Site, warn: Callable[[str], None]) -> None:
 
 def _sinfo(field: str, site: Site) -> list[str]:
     """A field of each line of sinfo on the site's partition, or on the default one."""
-    lines = subprocess.run(
-        ["sinfo", "--noheader", f"--format=%P {field}"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    rows = [line.split(maxsplit=1) for line in lines]
+    answer = subprocess.run(["sinfo", "--noheader", f"--format=%P {field}"], capture_output=True, text=True)
+    if answer.returncode:
+        raise UserError(f"sinfo: {answer.stderr.strip()}. SLURM has to answer where its jobs are asked for.")
+    rows = [line.split(maxsplit=1) for line in answer.stdout.splitlines()]
     partitions = site.slurm_partition.split(",") if site.slurm_partition else [n for n, _ in rows if n.endswith("*")]
     return [value for name, value in rows if name in partitions or name.rstrip("*") in partitions] or [""]
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from fspkd.errors import DamagedError, UserError
+from fspkd.errors import DamagedError, UserError, is_of_the_machine
 from fspkd.files import write_atomically
 
 
@@ -33,9 +33,9 @@ def load(path: Path, owner: str, advice: str) -> dict[str, Any]:
         raise UserError(f"{path}: no such file. Make it with: snakemake {path}") from None
     except PermissionError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}. Make it readable.") from None
-    except MemoryError:
-        raise
-    except Exception:  # zipfile, zlib, pickle and PyTorch each raise their own
+    except Exception as error:  # zipfile, zlib, pickle and PyTorch each raise their own
+        if is_of_the_machine(error):
+            raise
         raise DamagedError(f"{path}: this file is damaged. {advice}") from None
     if found != owner:
         raise UserError(f"{path}: belongs to another run: it was written by {found!r} and this is {owner!r}. {advice}")

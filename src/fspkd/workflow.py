@@ -7,18 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from snakemake.io import ancient
 from snakemake.iocontainers import Wildcards
 
-from fspkd.config.load import CONFIG
+from fspkd.config.load import CONFIG, read_yaml
 from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau, Table
 from fspkd.data.sets import DataSet
 from fspkd.plan import Plan
 from fspkd.provenance import PACKAGE
 from fspkd.result import Result, read_by_results, wanted_by_results
 from fspkd.runs.folder import PHASES
-from fspkd.runs.spec import Run
+from fspkd.runs.spec import Run, with_origins
 
 DVC = Path("params.yaml")
 Files = dict[str, list[str]]
@@ -156,7 +155,7 @@ def gpus_here() -> int:
 
 def dvc_plan(plans: dict[str, Plan]) -> Plan | None:
     """The plan of the preset that params.yaml names, where there is such a file and such a preset."""
-    return plans.get(yaml.safe_load(DVC.read_text())["results"]) if DVC.exists() else None
+    return plans.get(read_yaml(DVC).get("results", "")) if DVC.exists() else None
 
 
 def run_outputs(run: Run) -> list[str]:
@@ -219,7 +218,7 @@ class ResultRule(Result):
         return {
             "code": code(*PAGES, *NUMBERS),
             "predictions": [str(net.folder.predictions) for net in self.nets],
-            "manifests": [str(run.folder.manifest) for run in self.runs],
+            "manifests": [str(run.folder.manifest) for run in with_origins(self.runs)],  # which its notes are about
             "reference": [str(CONFIG / reference)] if reference else [],
         }
 
@@ -289,6 +288,7 @@ class ResultRule(Result):
         names += ["claims.csv", "claims.svg"] if self.plan.claims else []
         kinds = sorted({f"report/{e.kind}.py" for e in (*preset.figures.values(), *preset.timings.values())})
         return {
-            "code": code(*PAGES, "report/summary.py", "report/summary.html.j2", *kinds),
+            "code": code(*PAGES, *NUMBERS, "report/claims.py", "report/summary.py", "report/summary.html.j2", *kinds),
+            "manifests": [str(run.folder.manifest) for run in wanted_by_results(self.plan)],
             "results": [f"{preset.results}/{name}" for name in names],
         }

@@ -47,8 +47,8 @@ def gradients(run: Run, project: Project, precision: str, long: int, monkeypatch
     """Of the first iteration, in one row; a training of `long` iterations counts as long."""
     monkeypatch.setattr(compiled, "LONG", long)
     training = run.spec.training.model_copy(update={"precision": precision})
-    folder = RunFolder(project.folder / f"{precision} {long}" / run.id)
-    session = Session(replace(run, spec=run.spec.model_copy(update={"training": training}), folder=folder), images_of(run), None)
+    spec, folder = run.spec.model_copy(update={"training": training}), project.folder / f"{precision} {long}" / run.id
+    session = Session(replace(run, spec=spec, folder=RunFolder(folder)), images_of(run), None)
     assert (session.attempts[-1].compiler is not None) == (precision == "bfloat16" and long == 1)
     (step,) = steps_of([session.member])
     step.load()
@@ -64,7 +64,8 @@ def test_compiled_nets_are_as_near_to_float32_as_others(
     for stage in [run.start, run] if run.start else [run]:
         exact = gradients(stage, lowered, "float32", 1, monkeypatch)
         distances = [
-            (gradients(stage, lowered, "bfloat16", long, monkeypatch) - exact).norm() / exact.norm() for long in (1, 10**9)
+            (gradients(stage, lowered, "bfloat16", long, monkeypatch) - exact).norm() / exact.norm()
+            for long in (1, 10**9)
         ]
         assert 0 < distances[0] < 1.2 * distances[1] < 0.2
         loop.train([stage], torch.device("cpu"), 1000)  # for the last stage, and compiled no more

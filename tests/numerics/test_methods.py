@@ -125,7 +125,8 @@ def test_methods_are_given_float32_where_nets_are_not(settings: type, monkeypatc
     x, low = torch.rand(4, 3, 16, 16), torch.autocast("cpu", torch.bfloat16)
     targets = objective.targets(net(1), x, low)
     assert (
-        objective(objective.embedded(net(2).taps, x, low), targets, torch.arange(4), torch.zeros(())).dtype == torch.float32
+        objective(objective.embedded(net(2).taps, x, low), targets, torch.arange(4), torch.zeros(())).dtype
+        == torch.float32
     )
     tensors = [value for value in given if isinstance(value, torch.Tensor)]
     assert tensors

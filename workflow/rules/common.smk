@@ -20,6 +20,11 @@ if not isinstance(MEMBERS, int) or MEMBERS < 1:
         f"--config members={MEMBERS}: must be a whole number, 1 or more: the nets that one job trains."
     )
 
+if unknown := sorted(config.keys() - {"members"}):
+    raise WorkflowError(
+        f"--config {unknown[0]}: unknown key; the only one is members. Settings are given by a preset in config/."
+    )
+
 PROBLEMS = []  # with presets, which stop nothing but what these presets make
 OF_OTHER_CODE = set()  # of the runs that results show, and of those that these rest on
 

@@ -40,7 +40,12 @@ for training in training_rules(PLANS.values(), MEMBERS):
 
 
 # The phases of dvc.yaml, of the preset that params.yaml names.
-if plan := dvc_plan(PLANS):
+try:
+    of_dvc = dvc_plan(PLANS)
+except UserError as error:
+    raise WorkflowError(str(error))
+
+if plan := of_dvc:
 
     rule:
         name:

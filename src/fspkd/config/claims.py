@@ -40,7 +40,10 @@ def load_claims(preset: Preset) -> tuple[Claim, ...]:
     if preset.claims is None:
         return ()
     path = CONFIG / preset.claims
-    content = read_yaml(path)
+    try:
+        content = read_yaml(path)
+    except UserError as error:
+        raise UserError(f"preset {preset.name!r}: claims = {preset.claims!r}: {error}") from None
     try:
         claims = Claims.model_validate(content).claims
     except ValidationError as error:
@@ -104,13 +107,15 @@ def _check_named(preset: Preset, claim: Claim, entry: Any, where: str) -> None:
         case LearningClaim():
             known, labels = entry.nets, {f"nets.{number}": nets for number, nets in enumerate(claim.nets)}
         case InferenceTimeClaim():
-            known, labels = entry.rows, {"row": claim.row, **({"than": claim.than} if claim.than else {})}
+            known, labels = entry.rows, {"row": claim.row, "than": claim.than or entry.teacher_label}
     for key, label in labels.items():
         if label not in known:
             raise UserError(
                 f"{where}: {key} = {label!r}: preset {preset.name!r} has no such entry{suggest(label, known)}. Correct it, or "
                 f"set claims: null in the preset."
             )
+    if twice := next((label for label in labels.values() if [*labels.values()].count(label) > 1), None):
+        raise UserError(f"{where}: {' and '.join(labels)} are both {twice!r}. Name two different ones.")
 
 
 def _check_value(preset: Preset, claim: RowsClaim, entry: Table | InferenceTime, where: str) -> None:

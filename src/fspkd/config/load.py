@@ -17,6 +17,15 @@ from fspkd.errors import UserError
 from fspkd.settings import suggest
 
 CONFIG = Path("config")
+MERGE = "tag:yaml.org,2002:merge"  # the key <<, which takes the keys of another mapping
+LONGEST = 80  # characters of a value in a message
+# What to do about a value of another type, where pydantic speaks of Python's.
+TYPES = {
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a mapping of keys to values"),
+    "tuple_type": "must be a list",
+    "string_type": "must be text; put quotes around it",
+    "int_type": "must be a whole number, such as 10000",
+}
 DEEPEST, LARGEST = 50, 100_000  # mappings and lists in each other; values of a file
 
 
@@ -24,7 +33,7 @@ class _UniqueKeyLoader(yaml.CSafeLoader):  # every job reads all presets, which 
     """YAML that refuses a key given twice, which PyYAML would silently let the last one win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != MERGE]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
@@ -104,7 +113,8 @@ def explain(
             if is_key or (position == len(item["loc"]) and item["type"] == "missing"):
                 keys.append(str(key))
                 content = content[key] if is_key else None
-        value, advice = f" = {item['input']!r}", f"{item['msg'][0].lower()}{item['msg'][1:]}"
+        value = f" = {_shortened(repr(item['input']))}"
+        advice = TYPES.get(item["type"], f"{item['msg'][0].lower()}{item['msg'][1:]}")
         match item["type"]:
             case "extra_forbidden":
                 advice = "unknown key; remove it or correct its name"
@@ -121,8 +131,18 @@ def explain(
                 value, advice = "", str(item["ctx"]["error"])
         key = as_written(".".join(keys), made_from or {})
         where = f" {key}{value}:" if keys else ""
-        findings.append(f"{_file_with(key, chain)}:{where} {advice}")
+        findings.append(f"{_where(key, chain)}:{where} {advice}")
     return " ".join(finding if finding.endswith("?") else f"{finding}." for finding in findings)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def _where(key: str, chain: list[tuple[Path, dict]]) -> str:
+    """The file that says most of a dotted key and, where a preset only extends it, that preset's before it."""
+    file, own = _file_with(key, chain), chain[0][0]
+    return str(file) if file == own else f"{own}, in what it extends: {file}"
 
 
 def _file_with(key: str, chain: list[tuple[Path, dict]]) -> Path:
@@ -263,8 +283,7 @@ def load_preset(path: Path) -> Preset:
         told = [
             problem for problem in found if not problem.startswith("alternatives.")
         ] or found  # which have a row's too
-        file = _file_with(told[0].partition(":")[0].partition(" ")[0], chain)
-        text = f"{file}: {'; '.join(told)}"
+        text = f"{_where(told[0].partition(':')[0].partition(' ')[0], chain)}: {'; '.join(told)}"
         raise UserError(text if text.endswith("?") else f"{text}.")
     return preset
 

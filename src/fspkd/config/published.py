@@ -31,6 +31,7 @@ NEEDED = {  # by what a table measures, and by the kind of a figure or time comp
 OF_NUMBERS = re.compile(
     r"accuracy|error|net\d+|average|ensemble|total_iterations|layers|weights|multiplications|speed_up|compression|value"
 )
+WHOLE = re.compile(r"total_iterations|layers|weights|multiplications")
 NUMBER = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)? *", re.IGNORECASE)
 
 
@@ -47,21 +48,21 @@ def check_published(preset: Preset) -> None:
             where = f"timings.{name} of preset {preset.name!r}"
             _check_some(CONFIG / timing.reference, timing.kind, get_args(SpeedUp), where)
         elif timing.reference:
-            labels(CONFIG / timing.reference, NEEDED[timing.kind])
-    for figure in preset.figures.values():
+            labels(CONFIG / timing.reference, NEEDED[timing.kind], f"timings.{name} of preset {preset.name!r}")
+    for name, figure in preset.figures.items():
         if isinstance(figure, Depth) and figure.reference:
-            labels(CONFIG / figure.reference, NEEDED[figure.kind])
+            labels(CONFIG / figure.reference, NEEDED[figure.kind], f"figures.{name} of preset {preset.name!r}")
 
 
 def check_row(path: Path, kind: str, label: str, where: str) -> None:
     """Raise UserError where a file of that kind has no row of that label, which is named somewhere, or cannot be read."""
-    if label not in (known := labels(path, NEEDED[kind])):
+    if label not in (known := labels(path, NEEDED[kind], where)):
         raise UserError(f"{path}: has no row {label!r}, which {where} names{suggest(label, known)}")
 
 
 def _check_some(path: Path, kind: str, shown: Collection[str], where: str) -> None:
     """Raise UserError where a file of that kind has none of the rows that are shown somewhere, or cannot be read."""
-    known = labels(path, NEEDED[kind])
+    known = labels(path, NEEDED[kind], where)
     if not set(shown) & set(known):
         raise UserError(
             f"{path}: has none of the rows of {where}: it has {', '.join(map(repr, known))}, and not "
@@ -70,8 +71,8 @@ def _check_some(path: Path, kind: str, shown: Collection[str], where: str) -> No
         )
 
 
-def labels(path: Path, needed: Columns = ROWS) -> list[str]:
-    """The label of each row, with its `mark` (*, ‡, †), where there is such a column.
+def labels(path: Path, needed: Columns = ROWS, where: str = "") -> list[str]:
+    """The label of each row, with its `mark` (*, ‡, †), where there is such a column; `where` says what names the file.
 
     Raises UserError for a file that cannot be read or lacks a column that is needed, for a label that occurs twice, and for
     cells that have no column, or are no numbers where results read numbers.
@@ -81,7 +82,8 @@ def labels(path: Path, needed: Columns = ROWS) -> list[str]:
             reader = csv.DictReader(file)
             there, lines = reader.fieldnames or (), [(reader.line_num, line) for line in reader]
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}. It is to hold published numbers.") from None
+        told = f", which {where} names" if where else ""
+        raise UserError(f"{path}{told}: cannot be read: {error.strerror}. It is to hold published numbers.") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not text in UTF-8. Save it so.") from None
     for wanted in filter(None, (*((name,) for name in needed.label), needed.others)):
@@ -98,8 +100,12 @@ def labels(path: Path, needed: Columns = ROWS) -> list[str]:
 
 
 def _check_cells(where: str, line: dict) -> None:
+    if not any(text and text.strip() for text in line.values()):
+        raise UserError(f"{where}: is empty. Remove it.")
     if None in line:
         raise UserError(f"{where}: has more cells than there are columns. Put quotes around a text with a comma.")
     for column, text in line.items():
         if text and OF_NUMBERS.fullmatch(column) and not NUMBER.fullmatch(text):
             raise UserError(f"{where}: {column} = {text!r}: is no number. Write one, such as 91.5, or nothing.")
+        if text and WHOLE.fullmatch(column) and float(text) % 1:
+            raise UserError(f"{where}: {column} = {text!r}: is no whole number. Write one, such as 64000, or nothing.")

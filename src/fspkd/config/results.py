@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fspkd.settings import (
     Identifier,
@@ -184,6 +184,7 @@ class InferenceTime(Settings):
 
     @property
     def teacher_label(self) -> str:
+        """The teacher's among the labels of `rows`."""
         return next(label for label, net in self.rows.items() if net == self.teacher)
 
 
@@ -217,9 +218,15 @@ class Comparison(BaseClaim):
     less: str
     """what is below, likewise"""
     more_than: Real = 0.0
-    """percentage points that `more` less `less` has to be above"""
+    """percentage points that `more` less `less` has to be above; not beside `within`"""
     within: PositiveReal | None = None
     """percentage points that it has to be within, above or below 0, in the place of `more_than`: about equal"""
+
+    @model_validator(mode="after")
+    def _above_or_about_equal(self) -> "Comparison":
+        if self.within is not None and "more_than" in self.model_fields_set:
+            raise ValueError("more_than and within: `more` is above `less` or about equal to it. Remove one of the two")
+        return self
 
 
 class RowsClaim(Comparison):

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from fspkd.config.data import Preprocess
 from fspkd.data.sets import DataSet
-from fspkd.errors import UserError
+from fspkd.errors import DamagedError, UserError, is_of_the_machine
 from fspkd.files import written_atomically
 
 SPLITS = ("train", "test")
@@ -93,10 +93,13 @@ def read_sha256(path: Path) -> str:
 
 
 def load_data(data: DataSet) -> PackedData:
-    """Read the packed file of a data set; raises UserError where it is missing, damaged or, of pinned data, another set's."""
+    """Read the packed file of a data set.
+
+    Raises UserError where it is missing, and DamagedError where it is damaged or, of pinned data, another set's.
+    """
     packed = load_packed(data.path)
     if data.settings.sha256 and packed.pinned != data.id:
-        raise UserError(
+        raise DamagedError(
             f"{data.path}: holds {packed.pinned or 'images of unknown origin'}, and not {data.id}, which the preset pins. "
             f"Delete it and make it again: snakemake {data.path}"
         )
@@ -104,7 +107,10 @@ def load_data(data: DataSet) -> PackedData:
 
 
 def load_packed(path: Path) -> PackedData:
-    """Read a packed data set and check it against its own checksums; raises UserError where it is missing or damaged."""
+    """Read a packed data set and check it against its own checksums.
+
+    Raises UserError where it is missing, and DamagedError where it is damaged.
+    """
     try:
         with np.load(path) as file:
             facts = json.loads(file["facts"].tobytes())
@@ -118,8 +124,10 @@ def load_packed(path: Path) -> PackedData:
         damaged = (data.sha256, data.stored_sha256) != expected
     except FileNotFoundError:
         raise UserError(f"{path}: no such packed data set. Make it with: snakemake {path}") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError, RecursionError):
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError, RecursionError) as error:
+        if is_of_the_machine(error):
+            raise
         damaged = True
     if damaged:
-        raise UserError(f"{path}: this packed data set is damaged. Delete it and make it again: snakemake {path}")
+        raise DamagedError(f"{path}: this packed data set is damaged. Delete it and make it again: snakemake {path}")
     return data

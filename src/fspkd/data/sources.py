@@ -5,10 +5,12 @@ import urllib.error
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from PIL import Image
 
 from fspkd.config.data import Torchvision
@@ -17,7 +19,7 @@ from fspkd.data.packed import SPLITS, VALIDATION, PackedData
 from fspkd.data.preprocess import preprocessed
 from fspkd.data.sets import LOCATION_VARIABLE, DataSet
 from fspkd.draws import Draws
-from fspkd.errors import UserError
+from fspkd.errors import UserError, advice
 
 DOWNLOADS = Path("data/downloads")
 ATTEMPTS = 4
@@ -136,12 +138,15 @@ def _parted(packed: PackedData, chosen: np.ndarray, split: str, how: str) -> Pac
 def with_retries(download: Callable[[], Any], variable: str) -> Any:
     """Call `download`, again after a pause where the network fails; torchvision checks what has arrived already.
 
-    Raises UserError, which names the variable that says where the file lies on this machine.
+    One process at a time does, since others may want the same files. Raises UserError, which names the variable that says
+    where the file lies on this machine.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return download()
-        except (urllib.error.URLError, ConnectionError, TimeoutError, RuntimeError) as error:
+            DOWNLOADS.mkdir(parents=True, exist_ok=True)
+            with FileLock(DOWNLOADS / "lock"):
+                return download()
+        except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError, RuntimeError) as error:
             if attempt == ATTEMPTS:
                 raise UserError(
                     f"{DOWNLOADS}: the download failed {ATTEMPTS} times: {error}. Try again later or, where there is no "
@@ -150,7 +155,7 @@ def with_retries(download: Callable[[], Any], variable: str) -> Any:
             print(f"download failed ({error}); attempt {attempt + 1} of {ATTEMPTS} follows", flush=True)
             time.sleep(2**attempt)
         except OSError as error:
-            raise UserError(f"{DOWNLOADS}: cannot be written: {error.strerror}. Free some space there.") from None
+            raise UserError(f"{DOWNLOADS}: cannot be written: {error.strerror}. {advice(error)}.") from None
 
 
 def _read_torchvision(

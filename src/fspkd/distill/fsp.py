@@ -23,8 +23,10 @@ def fsp_matrix(first_BMHW: Tensor, second_BNHW: Tensor) -> Tensor:
     """The FSP matrix of two feature maps, eq. (1): G[i, j] = sum over s, t of F1[s, t, i] F2[s, t, j] / (h w).
 
     Gives (B, M, N), a matrix for each image. Where the maps differ in spatial size the larger is max-pooled down;
-    raises ValueError where no whole factor lies between the sizes.
+    raises ValueError where no whole factor lies between the sizes, or the maps are of different numbers of images.
     """
+    if len(first_BMHW) != len(second_BNHW):
+        raise ValueError(f"feature maps of {len(first_BMHW)} and of {len(second_BNHW)} images")
     sizes = first_BMHW.shape[2:], second_BNHW.shape[2:]
     small = min(sizes)
     if any(a % b for size in sizes for a, b in zip(size, small, strict=True)):
@@ -42,8 +44,11 @@ def fsp_matrix(first_BMHW: Tensor, second_BNHW: Tensor) -> Tensor:
 def fsp_loss(teacher: list[Tensor], student: list[Tensor], weight: float, reduction: str) -> Tensor:
     """Eq. (2) with equal weights: the mean over images of the weighted squared distances of the FSP matrices.
 
-    `reduction`: the squares of a matrix are summed, as the equation is written, or averaged over its entries.
+    `reduction`: `sum`, the squares of a matrix are summed, as the equation is written, or `mean`, averaged over its entries.
+    Raises ValueError for another.
     """
+    if reduction not in ("sum", "mean"):
+        raise ValueError(f"reduction = {reduction!r}: must be sum or mean")
     mse_loss = torch.nn.functional.mse_loss
     squares = [mse_loss(s, t, reduction=reduction) for t, s in zip(teacher, student, strict=True)]
     return weight * sum(squares) / (len(teacher[0]) if reduction == "sum" else 1)

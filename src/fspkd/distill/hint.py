@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 def hint_loss(hint: Tensor, guided: Tensor, reduction: str) -> Tensor:
     """Half the squared distance of two feature maps (B, C, H, W), as a mean over images.
 
-    `reduction`: an image's squares are summed, as the equation is written; or averaged over its entries; or `rows`, summed
-    over the rows of its maps and averaged over channels and columns.
+    `reduction`: `sum`, an image's squares are summed, as the equation is written; `mean`, averaged over its entries; `rows`,
+    summed over the rows of its maps and averaged over channels and columns. Raises ValueError for another.
     """
+    if reduction not in ("sum", "mean", "rows"):
+        raise ValueError(f"reduction = {reduction!r}: must be sum, mean or rows")
     squares = torch.nn.functional.mse_loss(guided, hint, reduction="sum" if reduction == "sum" else "mean")
     match reduction:
         case "sum":

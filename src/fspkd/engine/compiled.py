@@ -5,7 +5,9 @@ import subprocess
 from functools import cache
 
 import torch
+from torch import Tensor
 
+from fspkd.errors import UserError
 from fspkd.models.net import Net, Taps
 from fspkd.runs.spec import RunSpec
 
@@ -23,14 +25,26 @@ def compiler_for(spec: RunSpec, device: torch.device, precision: torch.dtype) ->
 
 
 def compiled(net: Net) -> Taps:
-    """What computes a net's feature maps, compiled when it is first called."""
+    """What computes a net's feature maps, compiled when it is first called; raises UserError where it cannot be."""
     torch._dynamo.config.recompile_limit = NETS
-    return torch.compile(net.taps, dynamic=False)
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # and not go on uncompiled, with other bits
+    made = torch.compile(net.taps, dynamic=False)
+
+    def taps(x: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
+        try:
+            return made(x, names)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise UserError(
+                f"{net.network.name}: torch.compile cannot compile this net: {error}. Set TORCH_COMPILE_DISABLE=1 in the "
+                f"environment and run the same command again: it is then trained as it is."
+            ) from None
+
+    return taps
 
 
 @cache
 def _compiler() -> str | None:
-    """The C++ compiler and its version; None where it, or what it needs, is not there, or where PyTorch is told not to compile."""
+    """The C++ compiler and its version; None where it or what it needs is not there, or PyTorch is told not to compile."""
     if torch._dynamo.config.disable:  # by TORCH_COMPILE_DISABLE=1
         return None
     torch._inductor.config.compile_threads = 1  # no processes beside a job's own

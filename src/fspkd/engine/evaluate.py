@@ -23,5 +23,5 @@ def predict(net: nn.Module, images: Images, these_NHWC: Tensor) -> Tensor:
 
 def accuracy_and_loss(logits_NK: Tensor, labels_N: Tensor) -> tuple[float, float]:
     """Accuracy in percent, and the mean cross-entropy."""
-    correct = (logits_NK.argmax(1) == labels_N).float().mean().item()
-    return 100 * correct, F.cross_entropy(logits_NK, labels_N).item()
+    correct = (logits_NK.argmax(1) == labels_N).sum().item()
+    return 100 * correct / len(labels_N), F.cross_entropy(logits_NK, labels_N).item()

@@ -26,9 +26,11 @@ class Rows:
         self.values = torch.empty(views, *shape, dtype=precision if lossless else batch.dtype, device=batch.device)
 
     def put(self, first: int, batch: Tensor) -> None:
+        """Set the rows of some views, from the first on."""
         self.values[first : first + len(batch)].copy_(self._in_memory(batch))
 
     def get(self, keys_B: Tensor) -> Tensor:
+        """A batch of rows."""
         batch = self.values.index_select(0, keys_B).to(self.dtype)
         return batch.permute(0, 3, 1, 2) if self.channels_last else batch
 
@@ -39,18 +41,20 @@ class Rows:
 class Tabulated:
     """A table of a method's targets for all training images and, where these are flipped, for their mirror images.
 
-    It is filled in batches of the training's size, so that its rows are the bits that computing them each time gives.
+    It is filled in batches of the training's size, and only where an image's targets are the same bits wherever in a batch it
+    is, so that its rows are the bits that computing them each time gives.
     """
 
     def __init__(self, member: Member, batches: Batches) -> None:
         self.member, self.batches, self.count = member, batches, member.images.count
         self.size = member.spec.training.batch_size
         self.views = _views(member)
-        batch = self._batch(0)
+        batch = _targets(member, batches, self._keys(0))
         self.rows = each(lambda t: Rows(self.views, t, member.precision), batch)
         for first in range(0, self.views, self.size):
             left = min(self.size, self.views - first)
-            each(lambda rows, t, at=first, n=left: rows.put(at, t[:n]), self.rows, self._batch(first))
+            batch = _targets(member, batches, self._keys(first))
+            each(lambda rows, t, at=first, n=left: rows.put(at, t[:n]), self.rows, batch)
 
     @classmethod
     def of(cls, member: Member, batches: Batches) -> "Tabulated | None":
@@ -64,20 +68,35 @@ class Tabulated:
             return None
         if _views(member) >= (spec.iterations - member.done) * spec.training.batch_size:
             return None
-        return cls(member, batches) if _views(member) * _bytes_of_a_row(member) <= _budget(images.device) else None
+        if _views(member) * _bytes_of_a_row(member) > _budget(images.device) or _depend_on_place(member, batches):
+            return None
+        return cls(member, batches)
 
     def targets(self, drawn_B4: Tensor) -> Any:
         """The targets of a batch as it was drawn: image, top, left, flip."""
         keys = drawn_B4[:, 0] + self.count * drawn_B4[:, 3]
         return each(lambda rows: rows.get(keys), self.rows)
 
-    def _batch(self, first: int) -> Any:
-        """The targets of a whole batch of views; after the last of them come the first ones again."""
-        keys = (first + torch.arange(self.size, device=self.member.images.device)) % self.views
-        drawn = torch.zeros(1, self.size, 4, dtype=torch.int64, device=keys.device)
-        drawn[0, :, 0], drawn[0, :, 3] = keys % self.count, keys // self.count
-        images, _ = self.batches.make(drawn)
-        return self.member.targets(self.member.images.to_input(images[0]))
+    def _keys(self, first: int) -> Tensor:
+        """Those of a whole batch of views; after the last of them come the first ones again."""
+        return (first + torch.arange(self.size, device=self.member.images.device)) % self.views
+
+
+def _targets(member: Member, batches: Batches, keys_B: Tensor) -> Any:
+    """The targets of a batch of views, computed."""
+    drawn = torch.zeros(1, len(keys_B), 4, dtype=torch.int64, device=keys_B.device)
+    drawn[0, :, 0], drawn[0, :, 3] = keys_B % member.images.count, keys_B // member.images.count
+    images, _ = batches.make(drawn)
+    return member.targets(member.images.to_input(images[0]))
+
+
+def _depend_on_place(member: Member, batches: Batches) -> bool:
+    """Whether targets are other bits at other places of a batch, as those of few outputs and images may be on a CPU."""
+    keys = torch.arange(member.spec.training.batch_size, device=member.images.device) % _views(member)
+    differ: list[bool] = []
+    reversed_ = _targets(member, batches, keys.flip(0))
+    each(lambda a, b: differ.append(not torch.equal(a, b.flip(0))), _targets(member, batches, keys), reversed_)
+    return any(differ)
 
 
 def _budget(device: torch.device) -> int:

@@ -113,12 +113,6 @@ class MaxoutNet(Net):
         for part, dropout in self.dropouts.items():
             dropout.randomise(draws, f"dropout {part}", iteration)
 
-    def fold(self, precision: torch.dtype) -> None:
-        """There is nothing to merge; convolutions and linear layers get `precision`."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                module.to(precision)
-
 
 def _weighted(layer: MaxoutLayer, inputs: tuple[int, int, int]) -> nn.Conv2d | nn.Linear:
     """The convolution, or linear layer, of all pieces of a layer with inputs (C, H, W)."""

@@ -70,7 +70,10 @@ class Net(nn.Module):
         return net.requires_grad_(False)
 
     def fold(self, precision: torch.dtype) -> None:
-        """Merge layers that evaluation can compute as one, where the architecture has any."""
+        """Have convolutions and linear layers compute in `precision`; where there are layers to merge, it is overridden."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.to(precision)
 
     def parts_to(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The parts that the named taps need, in order."""

@@ -104,12 +104,6 @@ class TorchvisionNet(Net):
             if isinstance(module, Dropout):
                 module.randomise(draws, f"dropout {name}", iteration)
 
-    def fold(self, precision: torch.dtype) -> None:
-        """Nothing is merged; convolutions and linear layers get `precision`."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                module.to(precision)
-
 
 NET = TorchvisionNet
 

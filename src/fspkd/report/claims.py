@@ -23,11 +23,12 @@ from fspkd.config.results import (
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
+from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import shown, table_page
 from fspkd.report.points import points, published_points
 from fspkd.report.predictions import correct_by_image, needed_to_learn
 from fspkd.report.stats import CONFIDENCE, Estimate, holm, median, over_seeds_and_images, paired_ratio, ratio
-from fspkd.report.tables import read_published, read_reference
+from fspkd.report.tables import in_markdown, read_published, read_reference
 from fspkd.runs.spec import Run
 
 UNITS = {"times": " times", "percent": " %"}  # as people read them
@@ -145,7 +146,7 @@ def _learning(plan: Plan, claim: LearningClaim) -> Measured:
     seeds = {row: _accuracies(plan, row) for row in claim.nets}
     if not all(seeds.values()):
         return Measured("percent", np.nan, NOTHING, "at least" if claim.learn else "below", np.nan, False, np.nan)
-    threshold = needed_to_learn(plan.nets(claim.nets[0])[0])
+    threshold = needed_to_learn(next(net for net in plan.nets(claim.nets[0]) if net.folder.is_finished))
     rows = {row: median(values, threshold) for row, values in seeds.items()}
     right = {row: (estimate.value >= threshold) == claim.learn for row, (estimate, _) in rows.items()}
     farthest = (min if claim.learn else max)(rows, key=lambda row: rows[row][0].value)
@@ -288,7 +289,7 @@ def _ratio(plan: Plan, claim: InferenceTimeClaim, than: str) -> Estimate:
     path = Path(plan.preset.results) / f"{claim.timing}.csv"
     if not path.exists():
         return NOTHING
-    rounds = pd.read_csv(path).set_index("row").filter(regex=r"^round\d+$")
+    rounds = read_labelled(path).set_index("row").filter(regex=r"^round\d+$")
     return paired_ratio(rounds.loc[than], rounds.loc[claim.row])
 
 
@@ -326,7 +327,8 @@ def write_claims(plan: Plan, csv: Path) -> None:
     write_atomically(csv, frame.to_csv(index=False, float_format="%.4g").encode())
     title = f"What the paper claims, and what came out (preset {plan.preset.name}; differences in percentage points)"
     about = plan.preset.about
-    markdown = f"{title}. {about}\n\n{shown_claims(frame).to_markdown(index=False)}\n"
+    safe = shown_claims(frame).map(in_markdown).to_markdown(index=False, disable_numparse=True)
+    markdown = f"{title}. {about}\n\n{safe}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())
     kind = "texts claims demonstration" if plan.preset.demonstration else "texts claims"
     write_atomically(csv.with_suffix(".html"), table_page(title, shown_claims(frame), about, kind))

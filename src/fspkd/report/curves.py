@@ -11,10 +11,12 @@ import seaborn as sns
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from fspkd.config import results
+from fspkd.config.results import FigureClaim
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.report.claims import ratio_of_flat_parts
 from fspkd.report.figures import save
+from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import shown
 from fspkd.runs.spec import Run
 
@@ -162,19 +164,22 @@ def write(plan: Plan, name: str, png: Path) -> None:
 
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
     """What stands below a figure: how to read it, and where its curves become flat, with the ratio of the first two."""
-    frame, rows = pd.read_csv(Path(plan.preset.results, f"{name}_flat.csv")), []
+    frame, rows = read_labelled(Path(plan.preset.results, f"{name}_flat.csv")), []
     for measure, group in frame.groupby("measure", sort=False):
         means = group.groupby("curve", sort=False)["iteration"].mean()
         row = {"": measure, **{f"{label}: flat from": shown(mean, ",.0f") for label, mean in means.items()}}
-        if len(means) > 1:
-            first, second = means.index[:2]
+        first, second = [*means.index[:2], None, None][:2]
+        if second is not None:
             nets = plan.curves(name)
             estimate = ratio_of_flat_parts(nets[first], nets[second], group)
             row[f"{first} / {second}"] = shown(estimate.value)
             is_known = estimate.low == estimate.low
             row["95 % interval"] = f"{shown(estimate.low)} to {shown(estimate.high)}" if is_known else "–"
         published = [
-            c.published for c in plan.claims if c.compare == "figure" and (c.figure, c.measure) == (name, measure)
+            c.published
+            for c in plan.claims
+            if isinstance(c, FigureClaim)
+            and (c.figure, c.measure, c.later, c.earlier) == (name, measure, first, second)
         ]
         row["published"] = f"about {published[0]:g}" if published else "–"
         rows.append(row)

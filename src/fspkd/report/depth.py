@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.report.figures import save
+from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import shown
 from fspkd.report.points import measured_points
 from fspkd.report.predictions import LEARNED
@@ -127,7 +128,7 @@ def write(plan: Plan, name: str, png: Path) -> None:
 
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
     """What stands below a figure: how to read it, and its points, a column a method, in the figure's order."""
-    frame = pd.read_csv(Path(plan.preset.results, f"{name}.csv"))
+    frame = read_labelled(Path(plan.preset.results, f"{name}.csv"))
     kept = {column: pd.Categorical(frame[column], frame[column].unique()) for column in ("panel", "method")}
     points = frame.assign(**kept).groupby(["panel", "layers", "multiplications", "method"], observed=True)
     wide = points[["accuracy", "learned", "published"]].apply(_point).unstack("method", fill_value="–")

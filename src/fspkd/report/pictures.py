@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 
 from fspkd.report.figures import save
+from fspkd.report.labelled import read_labelled
 from fspkd.report.tables import INTERVAL, PUBLISHED, row_labels
 
 MEANS = ("average", "accuracy", "error")  # the column that stands for a row
@@ -97,9 +98,9 @@ def _title(drawing: plt.Figure, title: str) -> None:
 
 def write_table(csv: Path, png: Path, title: str, unit: str) -> None:
     """Draw a table whose values are of a unit."""
-    save(draw_table(pd.read_csv(csv), title, unit), png)
+    save(draw_table(read_labelled(csv), title, unit), png)
 
 
 def write_claims(csv: Path, png: Path, title: str, is_demonstration: bool | None) -> None:
     """Draw claims."""
-    save(draw_claims(pd.read_csv(csv), title, is_demonstration), png)
+    save(draw_claims(read_labelled(csv), title, is_demonstration), png)

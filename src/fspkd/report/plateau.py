@@ -15,6 +15,7 @@ from fspkd.files import write_atomically
 from fspkd.lazy import torch
 from fspkd.plan import Plan
 from fspkd.report.figures import save
+from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import shown
 from fspkd.runs.spec import Run
 
@@ -114,7 +115,7 @@ def write(plan: Plan, name: str, png: Path) -> None:
 
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
     """What stands below a figure: how to read it, and when its nets left the plateau."""
-    frame = pd.read_csv(Path(plan.preset.results, f"{name}.csv"))
+    frame = read_labelled(Path(plan.preset.results, f"{name}.csv"))
     left = [shown(value, ",.0f") if value == value else "never" for value in frame["left_at"]]
     iterations = frame["iterations"].map("{:,}".format)
     note = (

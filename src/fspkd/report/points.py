@@ -9,6 +9,7 @@ from fspkd.config.load import CONFIG
 from fspkd.config.results import Depth
 from fspkd.networks.network import Network
 from fspkd.plan import Plan
+from fspkd.report.labelled import read_labelled
 from fspkd.report.predictions import correct_by_image, needed_to_learn
 
 
@@ -36,7 +37,7 @@ def published_points(plan: Plan, name: str) -> dict[Point, float]:
     reference = cast(Depth, plan.preset.figures[name]).reference
     if reference is None:
         return {}
-    frame = pd.read_csv(CONFIG / reference)
+    frame = read_labelled(CONFIG / reference)
     return {Point(*where): accuracy for *where, accuracy in frame[[*Point._fields, "accuracy"]].itertuples(index=False)}
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from fspkd.config.load import CONFIG
 from fspkd.config.results import Matrices
+from fspkd.data.sets import LOCATION_VARIABLE
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan, load_plans, not_found
@@ -38,10 +39,17 @@ def exported_plan(name: str) -> Plan:
 def export(plan: Plan) -> list[Run]:
     """Export the finished runs that a preset's results want, which it gives, and the results that do not follow from them.
 
-    These are time comparisons, and figures of matrices, which need weights.
+    These are time comparisons, and figures of matrices, which need weights. Raises UserError, before anything is written, for
+    runs that have another name where the images are elsewhere.
     """
     exported = exported_plan(plan.preset.name)
     finished = [run for run in wanted_by_results(plan) if run.folder.is_finished]
+    if elsewhere := sorted({run.data.settings.name for run in finished if run.id not in exported.runs}):
+        variables = ", ".join(LOCATION_VARIABLE.format(name=name.upper()) for name in elsewhere)
+        raise UserError(
+            f"{plan.preset.results}: nets on {', '.join(elsewhere)} are known by where the images are, as {variables} says, "
+            f"and others could not find them. Pin the images: give the data set a sha256, and train again."
+        )
     for run in finished:
         export_run(run, cast(ExportedFolder, exported.run(run.id).folder))
     files = [f"{timing}.csv" for timing in plan.preset.timings]

@@ -14,6 +14,7 @@ from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.report.claims import shown_claims
 from fspkd.report.figures import drawn_by
+from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import duration, render
 from fspkd.report.tables import PUBLISHED, make_table, notes, shown_table
 from fspkd.runs.spec import Run
@@ -67,7 +68,7 @@ def _facts(plan: Plan) -> pd.DataFrame:
 
 
 def _claims(csv: Path) -> dict[str, object]:
-    frame = pd.read_csv(csv)
+    frame = read_labelled(csv)
     counts = Counter("undecided" if v.startswith("undecided") else v for v in frame["verdict"])
     words = [f"{counts[word]} {word}" for word in ("reproduced", "not reproduced", "undecided") if counts[word]]
     return {"counts": ", ".join(words), "frame": shown_claims(frame), "svg": _svg(csv)}
@@ -114,7 +115,7 @@ def _figure(plan: Plan, name: str) -> dict[str, object]:
 
 def _timing(plan: Plan, name: str) -> dict[str, object]:
     settings = plan.preset.timings[name]
-    frame = pd.read_csv(Path(plan.preset.results, f"{name}.csv"))
+    frame = read_labelled(Path(plan.preset.results, f"{name}.csv"))
     kind = importlib.import_module(f"fspkd.report.{settings.kind}")
     return {
         "name": name,

@@ -167,7 +167,7 @@ def notes(plan: Plan, name: str) -> list[str]:
     return [*([f"{key}."] if key else []), *warnings(plan, name)]
 
 
-def _in_markdown(text: str) -> str:
+def in_markdown(text: str) -> str:
     """A text whose marks of HTML and of tables are not taken for such."""
     return html.escape(text, quote=False).replace("|", "\\|")
 
@@ -198,9 +198,9 @@ def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
     note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published}{half_widths})."
     alignment = ("left", *["right"] * (shown.shape[1] - 1))
     below = "\n\n".join(notes(plan, name))
-    safe = shown.map(_in_markdown)
-    markdown = f"{_in_markdown(note)}\n\n{safe.to_markdown(index=False, disable_numparse=True, colalign=alignment)}\n"
-    markdown += f"\n{_in_markdown(below)}\n" if below else ""
+    safe = shown.map(in_markdown)
+    markdown = f"{in_markdown(note)}\n\n{safe.to_markdown(index=False, disable_numparse=True, colalign=alignment)}\n"
+    markdown += f"\n{in_markdown(below)}\n" if below else ""
     write_atomically(csv.with_suffix(".md"), markdown.encode())
     latex = shown.map(lambda text: text.translate(LATEX)).to_latex(
         index=False,

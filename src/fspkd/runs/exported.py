@@ -34,8 +34,10 @@ def export_run(run: Run, to: ExportedFolder) -> None:
 
 
 def _compressed(logits_NK: np.ndarray, labels_N: np.ndarray) -> bytes:
-    """Logits less the highest of their image, in float16, which is finest near 0: so no two become equal at the top."""
-    relative = (logits_NK - logits_NK.max(1, keepdims=True)).astype(np.float16)
+    """Logits less the highest of their image, in float16, which is finest near 0; in float32 where two would become equal."""
+    relative = np.maximum(logits_NK - logits_NK.max(1, keepdims=True), np.finfo(np.float16).min)
+    half = relative.astype(np.float16)
+    relative = half if np.array_equal(half.argmax(1), logits_NK.argmax(1)) else relative
     content = io.BytesIO()
     np.savez_compressed(
         content, logits=relative, labels=labels_N.astype(np.uint8 if logits_NK.shape[1] < 256 else np.int64)

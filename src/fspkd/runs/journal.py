@@ -14,6 +14,7 @@ import zlib
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -28,7 +29,7 @@ CHECKSUM = "crc32"  # the last key of a line: of the others
 class JournalWriter:
     """Appends to the journal in a run's folder.
 
-    A training that starts from 0 although more was final begins a new journal: it is another training of that run.
+    A training that starts before what was final begins a new journal: it is another training of that run.
     """
 
     def __init__(self, folder: RunFolder, attempt: Attempt) -> None:
@@ -41,6 +42,7 @@ class JournalWriter:
         elif before:
             with growing(self.path):
                 os.truncate(self.path, before.bytes)  # a full disk may have cut a line
+            _cut_to_whole_lines(folder.usage)
         self._write(iteration=attempt.from_iteration, attempt=attempt.model_dump(mode="json"))
 
     def saved(self, iteration: int, metrics: Prefix) -> None:
@@ -48,12 +50,23 @@ class JournalWriter:
         self._write(iteration=iteration, metrics=[metrics.bytes, metrics.sha256])
 
     def failed(self, iteration: int, reason: str) -> None:
+        """Note why the training ended at an iteration."""
         self._write(iteration=iteration, failure=reason)
 
     def _write(self, **line: object) -> None:
         line = {"time": round(time.time(), 3), **line}
         with growing(self.path), self.path.open("a") as file:
             file.write(json.dumps({**line, CHECKSUM: _checksum(line)}) + "\n")
+
+
+def _cut_to_whole_lines(path: Path) -> None:
+    """Remove what is behind a file's last line that is whole, and a file without any."""
+    if path.exists():
+        content = path.read_bytes()
+        with growing(path):
+            os.truncate(path, whole := content.rfind(b"\n") + 1)
+            if not whole:
+                path.unlink()
 
 
 @dataclass(frozen=True)
@@ -98,9 +111,10 @@ class Journal:
     def times(self) -> np.ndarray:
         """When each iteration was, in milliseconds since 1970, evenly between what the journal noted: (iterations,).
 
-        Further lines never change the times of earlier iterations.
+        Further lines never change the times of earlier iterations. Those before the first line, which another journal was of,
+        have its time.
         """
-        times: list[int] = []
+        times = [self.started] * self.lines[0]["iteration"]
         for before, after in zip(self.lines, self.lines[1:], strict=False):
             count = after["iteration"] - len(times)
             if count > 0:

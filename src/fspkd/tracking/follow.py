@@ -42,6 +42,7 @@ class Follower:
         self.process: subprocess.Popen | None = None
 
     def start(self, results: list[str]) -> None:
+        """Begin to follow them."""
         if FOLLOWED not in os.environ:
             command = [sys.executable, "-m", "fspkd.tracking.follow", str(SECONDS_BETWEEN_SENDINGS), *results]
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE)

@@ -57,6 +57,7 @@ def sample(device: torch.device) -> dict[str, float | None]:
 
 
 def append(folders: list[RunFolder], values: dict[str, float | None]) -> None:
+    """Add a line to the file of each folder, which begins with a line of names."""
     line = ",".join("" if v is None else f"{v:g}" if isinstance(v, float) else str(v) for v in values.values())
     for folder in folders:
         header = "" if folder.usage.exists() else ",".join(values) + "\n"
