@@ -41,7 +41,9 @@ class Mistake(NamedTuple):
 MISTAKES = [
     Mistake("rows.student.stage1.lamda", 1.0, r"tiny.yaml: rows.student.stage1.lamda = 1.0: unknown key"),
     Mistake("rows.student.colour", "red", r"tiny.yaml: rows.student.colour = 'red': unknown key"),
-    Mistake("training.batch_size", "many", r"tiny.yaml: training.batch_size = 'many': input should be a valid integer"),
+    Mistake(
+        "training.batch_size", "many", r"tiny.yaml: training.batch_size = 'many': must be a whole number, such as 10000"
+    ),
     Mistake("training.batch_size", True, r"training.batch_size = True"),
     Mistake("training.optimizer.momentum", 1.0, r"training.optimizer.momentum = 1.0: input should be less than 1"),
     Mistake("training.optimizer.weight_decay", ..., r"tiny.yaml: training.optimizer.weight_decay: missing"),
@@ -235,7 +237,7 @@ MISTAKES = [
     Mistake("seed", -1, r"seed = -1: input should be greater than or equal to 0"),
     Mistake("sede", 3, r"tiny.yaml: sede = 3: unknown key"),
     Mistake("seed", ..., r"tiny.yaml: seed: missing"),
-    Mistake("seed", "1", r"seed = '1': input should be a valid integer"),
+    Mistake("seed", "1", r"seed = '1': must be a whole number, such as 10000"),
     Mistake("data.images.augment.rotate", 5, r"data.images.augment.rotate = 5: unknown key"),
     Mistake("data.images.dataset", "MNIST", r"data.images.dataset = 'MNIST': unknown key"),
     Mistake("data.images.classes", [1, 10], r"data.images.classes.1 = 10: input should be less than or equal to 9"),
@@ -377,7 +379,7 @@ MISTAKES = [
     Mistake(
         "timings.timing.reference",
         "fsp/reference/times.csv",
-        r"config/fsp/reference/times.csv: cannot be read: No such file",
+        r"config/fsp/reference/times.csv, which timings.timing of preset 'tiny' names: cannot be read: No such file",
         told_by_schema=False,
     ),
     Mistake(

@@ -321,15 +321,14 @@ def load_plans(
 
 
 def not_found(message: str, problems: list[UserError]) -> UserError:
-    """The error for what no valid preset has: the message, and the problems of presets that may have it.
+    """The error for what no valid preset has: the problems of presets that may have it, and the message.
 
     A problem of what several presets extend is told once, and of many problems a few.
     """
     texts = list(dict.fromkeys(map(str, problems)))
     told = [text for text in texts if not any(text != other and text.endswith(other) for other in texts)]
     more = f" There are {len(told) - TOLD} more such presets." if len(told) > TOLD else ""
-    invalid = f" Presets that may have it are not valid: {' '.join(told[:TOLD])}{more}" if told else ""
-    return UserError(f"{message}{invalid}")
+    return UserError(f"{' '.join(told[:TOLD])}{more} As long as that is so: {message}" if told else message)
 
 
 def plan_for(results: Path) -> Plan:

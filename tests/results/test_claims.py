@@ -55,7 +55,7 @@ def test_nets_are_seeds_where_they_share_nothing(project: Project) -> None:
     pretend(project)
     judged = judge(project.plan()).iloc[0]
     assert (judged["n"], judged["ours"], judged["has_to_be"], judged["threshold"]) == (2, 0, "within", 40)
-    assert judged["p"] == judged["p_holm"]
+    assert judged["verdict"] == "undecided at n = 2"  # all are equally good, so nothing says how they spread
 
 
 def test_nets_are_pairs_with_what_each_alone_learns_from(project: Project) -> None:
@@ -90,12 +90,12 @@ def test_claims_about_what_is_not_there_are_not_run(project: Project) -> None:
 
 
 def test_replicates_are_compared_in_pairs(project: Project) -> None:
-    """With a difference that is the same in each replicate, but replicates that differ much."""
+    """With a difference that is about the same in each replicate, but replicates that differ much."""
     project.set("replicates", 3)
     pretend(project)
     labels = torch.arange(2000) % 3
     for replicate in (1, 2, 3):
-        for row, wrong in (("teacher", 300 * replicate + 60), ("student", 300 * replicate)):
+        for row, wrong in (("teacher", 301 * replicate + 58), ("student", 300 * replicate)):
             for net in project.plan().nets(row, replicate):
                 guesses = torch.where(torch.arange(2000) < wrong, (labels + 1) % 3, labels)
                 logits = 9.0 * torch.nn.functional.one_hot(guesses, 3).float()

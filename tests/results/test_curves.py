@@ -9,6 +9,8 @@ from conftest import Project, finish, measure
 from pretended import pretend
 
 from fspkd.report import curves, tables
+from fspkd.report.labelled import read_labelled
+from fspkd.report.pictures import draw_table
 from fspkd.workflow import ResultRule
 
 
@@ -123,6 +125,28 @@ def test_figure_of_first_stages_has_their_losses_alone(project: Project) -> None
     needed = ResultRule(plan, "figure", "figure3").inputs()
     assert needed["metrics"] == [str(run.folder.metrics) for run in first_stages]
     assert needed["manifests"] == [str(run.folder.manifest) for run in first_stages]
+
+
+def test_a_ratio_stands_beside_what_is_published_of_the_same_two_curves(project: Project) -> None:
+    pretend(project)
+    curves.write(project.plan(), "figure3", Path("results/tiny/figure3.png"))
+    assert curves.on_page(project.plan(), "figure3")[1]["published"].tolist() == ["about 3", "–"]
+    project.set("figures.figure3.curves", {"Student": "student", "Teacher": "teacher"})
+    curves.write(project.plan(), "figure3", Path("results/tiny/figure3.png"))
+    assert curves.on_page(project.plan(), "figure3")[1]["published"].tolist() == ["–", "–"]
+
+
+def test_labels_may_be_words_for_what_is_missing(project: Project) -> None:
+    project.set("tables.table1", {"title": "T", "rows": {"None": "teacher", "NA": "student"}})
+    project.set("figures.figure3.curves", {"null": "teacher", "nan": "student"})
+    project.set("claims", ...)
+    pretend(project)
+    plan, csv = project.plan(), Path("results/tiny/table1.csv")
+    tables.write_table(tables.make_table(plan, "table1"), plan, "table1", csv)
+    axes = draw_table(read_labelled(csv), "T", "%").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["None", "NA"]
+    curves.write(plan, "figure3", Path("results/tiny/figure3.png"))
+    assert [*curves.on_page(plan, "figure3")[1].filter(like="flat from")] == ["null: flat from", "nan: flat from"]
 
 
 def test_labels_are_texts_wherever_they_stand(project: Project) -> None:

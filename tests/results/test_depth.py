@@ -221,6 +221,12 @@ def test_learning_is_undecided_where_nets_are_few_related_or_of_both_kinds(deep:
     verdicts = ["undecided at n = 2", "undecided at n = 1", "undecided at n = 8", "not run"]
     assert claims["verdict"].tolist() == verdicts
     assert claims["p"].tolist() == pytest.approx([np.nan, np.nan, 1, np.nan], nan_ok=True)
+    deep.plan().net("alone8/1").folder.manifest.unlink()
+    deep.set("replicates", 2)
+    answer(deep, "alone14", *[60] * 8, *[20] * 8)
+    deep.plan().net("alone14/1").folder.manifest.unlink()
+    claims = judged(deep, *[{"compare": "learning", "nets": [row], "learn": True} for row in ("alone8", "alone14")])
+    assert claims["n"].tolist() == [0, 8]  # of the replicate that is whole
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPOSITORY, Project
+from conftest import REPOSITORY, Project, finish
 
+from fspkd.config.load import load_preset
 from fspkd.errors import UserError
+from fspkd.plan import Plan
 from fspkd.report.reproduction import export, exported_plan, recompute
 from fspkd.runs.predictions import load_predictions, save_predictions
 
@@ -83,6 +85,20 @@ def test_damaged_net_is_not_exported(made: Project) -> None:
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"student-2-\w+/weights.pt: is not what the run's manifest says"):
         export(made.plan())
+
+
+def test_nets_that_are_known_by_a_place_of_this_machine_are_not_exported(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project.set("data.images", {"name": "mine", "source": "imagefolder", "path": "there"})
+    monkeypatch.setenv("FSPKD_DATA_MINE", str(tmp_path / "here"))
+    plan = Plan(load_preset(project.preset_path))
+    finish(plan.net("teacher/1"))
+    with pytest.raises(
+        UserError, match=r"results/tiny: nets on mine are known by where the images are, as FSPKD_DATA_MINE"
+    ):
+        export(plan)
+    assert not HERE.exists()
 
 
 def test_unknown_preset_is_named(made: Project) -> None:

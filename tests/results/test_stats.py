@@ -1,11 +1,22 @@
 """Intervals against simulations whose truth is known, and against scipy's bootstrap."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from fspkd.report.claims import verdict
-from fspkd.report.stats import Estimate, farther, half_width, holm, median, over_seeds, over_seeds_and_images, ratio
+from fspkd.report.stats import (
+    Estimate,
+    farther,
+    half_width,
+    holm,
+    median,
+    over_seeds,
+    over_seeds_and_images,
+    paired_ratio,
+    ratio,
+)
 
 TRUTH = 0.02  # by which the first method is right more often
 
@@ -226,6 +237,8 @@ def test_equal_methods_differ_by_nothing() -> None:
     estimate = over_seeds_and_images([first - first])
     assert (estimate.value, estimate.low, estimate.high, estimate.n) == (0, 0, 0, 3)
     assert estimate.p_value(0) == 1
+    assert np.isnan(estimate.p_value(0.1))  # two curves that are flat from the same iteration decide nothing
+    assert np.isnan(paired_ratio(pd.Series([2000, 2000]), pd.Series([2000, 2000])).p_value(2))
 
 
 def test_ratio_has_the_interval_of_welchs_test_on_logarithms() -> None:

@@ -19,7 +19,9 @@ def test_files_of_claims_of_any_name_are_no_presets(project: Project) -> None:
     (mine.parent / "begun.yaml").write_text("claims:\n")  # whose list is not written yet, nor named
     assert set(preset_files(Path("config"))) == {"tiny"}
     mine.write_text("claims: [")
-    with pytest.raises(UserError, match=r"^config/tiny/my_claims.yaml: is not valid YAML"):
+    with pytest.raises(
+        UserError, match=r"claims = 'tiny/my_claims.yaml': config/tiny/my_claims.yaml: is not valid YAML"
+    ):
         load_plans()
     assert list(preset_files(Path("config"))) == ["tiny"], "by its name"
     project.set("claims", "tiny.yaml")
@@ -59,11 +61,27 @@ def test_a_preset_leaves_out_what_it_extends(project: Project) -> None:
             "{compare: rows, table: table1, value: average, more: Students*, less: Teacher}",
             r"more = 'Students\*'.*did you mean 'Student\*'",
         ),
+        (
+            "{compare: rows, table: table1, value: average, more: Teacher, less: Teacher}",
+            r"more and less are both 'Teacher'. Name two different ones",
+        ),
+        (
+            "{compare: rows, table: table1, value: average, more: Student*, less: Teacher, more_than: 1, within: 2}",
+            r"more_than and within: .* Remove one of the two",
+        ),
     ],
 )
 def test_mistakes_in_claims_are_refused(project: Project, claim: str, message: str) -> None:
     project.claims_path.write_text(f"claims: [{{claim: x, where: y, {claim[1:]}]")
     with pytest.raises(UserError, match=message):
+        project.plan()
+
+
+def test_a_file_of_claims_that_is_not_there_is_told_with_what_names_it(project: Project) -> None:
+    project.set("claims", "tiny/claim.yaml")
+    with pytest.raises(
+        UserError, match=r"preset 'tiny': claims = 'tiny/claim.yaml': config/tiny/claim.yaml: cannot be read"
+    ):
         project.plan()
 
 

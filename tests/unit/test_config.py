@@ -12,7 +12,7 @@ import yaml
 from conftest import REPOSITORY, Project
 from mistakes import MISTAKES, depth
 
-from fspkd.config.load import load_preset
+from fspkd.config.load import load_preset, read_yaml
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans, plan_for
 from fspkd.workflow import ResultRule
@@ -55,6 +55,8 @@ DEPTH = "panel,method,layers,accuracy\nwide,BP,8,91.5\n"
         ("figure2", DEPTH.replace("accuracy", "error"), r"has no column 'accuracy'"),
         ("figure2", DEPTH.replace("91.5", "91_5"), r"line 2: accuracy = '91_5': is no number"),
         ("figure2", DEPTH + "wide,BP,8,92\n", r"panel, method, layers = 'wide, BP, 8': is there twice"),
+        ("figure2", DEPTH.replace(",8,", ",8.5,"), r"line 2: layers = '8.5': is no whole number"),
+        ("table1", "row,average\nTeacher,90\n  , \n", r"line 3: is empty. Remove it"),
         ("figure2", "panel,méthode\n".encode("latin-1"), r"is not text in UTF-8. Save it so"),
     ],
 )
@@ -77,6 +79,33 @@ def test_scientific_notation_without_a_point_is_a_number(project: Project) -> No
     text = project.preset_path.read_text()
     project.preset_path.write_text(text.replace("weight_decay: 0.0001", "weight_decay: 1e-4"))
     assert load_preset(project.preset_path).training.optimizer.weight_decay == 1e-4
+
+
+def test_a_merge_key_takes_the_keys_of_another_mapping(project: Project) -> None:
+    project.preset_path.write_text("a: &a {x: 1, y: 1}\nb: {<<: *a, y: 2}\n")
+    assert read_yaml(project.preset_path)["b"] == {"x": 1, "y": 2}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("rows.student.stage2", "cross_entropy", r"= 'cross_entropy': must be a mapping of keys to values"),
+        ("tables.table1.rows", {20: "teacher"}, r"= 20: must be text; put quotes around it"),
+        ("training.batch_size", "1e2", r"= '1e2': must be a whole number, such as 10000"),
+        ("schedules.short", {"until": 8}, r"must be a list"),
+        ("titel", "x" * 500, r"titel = 'x{76}\.\.\.: unknown key"),
+    ],
+)
+def test_values_of_another_kind_are_told_in_words_of_yaml(project: Project, key: str, value: object, told: str) -> None:
+    project.set(key, value)
+    with pytest.raises(UserError, match=told):
+        project.plan()
+
+
+def test_a_preset_of_another_ending_is_told(project: Project) -> None:
+    project.preset_path.with_name("mine.yml").write_text("extends: tiny\nresults: results/mine\n")
+    with pytest.raises(UserError, match=r"config/mine.yml: a preset's name ends in .yaml. Rename it"):
+        load_plans()
 
 
 def test_a_key_given_twice_is_refused(project: Project) -> None:
@@ -196,10 +225,17 @@ def test_a_mistake_in_one_preset_does_not_stop_what_another_trains(project: Proj
     (project.folder / "config" / "mine.yaml").write_text("extends: tiny\nresults: results/mine\nsede: 3\n")
     assert plan_for(Path("results/tiny")).preset.name == "tiny"
     for results in ("results/mine", "results/none"):
-        with pytest.raises(UserError, match=r"config/mine.yaml: sede = 3: unknown key"):
+        told = rf"^config/mine.yaml: sede = 3: unknown key.* As long as that is so: {results}: no preset in config/"
+        with pytest.raises(UserError, match=told):
             plan_for(Path(results))
     with pytest.raises(UserError, match=r"config/mine.yaml"):
         load_plans()
+    for name in "abcde":
+        Path(f"config/{name}.yaml").write_text(f"extends: tiny\nresults: results/{name}\n")
+    project.set("seed", -1)
+    with pytest.raises(UserError) as error:
+        plan_for(Path("results/none"))
+    assert str(error.value).count("config/tiny.yaml: seed = -1") == 1
 
 
 def test_the_readmes_preset_for_own_images_is_valid_with_what_it_compares(project: Project) -> None:
@@ -365,13 +401,15 @@ def test_command_reports_one_paragraph_without_a_traceback(project: Project) -> 
 
 
 def test_mistake_is_told_of_the_file_that_has_it(project: Project) -> None:
-    """And not of one that extends it."""
+    """And, behind its own, of one that extends it."""
     Path("config/child.yaml").write_text(
         "extends: tiny\nresults: results/child\nschedules: {own: [{until: 5, rate: 1}]}\n"
     )
     project.set("schedules.short", [{"until": 8, "rate": 0.1}, {"until": 4, "rate": 0.01}])
-    with pytest.raises(UserError, match=r"^config/tiny.yaml: schedules.short: goes backwards"):
+    with pytest.raises(
+        UserError, match=r"^config/child.yaml, in what it extends: config/tiny.yaml: schedules.short: goes"
+    ):
         load_preset(Path("config/child.yaml"))
     project.set("schedules.short", [{"until": "soon", "rate": 0.1}])
-    with pytest.raises(UserError, match=r"^config/tiny.yaml: schedules.short.0.until = 'soon'"):
+    with pytest.raises(UserError, match=r"what it extends: config/tiny.yaml: schedules.short.0.until = 'soon'"):
         load_preset(Path("config/child.yaml"))

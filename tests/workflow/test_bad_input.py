@@ -125,6 +125,9 @@ def test_bad_commands(workflow: Project) -> None:
     result = workflow.run("snakemake", "-n", "--config", "members=0")
     assert result.returncode == 1
     assert "--config members=0: must be a whole number, 1 or more" in result.stdout + result.stderr
+    result = workflow.run("snakemake", "-n", "--config", "member=3")
+    assert result.returncode == 1
+    assert "--config member: unknown key; the only one is members" in result.stdout + result.stderr
 
 
 def test_schedule_that_goes_backwards(workflow: Project) -> None:

@@ -53,7 +53,9 @@ class Estimate:
         Not by Student's distribution with Welch and Satterthwaite's degrees of freedom, which is too light far out: where
         images have a part, and where two rows spread unequally, hence the degrees of freedom of the smaller one.
         """
-        if self.n < 2 or not np.isfinite(self.seeds) or self.seeds + self.images == 0:  # nothing says how they spread
+        if self.seeds + self.images == 0:  # nothing says how values spread
+            return 1.0 if distance == 0 else np.nan
+        if self.n < 2 or not np.isfinite(self.seeds):
             return np.nan
         return float(farther(distance, self.seeds, self.df, self.images))
 
