@@ -21,6 +21,7 @@ from fspkd.settings import Settings
 
 
 def settings_of(settings: Settings) -> dict:
+    """Settings as YAML has them, without those that are not given."""
     return settings.model_dump(mode="json", exclude_none=True)
 
 

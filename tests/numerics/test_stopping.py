@@ -156,7 +156,7 @@ def test_first_stage_is_measured_in_the_precision_that_it_is_trained_in(
             replace(run, spec=run.spec.model_copy(update={"training": training}), folder=folder), images_of(run), None
         ).member
         member.done = 2
-        losses[precision] = member.validate()[0]
+        losses[precision] = member.validate()[1]
         assert {tensor.dtype for tensor in member.stopping.best.values()} == {torch.float32, torch.int64}
     assert losses["float32"] != losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
 

@@ -79,11 +79,11 @@ def _nets(preset: Preset, reference: str, where: str) -> Iterator[str]:
 
 
 def _schedules(preset: Preset) -> Iterator[str]:
-    for name, phases in preset.schedules.items():
-        untils = [phase.until for phase in phases]
+    for name, pieces in preset.schedules.items():
+        untils = [piece.until for piece in pieces]
         if untils != sorted(set(untils)):
             yield f"schedules.{name}: goes backwards: 'until' must rise, and is {untils}"
-        if any(phase.along and phase.to is None for phase in phases):
+        if any(piece.along and piece.to is None for piece in pieces):
             yield f"schedules.{name}: 'along' says how the rate goes to another: give that as 'to'"
     for name in preset.divide_schedules:
         yield from _known(preset, "data", name, f"divide_schedules.{name}")
@@ -112,16 +112,16 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
     if method is None:
         return
     yield from _known(preset, "schedules", method.schedule, f"{where}.schedule")
-    phases = preset.schedules.get(method.schedule, ())
+    pieces = preset.schedules.get(method.schedule, ())
     by = preset.divide_schedules.get(row.data, 1)
-    shortened = [0, *(phase.until for phase in divided(phases, by))]
+    shortened = [0, *(piece.until for piece in divided(pieces, by))]
     if any(begin >= end for begin, end in pairwise(shortened)):
         yield (
-            f"{where}.schedule: of its {[phase.until for phase in phases]} iterations divide_schedules.{row.data} = {by} "
+            f"{where}.schedule: of its {[piece.until for piece in pieces]} iterations divide_schedules.{row.data} = {by} "
             f"leaves {shortened[1:]}. Divide by less"
         )
     algorithm = (row.optimizer or preset.training.optimizer).algorithm
-    if algorithm != "heavy_ball" and any(p.momentum is not None or p.momentum_to is not None for p in phases):
+    if algorithm != "heavy_ball" and any(p.momentum is not None or p.momentum_to is not None for p in pieces):
         yield (
             f"{where}.schedule = {method.schedule!r}: names a momentum, which {algorithm} does not follow. Give the row "
             f"optimizer: {{algorithm: heavy_ball, momentum: ...}}"

@@ -41,7 +41,7 @@ Schedule = Annotated[tuple[RateUntil, ...], *NotEmptyTuple]
 
 def divided(schedule: Schedule, by: int) -> Schedule:
     """A schedule of a `by`-th of the iterations, rounded to whole ones."""
-    return tuple(phase.model_copy(update={"until": _part(phase.until, by)}) for phase in schedule)
+    return tuple(piece.model_copy(update={"until": _part(piece.until, by)}) for piece in schedule)
 
 
 def _part(iterations: int, by: int) -> int:

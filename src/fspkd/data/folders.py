@@ -30,6 +30,7 @@ CUB200_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
 
 
 def is_archive(path: Path) -> bool:
+    """Whether it is a file that is named as a tar or zip."""
     return path.is_file() and path.name.endswith(ARCHIVES)
 
 

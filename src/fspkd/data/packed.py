@@ -62,6 +62,7 @@ class PackedData:
         return total.hexdigest()
 
     def in_canonical_order(self) -> "PackedData":
+        """The same images sorted, so that where they come from does not matter."""
         images, labels = {}, {}
         for split in SPLITS:
             hashes = np.array([hashlib.sha256(image.tobytes()).digest() for image in self.images[split]], dtype="S32")

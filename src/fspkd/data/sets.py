@@ -50,7 +50,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """Weights that were trained elsewhere, and the place that they come from: `location`, or else a download."""
+    """Weights that were trained elsewhere, from `location`, from a file that the preset names, or by a download."""
 
     name: str
     settings: Pretrained

@@ -62,6 +62,7 @@ class Member:
 
     @property
     def complete(self) -> bool:
+        """Whether no iteration is left."""
         return self.done == self.spec.iterations or (self.stopping is not None and self.stopping.ended)
 
     # --- an iteration -------------------------------------------------------------------------------------
@@ -119,6 +120,7 @@ class Member:
 
     @property
     def test_is_due(self) -> bool:
+        """Whether to test after the iterations done."""
         return self._is_due(self.spec.training.evaluate_every)
 
     def _is_due(self, every: int | None) -> bool:
@@ -189,10 +191,11 @@ class Member:
 
     @property
     def validation_is_due(self) -> bool:
+        """Whether to validate after the iterations done."""
         return self.stopping is not None and self._is_due(self.spec.training.stop.every)
 
-    def validate(self) -> tuple[float, float | None]:
-        """The loss on the validation images and, of a last stage, the accuracy in percent; then what follows from them.
+    def validate(self) -> tuple[float | None, float]:
+        """Of a last stage the accuracy in percent, and the loss, on the validation images; then what follows from them.
 
         A first stage's loss is its method's, by which it is judged: in the precision of training, at the progress of the last
         iteration. A last stage's is the cross-entropy, and it is judged by its error; both are in float32, as a test is.
@@ -206,7 +209,7 @@ class Member:
             accuracy, loss = accuracy_and_loss(self.validated, self.images.validation_labels)
         with self._on_stream():
             self.stopping.judge(self.done, loss if accuracy is None else 100 - accuracy)
-        return loss, accuracy
+        return accuracy, loss
 
     @torch.no_grad()
     def _validate(self) -> None:

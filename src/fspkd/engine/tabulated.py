@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -100,8 +101,9 @@ def _depend_on_place(member: Member, batches: Batches) -> bool:
 
 
 def _budget(device: torch.device) -> int:
-    """Bytes that a table may have: on a GPU, which may be a slice of one, a quarter of those that are free."""
-    return BUDGET if device.type == "cpu" else min(BUDGET, torch.cuda.mem_get_info(device)[0] // 4)
+    """Bytes that a table may have: a quarter of those that are free, since other jobs may begin; at most BUDGET."""
+    free = psutil.virtual_memory().available if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
+    return min(BUDGET, free // 4)
 
 
 def _views(member: Member) -> int:

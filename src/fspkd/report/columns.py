@@ -25,6 +25,7 @@ class Nets:
 
     @property
     def complete(self) -> bool:
+        """Whether all of them are finished."""
         return all(run.folder.is_finished for run in self.runs)
 
     @cached_property

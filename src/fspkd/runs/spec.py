@@ -47,6 +47,7 @@ class RunSpec(Settings):
 
     @property
     def iterations(self) -> int:
+        """Those of the whole schedule."""
         return self.schedule[-1].until
 
     @property

@@ -131,6 +131,7 @@ class Store:
             self.client.update_run(run.info.run_id, name=f"{run.info.run_name}{mark}")
 
     def is_finished(self, identity: str) -> bool:
+        """Whether the run of that identity is there, whole."""
         return identity in self.runs and self.runs[identity].info.status == "FINISHED"
 
     def link(self, identity: str, text: str) -> str:

@@ -44,5 +44,6 @@ class Progress:
             tell(f"{self.name}: {done}/{self.total} iterations, {state}, {speed:.3g} it/s, {most}{left:.0f} s left")
 
     def close(self) -> None:
+        """Leave the terminal to others."""
         if self.bar is not None:
             self.bar.close()

@@ -102,14 +102,14 @@ class Session:
         tested = member.test() if member.test_is_due else None
         validated = member.validate() if member.validation_is_due else None
         accuracy, test_loss = tested or (None, None)
-        rows[-1] = (*rows[-1], test_loss, accuracy, *(validated or ()))
+        rows[-1] = (*rows[-1], test_loss, accuracy, *(validated or ())[::-1])
         self.metrics.append(rows)
-        if validated and not math.isfinite(validated[0]):
-            self._raise_not_finite("loss on validation images", validated[0], member.done)
+        if validated and not math.isfinite(validated[1]):
+            self._raise_not_finite("loss on validation images", validated[1], member.done)
         said = f"loss {values[-1][0]:.4g}" + (f", test {accuracy:.2f} %" if tested else "")
         return said + (f", validation {self._seen(*validated)}" if validated else "")
 
-    def _seen(self, loss: float, accuracy: float | None) -> str:
+    def _seen(self, accuracy: float | None, loss: float) -> str:
         value = f"loss {loss:.4g}" if accuracy is None else f"{accuracy:.2f} %"
         stopping = self.member.stopping
         return f"{value}, best at {stopping.iteration}" if stopping else value
