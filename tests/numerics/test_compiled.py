@@ -11,6 +11,8 @@ from torch import Tensor
 
 from fspkd.engine import compiled
 from fspkd.engine.step import steps_of
+from fspkd.errors import UserError
+from fspkd.models.cifar_resnet import CifarResNet
 from fspkd.runs.folder import RunFolder
 from fspkd.runs.spec import Run
 from fspkd.train import loop
@@ -18,27 +20,12 @@ from fspkd.train.session import Session
 
 pytestmark = pytest.mark.usefixtures("not_followed")
 
-MAXOUT = {
-    "architecture": "maxout",
-    "layers": [
-        {"conv": 6, "kernel": 3, "pad": 1, "pool": 3, "stride": 2, "limit": 0.9},
-        {"full": 16, "pieces": 3, "limit": 0.7},
-    ],
-    "softmax_limit": 0.9,
-    "init": "unit",
-    "keep": {"image": 0.8, "hidden": 0.5},
-}
-
 
 @pytest.fixture
 def lowered(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project whose nets are in bfloat16, emulated where the processor lacks it, with a row of maxout nets with dropout."""
+    """A project whose nets are in bfloat16, emulated where the processor lacks it."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     project.set("training.precision", "bfloat16")
-    project.set("networks.maxout", MAXOUT)
-    maxout = {"network": "maxout", "optimizer": {"algorithm": "heavy_ball", "momentum": 0.5}}
-    project.set("rows.maxout", {**project.content["rows"]["teacher"], **maxout})
-    project.set("tables.table1.rows.Maxout", "maxout")
     project.train("teacher/1")
     return project
 
@@ -56,7 +43,7 @@ def gradients(run: Run, project: Project, precision: str, long: int, monkeypatch
     return torch.cat([parameter.grad.flatten() for parameter in session.member.optimizer.parameters])
 
 
-@pytest.mark.parametrize("reference", ["maxout/1", "fitnet/1", "student/1"])
+@pytest.mark.parametrize("reference", ["fitnet/1", "student/1"])
 def test_compiled_nets_are_as_near_to_float32_as_others(
     lowered: Project, monkeypatch: pytest.MonkeyPatch, reference: str
 ) -> None:
@@ -78,7 +65,7 @@ def test_alone_and_side_by_side_and_resumed_they_end_with_the_same_bits(
     lowered.set("rows.student.stage1_shared", False)
     lowered.set("rows.student.stage1.shuffle", "channel")
     plan = lowered.plan()
-    runs = [*(net.start for net in plan.nets("student")), plan.net("maxout/1"), plan.net("teacher/2")]
+    runs = [*(net.start for net in plan.nets("student")), plan.net("teacher/2")]
     loop.train(runs, torch.device("cpu"), 1000)
     together = [run.folder.read_manifest().weights_sha256 for run in runs]
     for run in runs:
@@ -94,6 +81,24 @@ def test_alone_and_side_by_side_and_resumed_they_end_with_the_same_bits(
         assert [attempt.from_iteration for attempt in attempts] == [0, 5]
         assert None not in [attempt.compiler for attempt in attempts]
     assert [run.folder.read_manifest().weights_sha256 for run in runs] == together
+
+
+def test_a_net_that_cannot_be_compiled_is_told_at_its_first_iteration(
+    lowered: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "LONG", 1)
+    part = CifarResNet.part
+
+    def printed(self: CifarResNet, name: str, x: Tensor) -> dict[str, Tensor]:
+        print(x.mean().item())
+        return part(self, name, x)
+
+    monkeypatch.setattr(CifarResNet, "part", printed)
+    torch._dynamo.reset()  # what was compiled in this process is of the net as it was
+    with pytest.raises(
+        UserError, match=r"resnet8: torch.compile cannot compile this net: .* Set TORCH_COMPILE_DISABLE=1"
+    ):
+        lowered.train("teacher/2")
 
 
 @pytest.mark.parametrize("variable", ["CXX=no-such-compiler", "TORCH_COMPILE_DISABLE=1"])

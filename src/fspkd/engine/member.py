@@ -42,7 +42,7 @@ class Member:
         self.done = 0  # iterations
         on_device = {"device": images.device, "memory_format": torch.channels_last}
         self.net = net.to(**on_device).train()
-        self.compiler = compiler_for(spec, images.device, precision)
+        self.compiler = compiler_for(spec, net, images.device, precision)
         self.taps = compiled(net) if self.compiler else net.taps  # as training computes them
         self.teacher = teacher.frozen(precision).to(**on_device) if teacher else None
         objective = Objective(spec.method, spec.draws, net, teacher)

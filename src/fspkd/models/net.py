@@ -16,10 +16,12 @@ class Net(nn.Module):
     """A net of named parts, each computed from what the one before it gives, from images to `logits`, (B, classes).
 
     A part has a tap of its own name at its end, and may have others, `part.other`, before. `shape`: (C, H, W) of its images.
-    `classifier`: the name of the module that gives the logits.
+    `classifier`: the name of the module that gives the logits. `is_one_graph`: whether its computation is tensor operations
+    alone, which torch.compile can take as one graph.
     """
 
     classifier = "linear"
+    is_one_graph = False
 
     def __init__(self, network: Network, shape: tuple[int, int, int]) -> None:
         super().__init__()

@@ -26,6 +26,8 @@ class ResNet(Net):
     drawn from `generator` by MSRA initialisation: normal, variance 2 / fan-in [He et al. 2015, eq. 10].
     """
 
+    is_one_graph = True
+
     def __init__(
         self, network: ResidualNetwork, shape: tuple[int, int, int], classes: int, generator: torch.Generator | None
     ) -> None:
