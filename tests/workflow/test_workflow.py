@@ -146,11 +146,12 @@ def test_jobs_here_share_no_gpu_unless_they_are_told_to(workflow: Project) -> No
     (workflow.folder / "scripts" / "train.py").write_text(touch)
     targets = ("--cores", "2", *(str(run.folder.weights) for run in runs))
     path = f"{driver.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    one = workflow.run("env", f"PATH={path}", "snakemake", *targets)
+    command = ("env", "-u", "CUDA_VISIBLE_DEVICES", f"PATH={path}", "snakemake", *targets)
+    one = workflow.run(*command)
     assert one.returncode == 0, one.stdout + one.stderr
     assert "Execute 2 jobs" not in one.stderr
     shutil.rmtree("results")
-    several = workflow.run("env", f"PATH={path}", "snakemake", *targets, "--resources", "gpu=2")
+    several = workflow.run(*command, "--resources", "gpu=2")
     assert "Execute 2 jobs" in several.stderr
 
 
