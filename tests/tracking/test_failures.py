@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from conftest import Project
+from conftest import Project, small_disk
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sent import check_everything, expected, held, points
@@ -109,13 +109,12 @@ def test_passwords_are_not_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a small disk of its own."""
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """The server's folder, on a small disk."""
     folder = tmp_path / "server"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with small_disk(folder, "40m"):
+        yield folder
 
 
 TRAIN_AND_SEND_OFTEN = """
@@ -127,7 +126,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_server_that_fails_in_the_middle(workflow: Project, small_disk: Path, server: Server) -> None:
+def test_server_that_fails_in_the_middle(workflow: Project, disk: Path, server: Server) -> None:
     """It is killed, falls silent, and its disk is full: training goes on, and what was missed is sent afterwards, once."""
     workflow.set("schedules.long", [{"until": 100_000, "rate": 0.01}])
     run = workflow.plan().net("teacher/1")
@@ -167,7 +166,7 @@ def test_server_that_fails_in_the_middle(workflow: Project, small_disk: Path, se
     wait_for("ReadTimeout")
     server.lose_every(0)
     wait_for_more()
-    filler = small_disk / "filler"
+    filler = disk / "filler"
     subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], check=False)
     wait_for("503")
     training.send_signal(signal.SIGTERM)
