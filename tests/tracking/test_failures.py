@@ -73,11 +73,18 @@ def answer_without_end(listening: socket.socket, healthy: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "what",
-    ["no database", "no file", "question mark", "no server", "answers without end", "healthy, without end"],
+    ("what", "told"),
+    [
+        ("no database", r"^file is not a database"),
+        ("no file", r"^unable to open database file"),
+        ("question mark", r"^the address of the store has a '\?'"),
+        ("no server", r"^HTTPConnectionPool.* url: /health .*refused"),
+        ("answers without end", r"^the store answers without end"),
+        ("healthy, without end", r"get-by-name .*Read timed out"),
+    ],
 )
-def test_store_that_cannot_be_used_is_told_within_seconds(
-    project: Project, monkeypatch: pytest.MonkeyPatch, what: str, store: Path
+def test_store_that_cannot_be_used_is_told_before_mlflow_tries_for_minutes(
+    project: Project, monkeypatch: pytest.MonkeyPatch, what: str, told: str, store: Path
 ) -> None:
     address = None
     match what:
@@ -96,10 +103,8 @@ def test_store_that_cannot_be_used_is_told_within_seconds(
             address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     if address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    began = time.monotonic()
-    with pytest.raises(Exception, match=r"(database|end|refused|Read timed out)"):
+    with pytest.raises(Exception, match=told):
         Sync(project.plan())
-    assert time.monotonic() - began < 40  # of minutes that MLflow's own tries take
 
 
 def test_passwords_are_not_told(capsys: pytest.CaptureFixture[str]) -> None:
