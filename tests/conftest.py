@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# Tests' servers are on this machine, whatever proxy it has for others.
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 # At a command's end: machines may be slow, and tests look at all that was sent.
 os.environ.setdefault("FSPKD_MLFLOW_SECONDS", "300")
 
