@@ -7,6 +7,8 @@ FITS = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))  # p
 PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c '$(FITS)' 2> /dev/null && echo $$name && break; done)
 # The tests that take longest begin first, else one core waits for the other's at the end.
 LONG = tests/workflow/test_dvc.py tests/workflow/test_docs.py tests/tracking/test_tracking.py tests/tracking/test_failures.py tests/tracking/test_former.py tests/workflow/test_workflow.py
+# Scripts take the GPU where there is one, and tests compare their bits with those of nets trained on the CPU.
+ON_CPU = CUDA_VISIBLE_DEVICES=
 UV = uv==0.13.9
 # Rules name no environment of their own, and Snakemake has no other way to leave that lint out.
 define SNAKEMAKE_LINT
@@ -42,13 +44,15 @@ mini: .venv/ready  ## the real CIFAR-10 at a hundredth of the paper's length
 	snakemake results/mini/table1.csv results/mini/figure3.png
 
 test: .venv/ready lint  ## every test but those on a SLURM cluster
-	pytest -n 2 --durations=10 --no-loadscope-reorder $(LONG) $(filter-out $(LONG) tests/slurm/%,$(wildcard tests/*/test_*.py))
+	$(ON_CPU) pytest -n 2 --durations=10 --no-loadscope-reorder \
+	    $(LONG) $(filter-out $(LONG) tests/gpu/% tests/slurm/%,$(wildcard tests/*/test_*.py))
+	pytest tests/gpu  # which are skipped where there is none
 
 test-slurm: .venv/ready  ## the workflow on real SLURM clusters, started for it; needs root and the packages in .ci/run
-	pytest -n 3 --durations=10 --dist worksteal tests/slurm  # on two cores: much of it waits
+	$(ON_CPU) pytest -n 3 --durations=10 --dist worksteal tests/slurm  # on two cores: much of it waits
 
 faults: .venv/ready  ## thousands of damages, kills and attacks, and what became of each: half an hour
-	DAMAGES=5000 KILLS=40 pytest --capture=no tests/faults tests/workflow/test_dvc.py::test_killed_then_complete
+	$(ON_CPU) DAMAGES=5000 KILLS=40 pytest --capture=no tests/faults tests/workflow/test_dvc.py::test_killed_then_complete
 
 fetch: .venv/ready  ## what others made of the preset in params.yaml, from DVC's remote
 	dvc pull

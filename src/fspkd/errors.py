@@ -20,7 +20,8 @@ OF_THE_MACHINE = {
     errno.EIO: "The disk is failing: use another",
 }  # what to do about errors of the system
 OUT_OF_MEMORY = re.compile(
-    r"OutOfMemoryError|can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|failed to map segment"
+    r"OutOfMemoryError|can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|failed to map segment|"
+    r"Storage size calculation overflowed"
 )
 
 

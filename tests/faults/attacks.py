@@ -82,7 +82,7 @@ def predictions_with_a_pickle_in_them(project: Project) -> tuple[str, ...]:
     return table(project)
 
 
-def array_larger_than_memory(folder: Path, name: str) -> bytes:
+def array_larger_than_memory(name: str) -> bytes:
     """An .npz with an array that claims to be of a petabyte."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**15,)})
@@ -94,7 +94,7 @@ def array_larger_than_memory(folder: Path, name: str) -> bytes:
 
 def predictions_that_claim_a_petabyte(project: Project) -> tuple[str, ...]:
     run = project.plan().net("student/1")
-    run.folder.predictions.write_bytes(array_larger_than_memory(project.folder, "logits"))
+    run.folder.predictions.write_bytes(array_larger_than_memory("logits"))
     vouch(run)
     return table(project)
 
@@ -107,7 +107,7 @@ def packed_data_with_a_pickle_in_it(project: Project) -> tuple[str, ...]:
 
 
 def packed_data_that_claims_a_petabyte(project: Project) -> tuple[str, ...]:
-    project.plan().data["images"].path.write_bytes(array_larger_than_memory(project.folder, "facts"))
+    project.plan().data["images"].path.write_bytes(array_larger_than_memory("facts"))
     shutil.rmtree(project.plan().net("teacher/2").folder.path)
     return train(project, "teacher/2")
 
@@ -188,10 +188,17 @@ def billions_of_nets(project: Project) -> tuple[str, ...]:
     return preset(project, "")
 
 
-def network_of_a_billion_channels(project: Project) -> tuple[str, ...]:
-    project.set("networks.net.width", 10**9)
+def network_of_trillions_of_channels(project: Project) -> tuple[str, ...]:
+    project.set("networks.net.width", 10**13)
     shutil.rmtree("results")
     return train(project, "teacher/1")
+
+
+def network_of_more_bytes_than_an_integer_counts(project: Project) -> tuple[str, ...]:
+    layers = [{"conv": 9 * 10**15, "kernel": 8, "pieces": 5}, {"full": 4}]
+    project.set("networks.huge", {"architecture": "maxout", "layers": layers})
+    project.set("rows.huge", {**project.content["rows"]["teacher"], "network": "huge"})
+    return train(project, "huge/1")
 
 
 def zeros_in_text(project: Project) -> tuple[str, ...]:
@@ -343,9 +350,13 @@ REFUSED: dict[str, tuple[Attack, str]] = {
     "a seed of 5,000 digits": (number_of_5000_digits, "tiny.yaml"),
     "a batch of 40 digits": (batch_of_40_digits, "training.batch_size"),
     "a row of 10^12 nets": (billions_of_nets, "rows.student.nets"),
-    "a network of 10^9 channels": (network_of_a_billion_channels, "not enough memory"),
+    "a network of 10^13 channels": (network_of_trillions_of_channels, "not enough memory"),
+    "a network of more bytes than an integer counts": (
+        network_of_more_bytes_than_an_integer_counts,
+        "not enough memory",
+    ),
     "a preset with zeros in it": (zeros_in_text, "tiny.yaml"),
-    "a FIFO in place of a preset": (pipe_in_place_of_a_preset, "tiny.yaml"),
+    "a FIFO in place of a preset": (pipe_in_place_of_a_preset, "tiny.yaml: is not a file"),
     "a preset that extends /etc/passwd": (preset_extends_a_file_of_the_system, "extends"),
     "results outside the project": (results_outside, "results"),
     "results with a command in their name": (results_with_a_command, "results"),
@@ -359,7 +370,10 @@ REFUSED: dict[str, tuple[Attack, str]] = {
     "a link to an endless device among images": (image(lambda p: p.symlink_to("/dev/zero")), "0.png: is not a file"),
     "a link to itself among images": (image(lambda p: p.symlink_to(p)), "0.png"),
     "a folder among images": (image(Path.mkdir), "0.png: is not a file"),
-    "an image of 400 million pixels": (image(lambda p: Image.new("L", (20_000, 20_000)).save(p)), "0.png: has 20000x"),
+    "an image of 400 million pixels": (
+        image(lambda p: Image.new("L", (20_000, 20_000)).save(p)),
+        "0.png: has 20000x20000 pixels, more than 50,000,000",
+    ),
     "PostScript among images": (image(postscript), "0.png: not a whole image"),
     "a drawing that includes /etc/passwd": (image(lambda p: p.write_text(ENTITIES)), "0.png: not a whole image"),
     "a tar with a member above its folder": (archive("a.tar", member("../hacked", size=1)), "a.tar"),

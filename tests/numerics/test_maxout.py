@@ -1,11 +1,11 @@
 """Maxout networks: the published counts, and values and gradients against plain loops."""
 
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from conftest import REPOSITORY
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ from fspkd.networks import AnyNetwork
 from fspkd.networks.maxout import MaxoutNetwork
 from fspkd.networks.network import UpdateRule
 
-FILE = Path("config/fitnets/paper.yaml")
+FILE = REPOSITORY / "config/fitnets/paper.yaml"
 NETWORKS: dict[str, MaxoutNetwork] = {
     name: TypeAdapter(AnyNetwork).validate_python(settings)
     for name, settings in yaml.safe_load(FILE.read_text())["networks"].items()

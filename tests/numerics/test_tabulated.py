@@ -7,7 +7,6 @@ import torch
 from conftest import Project
 
 from fspkd.engine import step, tabulated
-from fspkd.engine.device import usable_precision
 from fspkd.engine.tabulated import Tabulated
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -66,6 +65,7 @@ def trained(project: Project) -> tuple[dict[str, str], list[Tabulated | None]]:
 def test_table_changes_no_bit(
     project: Project, monkeypatch: pytest.MonkeyPatch, method: str, flip: bool, precision: str
 ) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     project_with(project, method, flip, precision)
     kept, tables = trained(project)
     assert sum(table is not None for table in tables) == 1
@@ -75,12 +75,12 @@ def test_table_changes_no_bit(
     assert kept == computed
 
 
-def test_maps_of_lower_precision_are_kept_in_it(project: Project) -> None:
+def test_maps_of_lower_precision_are_kept_in_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     project_with(project, "hint", False, "bfloat16")
     _, tables = trained(project)
     (table,) = [table for table in tables if table]
-    precision = usable_precision("bfloat16", torch.device("cpu"))
-    assert {rows.values.dtype for rows in table.rows} == {precision}
+    assert {rows.values.dtype for rows in table.rows} == {torch.bfloat16}
     assert {rows.dtype for rows in table.rows} == {torch.float32}
 
 

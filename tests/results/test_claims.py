@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import CLAIMS, Project, predict
-from pretended import pretend
+from conftest import CLAIMS, Project, finish, predict
+from pretended import LABELS, pretend
 
 from fspkd.report import curves
 from fspkd.report.claims import judge
+from fspkd.runs.spec import Run
 
 
 def judged(project: Project) -> pd.DataFrame:
@@ -25,6 +26,19 @@ def judged(project: Project) -> pd.DataFrame:
     frame = pd.DataFrame([{**row, "low": 1.7, "high": 2.3, "rounds": 5, "device": "cpu"}])
     frame.to_csv("results/tiny/timing.csv", index=False)
     return judge(plan)
+
+
+def set_claims(project: Project, *claims: dict[str, object]) -> None:
+    """Write the preset's claims."""
+    named = [{"claim": f"claim {number}", "where": "here", **claim} for number, claim in enumerate(claims)]
+    project.claims_path.write_text(yaml.safe_dump({"claims": named}))
+
+
+def err(net: Run, wrong: int) -> None:
+    """Predictions of a net that is sure of each of 2000 images, and wrong about the first ones."""
+    labels = torch.arange(2000) % 3
+    guesses = torch.where(torch.arange(2000) < wrong, (labels + 1) % 3, labels)
+    predict(net, 9.0 * torch.nn.functional.one_hot(guesses, 3).float(), labels)
 
 
 def test_claims_compare_what_tables_show(project: Project) -> None:
@@ -43,37 +57,68 @@ def test_nets_are_seeds_where_they_share_nothing(project: Project) -> None:
     """Unpaired, however many a row has; about equal where the whole interval is within the margin."""
     project.set("rows.short", {**project.content["rows"]["teacher"], "nets": 3})
     project.set("tables.table1.rows.Short", "short")
-    claim = {
-        "compare": "rows",
-        "table": "table1",
-        "value": "average",
-        "more": "Short",
-        "less": "Teacher",
-        "within": 40.0,
-    }
-    project.claims_path.write_text(yaml.safe_dump({"claims": [{"claim": "a", "where": "here", **claim}]}))
+    set_claims(project, {**CLAIMS[0], "more": "Short", "within": 40.0})
     pretend(project)
     judged = judge(project.plan()).iloc[0]
     assert (judged["n"], judged["ours"], judged["has_to_be"], judged["threshold"]) == (2, 0, "within", 40)
     assert judged["verdict"] == "undecided at n = 2"  # all are equally good, so nothing says how they spread
 
 
+def two_rows(project: Project, gap: int, spread: int = 2) -> None:
+    """Five teachers, wrong about 200 images and more, and five nets that share nothing with them, wrong about `gap` more."""
+    project.set("rows.teacher.nets", 5)
+    project.set("rows.short", project.content["rows"]["teacher"])
+    project.set("tables.table1.rows.Short", "short")
+    for row, wrong in (("teacher", 200), ("short", 200 + gap)):
+        for number, net in enumerate(project.plan().nets(row)):
+            finish(net)
+            err(net, wrong + spread * number)
+
+
+@pytest.mark.parametrize(("gap", "verdict"), [(4, "reproduced"), (200, "not reproduced")])
+def test_rows_are_surely_about_equal_or_surely_not(project: Project, gap: int, verdict: str) -> None:
+    set_claims(project, {**CLAIMS[0], "more": "Short", "within": 1.0})
+    two_rows(project, gap)
+    judged = judge(project.plan()).iloc[0]
+    assert (judged["n"], judged["ours"], judged["verdict"]) == (5, pytest.approx(-gap / 20), verdict)
+
+
+def test_of_several_claims_each_has_to_be_surer(project: Project) -> None:
+    once = {**CLAIMS[0], "more": "Teacher", "less": "Short"}
+    set_claims(project, once)
+    two_rows(project, 40, 14)
+    (alone,) = judge(project.plan()).itertuples()
+    assert 0.025 < alone.p < 0.05
+    assert alone.verdict == "reproduced"
+    set_claims(project, once, once)
+    claims = judge(project.plan())
+    assert claims["p"].tolist() == [alone.p] * 2
+    assert claims["p_holm"].tolist() == [2 * alone.p] * 2
+    assert claims["verdict"].tolist() == ["undecided at n = 5"] * 2
+
+
+def test_a_gain_is_what_nets_are_worth_together(project: Project) -> None:
+    """Of four images each teacher is wrong about another one, and both students about the same three."""
+    set_claims(project, *({**CLAIMS[0], "value": value} for value in ("average", "ensemble", "gain")))
+    pretend(project)
+    guesses = (LABELS + (torch.arange(4) < 3)) % 3
+    for net in project.plan().nets("student"):
+        predict(net, torch.nn.functional.one_hot(guesses, 3).float(), LABELS)
+    assert judge(project.plan())["ours"].tolist() == pytest.approx([25 - 75, 25 - 100, 0 - 25])
+
+
 def test_nets_are_pairs_with_what_each_alone_learns_from(project: Project) -> None:
     project.set("timings.timing", None)
     project.set("rows.student.stage1_shared", False)
     project.set("rows.student.stage1.teacher", "teacher")
-    project.claims_path.write_text(yaml.safe_dump({"claims": [{"claim": "a", "where": "here", **CLAIMS[0]}]}))
+    set_claims(project, CLAIMS[0])
     pretend(project)
-    for number, wrong in ((1, 100), (2, 400)):  # how many images a teacher is wrong about; its student is about 50 more
-        for row, more in (("teacher", 0), ("student", 50)):
-            labels = torch.arange(1000) % 3
-            guesses = torch.where(torch.arange(1000) < wrong + more, (labels + 1) % 3, labels)
-            predict(
-                project.plan().net(f"{row}/{number}"), 9.0 * torch.nn.functional.one_hot(guesses, 3).float(), labels
-            )
-    claim = judge(project.plan()).iloc[0]
-    assert (claim["n"], claim["ours"]) == (2, pytest.approx(-5))
-    assert claim["high"] < 0  # the differences are the same, however much the pairs differ
+    for number, wrong in ((1, 200), (2, 800)):  # of which a teacher is wrong; its student is of 100 more
+        err(project.plan().net(f"teacher/{number}"), wrong)
+        err(project.plan().net(f"student/{number}"), wrong + 100)
+    judged = judge(project.plan()).iloc[0]
+    assert (judged["n"], judged["ours"]) == (2, pytest.approx(-5))
+    assert judged["high"] < 0  # the differences are the same, however much the pairs differ
 
 
 def test_claims_about_what_is_not_there_are_not_run(project: Project) -> None:
@@ -93,13 +138,10 @@ def test_replicates_are_compared_in_pairs(project: Project) -> None:
     """With a difference that is about the same in each replicate, but replicates that differ much."""
     project.set("replicates", 3)
     pretend(project)
-    labels = torch.arange(2000) % 3
     for replicate in (1, 2, 3):
         for row, wrong in (("teacher", 301 * replicate + 58), ("student", 300 * replicate)):
             for net in project.plan().nets(row, replicate):
-                guesses = torch.where(torch.arange(2000) < wrong, (labels + 1) % 3, labels)
-                logits = 9.0 * torch.nn.functional.one_hot(guesses, 3).float()
-                predict(net, logits, labels)
+                err(net, wrong)
     claim = judged(project).iloc[0]
     assert claim["ours"] == pytest.approx(3)
     assert claim["n"] == 3

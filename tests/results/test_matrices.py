@@ -14,7 +14,7 @@ from fspkd.train.nets import finished_net
 
 
 @pytest.fixture
-def drawn(project: Project, request: pytest.FixtureRequest) -> Project:
+def drawn(project: Project) -> Project:
     """A figure of the tiny preset, whose stage 1 shuffles the teacher's channels."""
     project.set("rows.student.stage1.shuffle", "channel")
     project.set("figures", {"matrices": {"kind": "matrices", "title": "Matrices", "net": "student/1"}})

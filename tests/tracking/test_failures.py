@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from conftest import Project
+from conftest import Project, small_disk
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sent import check_everything, expected, held, points
@@ -73,11 +73,18 @@ def answer_without_end(listening: socket.socket, healthy: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "what",
-    ["no database", "no file", "question mark", "no server", "answers without end", "healthy, without end"],
+    ("what", "told"),
+    [
+        ("no database", r"^file is not a database"),
+        ("no file", r"^unable to open database file"),
+        ("question mark", r"^the address of the store has a '\?'"),
+        ("no server", r"^HTTPConnectionPool.* url: /health .*refused"),
+        ("answers without end", r"^the store answers without end"),
+        ("healthy, without end", r"get-by-name .*Read timed out"),
+    ],
 )
-def test_store_that_cannot_be_used_is_told_within_seconds(
-    project: Project, monkeypatch: pytest.MonkeyPatch, what: str, store: Path
+def test_store_that_cannot_be_used_is_told_before_mlflow_tries_for_minutes(
+    project: Project, monkeypatch: pytest.MonkeyPatch, what: str, told: str, store: Path
 ) -> None:
     address = None
     match what:
@@ -96,10 +103,8 @@ def test_store_that_cannot_be_used_is_told_within_seconds(
             address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     if address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    began = time.monotonic()
-    with pytest.raises(Exception, match=r"(database|end|refused|Read timed out)"):
+    with pytest.raises(Exception, match=told):
         Sync(project.plan())
-    assert time.monotonic() - began < 40  # of minutes that MLflow's own tries take
 
 
 def test_passwords_are_not_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,13 +114,12 @@ def test_passwords_are_not_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a small disk of its own."""
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """The server's folder, on a small disk."""
     folder = tmp_path / "server"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with small_disk(folder, "40m"):
+        yield folder
 
 
 TRAIN_AND_SEND_OFTEN = """
@@ -127,7 +131,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_server_that_fails_in_the_middle(workflow: Project, small_disk: Path, server: Server) -> None:
+def test_server_that_fails_in_the_middle(workflow: Project, disk: Path, server: Server) -> None:
     """It is killed, falls silent, and its disk is full: training goes on, and what was missed is sent afterwards, once."""
     workflow.set("schedules.long", [{"until": 100_000, "rate": 0.01}])
     run = workflow.plan().net("teacher/1")
@@ -167,7 +171,7 @@ def test_server_that_fails_in_the_middle(workflow: Project, small_disk: Path, se
     wait_for("ReadTimeout")
     server.lose_every(0)
     wait_for_more()
-    filler = small_disk / "filler"
+    filler = disk / "filler"
     subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], check=False)
     wait_for("503")
     training.send_signal(signal.SIGTERM)

@@ -1,7 +1,6 @@
 """MLflow's pages as a reader meets them, in a headless browser."""
 
 import json
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -25,7 +24,7 @@ def sent(made: Project, server: Server, monkeypatch: pytest.MonkeyPatch) -> Sync
     return sync
 
 
-def test_runs_comparison_and_artifacts(sent: Sync, server: Server, browser: webdriver.Chrome, tmp_path: Path) -> None:
+def test_runs_comparison_and_artifacts(sent: Sync, server: Server, browser: webdriver.Chrome) -> None:
     experiment = sent.store.experiment
     runs = {run.info.run_name: run.info.run_id for run in sent.store.client.search_runs([experiment])}
     wait = WebDriverWait(browser, SECONDS_TO_LOAD)

@@ -171,8 +171,6 @@ def test_only_what_a_checkpoint_holds_is_sent_and_a_resumed_run_goes_on(project:
 
 
 def test_diverged_run_is_seen_as_failed(project: Project) -> None:
-    from fspkd.errors import UserError
-
     project.set("rows.student.stage1.weight", 1e30)
     with pytest.raises(UserError, match="diverged"):
         project.train("student/1")

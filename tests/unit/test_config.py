@@ -1,6 +1,5 @@
 """Presets: what is refused, and how it is told."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -151,12 +150,6 @@ def test_aliases_as_people_use_them_are_read(project: Project) -> None:
     project.preset_path.write_text(project.preset_path.read_text() + "\nlists: [&a [1, 2], *a, {b: *a}]\n")
     with pytest.raises(UserError, match=r"lists = \[\[1, 2\], \[1, 2\], \{'b': \[1, 2\]\}\]: unknown key"):
         project.plan()
-
-
-def test_a_preset_that_is_no_file_is_not_waited_for(project: Project) -> None:
-    os.mkfifo(project.preset_path.with_name("pipe.yaml"))
-    with pytest.raises(UserError, match=r"pipe.yaml: is not a file"):
-        load_plans(project.folder / "config")
 
 
 def test_a_mistake_in_what_is_extended_names_the_base(project: Project) -> None:

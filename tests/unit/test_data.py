@@ -1,6 +1,5 @@
 """Sources of images, and packed files."""
 
-import os
 import shutil
 import tarfile
 import zipfile
@@ -104,20 +103,6 @@ def test_missing_folder_and_damaged_archive(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(start + b"half" * 10)
         with pytest.raises(UserError, match=rf"{name}': this archive cannot be unpacked"):
             read_source(folder(tmp_path / name))
-
-
-def test_what_is_no_file_among_the_images_is_not_waited_for(tmp_path: Path) -> None:
-    root = make_folder(tmp_path / "images")
-    os.mkfifo(root / "train" / "bee" / "pipe.png")
-    with pytest.raises(UserError, match=r"train/bee/pipe.png: is not a file"):
-        read_source(folder(root))
-
-
-def test_image_that_would_fill_the_memory_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
-    root = make_folder(tmp_path / "images")
-    Image.new("L", (20_000, 20_000)).save(root / "train" / "bee" / "huge.png")
-    with pytest.raises(UserError, match=r"train/bee/huge.png: has 20000x20000 pixels, more than 50,000,000"):
-        read_source(folder(root))
 
 
 def test_archive_that_the_disk_cannot_hold_is_refused_before_it_fills_it(tmp_path: Path) -> None:

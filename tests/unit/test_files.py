@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_killed_while_it_writes_leaves_the_old_content(tmp_path: Path) -> None:
         "with written_atomically(Path(sys.argv[1])) as file:\n"
         "    file.write(b'ne'); file.flush(); os.kill(os.getpid(), 9)"
     )
-    assert subprocess.run(["python", "-c", program, path]).returncode == -9
+    assert subprocess.run([sys.executable, "-c", program, path]).returncode == -9
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 2
     write_atomically(path, b"new")

@@ -49,8 +49,11 @@ def test_a_driver_without_a_gpu_that_pytorch_can_use_is_told(monkeypatch: pytest
     driver = tmp_path / "version"
     driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  390.157\n")
     monkeypatch.setattr(gpus, "NVIDIA_DRIVER", driver)
+    monkeypatch.setattr(gpus.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(gpus.torch.cuda, "init", too_old)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(
-        UserError, match=r"Kernel Module  390.157: there is a driver for GPUs, and PyTorch .* cannot use one"
+        UserError, match=r"Kernel Module  390.157: there is a driver for GPUs, and PyTorch .* cannot use one: too old"
     ):
         gpus.free_gpu()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -63,6 +66,10 @@ def test_a_gpu_that_pytorch_has_no_kernels_for_is_told(monkeypatch: pytest.Monke
     monkeypatch.setattr(gpus.torch, "ones", no_kernel)
     with pytest.raises(UserError, match=r"cuda:0: PyTorch .* cannot compute on this GPU: CUDA error: no kernel image"):
         gpus.free_gpu()
+
+
+def too_old() -> None:
+    raise RuntimeError("too old\nUpdate ...")
 
 
 def no_kernel(size: int, device: str) -> None:

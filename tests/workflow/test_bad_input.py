@@ -130,12 +130,6 @@ def test_bad_commands(workflow: Project) -> None:
     assert "--config member: unknown key; the only one is members" in result.stdout + result.stderr
 
 
-def test_schedule_that_goes_backwards(workflow: Project) -> None:
-    workflow.set("schedules.long", [{"until": 20, "rate": 0.1}, {"until": 10, "rate": 0.01}])
-    message = fails("scripts/train.py", "results/tiny", "teacher-1-0000000000")
-    assert "config/tiny.yaml: schedules.long: goes backwards: 'until' must rise, and is [20, 10]" in message
-
-
 def test_full_standard_output_stops_no_training_and_is_told(workflow: Project) -> None:
     workflow.pack()
     runs = [run.id for run in workflow.plan().nets("teacher")]
@@ -159,3 +153,21 @@ def test_too_little_memory_is_told(workflow: Project) -> None:
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert "there is not enough memory" in " ".join(result.stderr.split())
+
+
+WITHOUT_BFLOAT16 = """
+import runpy, sys, torch
+torch.cpu._is_avx512_bf16_supported = lambda: False
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_precision_that_a_processor_lacks_is_refused_where_the_preset_says_so(workflow: Project) -> None:
+    workflow.set("training.precision", "bfloat16")
+    workflow.set("without_bfloat16", "refuse")
+    Path("without.py").write_text(WITHOUT_BFLOAT16)
+    run = workflow.plan().net("teacher/1")
+    message = fails("without.py", "scripts/train.py", "results/tiny", run.id, "--device", "cpu")
+    assert f"run {run.id}: training.precision = 'bfloat16'" in message
+    assert not run.folder.path.exists()

@@ -21,7 +21,21 @@ CACHES = shutil.ignore_patterns("__pycache__", "*.egg-info")
 TARGETS = ("results/tiny/summary.html",)
 REPORT = ("snakemake", *TARGETS, "--report", "report.html")
 PLOTS = {name: {"results/tiny/figure3.csv": [f"Teacher: {name}"]} for name in ("accuracy", "loss")}
-RESULTS = {"tables@table1", "figures@figure3", "timings@timing", "claims@claims", "summary"}
+SHOWN = {
+    "tables": ["table1"],
+    "figures": ["figure3"],
+    "other_figures": ["matrices"],
+    "timings": ["timing"],
+    "claims": ["claims"],
+}
+RESULTS = {"summary", *(f"{stage}@{name}" for stage, (name,) in SHOWN.items())}
+
+
+def tiny(folder: Path) -> Project:
+    """The project in a folder, its preset with a figure of another kind too."""
+    project = Project(folder)
+    project.set("figures.matrices", {"kind": "matrices", "title": "Matrices", "net": "student/1"})
+    return project
 
 
 def settle(folder: Path, patch: pytest.MonkeyPatch) -> Project:
@@ -32,7 +46,7 @@ def settle(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     for variable in ("GIT_AUTHOR", "GIT_COMMITTER"):
         patch.setenv(f"{variable}_NAME", "test")
         patch.setenv(f"{variable}_EMAIL", "test@example.org")
-    return Project(folder)
+    return tiny(folder)
 
 
 def new_repository(folder: Path, patch: pytest.MonkeyPatch) -> Project:
@@ -44,9 +58,7 @@ def new_repository(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     for name in ("paper.yaml", "claims.yaml"):
         (folder / "config/fsp").mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / "config/fsp" / name, folder / "config/fsp")
-    shown = {"tables": ["table1"], "figures": ["figure3"], "timings": ["timing"], "claims": ["claims"]}
-    shown["other_figures"] = []
-    parameters = {"preset": "tiny", "file": "config/tiny.yaml", "results": "results/tiny", **shown, "plots": PLOTS}
+    parameters = {"file": "config/tiny.yaml", "results": "results/tiny", **SHOWN, "plots": PLOTS}
     (folder / "params.yaml").write_text(yaml.safe_dump(parameters))
     project = settle(folder, patch)
     with Path("profiles/default/config.yaml").open("a") as profile:
@@ -223,7 +235,7 @@ def test_what_was_made_can_be_fetched(repository: Project, monkeypatch: pytest.M
         clone = repository.folder / link
         do(repository, "git", "clone", "--quiet", ".", str(clone))
         monkeypatch.chdir(clone)
-        fetched = Project(clone)
+        fetched = tiny(clone)
         set_remote(repository.folder / "remote", link)
         do(fetched, "dvc", "pull")
         with monkeypatch.context() as patch:

@@ -38,8 +38,9 @@ def compiled(net: Net) -> Taps:
         try:
             return made(x, names)
         except (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.FailOnRecompileLimitHit) as error:
+            reason = str(error).partition("\n")[0]
             raise UserError(
-                f"{net.network.name}: torch.compile cannot compile this net: {error}. Set TORCH_COMPILE_DISABLE=1 in the "
+                f"{net.network.name}: torch.compile cannot compile this net: {reason}. Set TORCH_COMPILE_DISABLE=1 in the "
                 f"environment and run the same command again: it is then trained as it is."
             ) from None
 
