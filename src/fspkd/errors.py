@@ -18,6 +18,8 @@ OF_THE_MACHINE = {
     errno.ENOTDIR: "Remove the file that is in the place of a folder",
     errno.EROFS: "Make the file system writable",
     errno.EIO: "The disk is failing: use another",
+    errno.ESTALE: "Wait until the network's file system answers",
+    errno.ETIMEDOUT: "Wait until the network's file system answers",
 }  # what to do about errors of the system
 OUT_OF_MEMORY = re.compile(
     r"OutOfMemoryError|can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|failed to map segment|"

@@ -60,6 +60,16 @@ def test_sizes_without_a_whole_factor_are_refused() -> None:
         fsp_matrix(torch.ones(1, 2, 7, 7), torch.ones(1, 2, 4, 4))
 
 
+def test_maps_of_different_numbers_of_images_and_unknown_reductions_are_refused() -> None:
+    with pytest.raises(ValueError, match="feature maps of 1 and of 3 images"):
+        fsp_matrix(torch.ones(1, 2, 4, 4), torch.ones(3, 2, 4, 4))
+    one, three = [torch.ones(1, 2, 3)], [torch.ones(3, 2, 3)]
+    with pytest.raises(ValueError, match=r"matrices of shapes \(1, 2, 3\) and \(3, 2, 3\)"):
+        fsp_loss(one, three, 1.0, "sum")
+    with pytest.raises(ValueError, match=r"reduction = 'none': must be sum or mean"):
+        fsp_loss(one, one, 1.0, "none")
+
+
 def test_gradient_passes_gradcheck() -> None:
     first = torch.randn(2, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     second = torch.randn(2, 2, 2, 2, dtype=torch.float64, requires_grad=True)

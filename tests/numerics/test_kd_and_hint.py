@@ -80,6 +80,14 @@ def test_hint_loss_is_half_the_squared_distance_averaged_over_images() -> None:
     check("rows", sum(columns) / len(columns))
 
 
+def test_hints_for_other_images_and_unknown_reductions_are_refused() -> None:
+    maps = torch.ones(3, 2, 4, 4)
+    with pytest.raises(ValueError, match=r"maps of shapes \(1, 2, 4, 4\) and \(3, 2, 4, 4\)"):
+        hint_loss(maps[:1], maps, "sum")
+    with pytest.raises(ValueError, match=r"reduction = 'row': must be sum, mean or rows"):
+        hint_loss(maps, maps, "row")
+
+
 def test_regressor_reads_the_guided_layer_and_answers_for_the_hint() -> None:
     """With the identity as regressor a student equal to its teacher has no loss, since the hints are rectified."""
     settings = Hint(method="hint", schedule="hint", teacher="teacher/1", sections=(1, 2))

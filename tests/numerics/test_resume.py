@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY, Project
+from shortages import memory_left, no_more_files
 
 from fspkd.data.packed import PackedData, load_packed, save_packed
 from fspkd.errors import UserError
@@ -248,6 +249,23 @@ def test_what_is_damaged_is_named_and_what_was_before_is_used(
     assert (manifest.weights_sha256, run.folder.metrics.read_bytes()) == (whole.weights_sha256, metrics)
     journal = read_journal(run.folder)
     assert (journal.saved, journal.is_damaged) == (20, False)
+    before = journal.lines[0]["iteration"]  # which another journal was of, where the last checkpoint is lost
+    assert (len(journal.times), set(journal.times[:before])) == (20, {journal.started} if before else set())
+    assert (journal.times[before:] > journal.started).all()
+
+
+def test_shortage_is_no_damage_and_the_checkpoint_stays(project: Project) -> None:
+    project.train("teacher/1")
+    run = project.plan().net("teacher/1")
+    run.folder.manifest.unlink()
+    saved = {**torch.load(run.folder.checkpoint), "more": torch.zeros(2**24)}  # 64 megabytes
+    torch.save(saved, run.folder.checkpoint)
+    with no_more_files(), pytest.raises(OSError, match="Too many open files"):
+        load(run.folder.checkpoint, run.id, "")
+    with memory_left(48), pytest.raises(RuntimeError, match="can't allocate memory"):
+        project.train("teacher/1")
+    project.train("teacher/1")
+    assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0, 20]
 
 
 def test_a_run_that_goes_on_elsewhere_says_so(

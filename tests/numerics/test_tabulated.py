@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Project
+from conftest import Project, die_at
 
 from fspkd.engine import step, tabulated
 from fspkd.engine.tabulated import Tabulated
@@ -73,6 +73,24 @@ def test_table_changes_no_bit(
     computed, tables = trained(project)
     assert not any(tables)
     assert kept == computed
+
+
+@pytest.mark.parametrize("batch_size", [8, 10])
+def test_resumed_where_a_table_no_longer_pays_ends_with_the_same_bits(project: Project, batch_size: int) -> None:
+    """Of two classes and few images, a product's rows may be other bits at other places of a batch."""
+    project_with(project, "kd", False)
+    project.set("data.images.classes", [0, 1])
+    project.set("networks.net.width", 16)
+    project.set("training.batch_size", batch_size)
+    project.pack()
+    whole, _ = trained(project)
+    with pytest.MonkeyPatch.context() as patch:
+        die_at(45, patch)
+        with pytest.raises(KeyboardInterrupt):
+            project.train("pupil/1")
+    resumed, tables = trained(project)
+    assert tables[-1] is None
+    assert resumed == whole
 
 
 def test_maps_of_lower_precision_are_kept_in_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from fspkd.distill.fsp import Fsp
 from fspkd.engine.batches import Batches, Images, batch_draws
+from fspkd.engine.evaluate import accuracy_and_loss
 from fspkd.engine.member import Member
 from fspkd.engine.objective import Objective
 from fspkd.engine.schedule import learning_rate
@@ -287,6 +288,13 @@ def test_last_accuracy_is_that_of_the_predictions(project: Project) -> None:
     assert list(metrics["iteration"]) == list(range(1, 21))
     assert list(metrics.dropna(subset="test_accuracy")["iteration"]) == [5, 10, 15, 20]
     assert list(metrics["learning_rate"]) == [0.1] * 12 + [0.01] * 8
+
+
+@pytest.mark.parametrize(("right", "count", "percent"), [(3, 10, 30.0), (5217, 10_000, 52.17)])
+def test_accuracy_is_exact(right: int, count: int, percent: float) -> None:
+    labels = (torch.arange(count) >= right).long()
+    accuracy, _ = accuracy_and_loss(torch.eye(2)[:1].expand(count, 2), labels)  # which are all of class 0
+    assert accuracy == percent
 
 
 def test_loss_that_is_not_finite_names_run_step_and_setting(project: Project) -> None:

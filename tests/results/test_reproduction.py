@@ -2,12 +2,14 @@
 
 import re
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPOSITORY, Project, finish
+import torch
+from conftest import REPOSITORY, Project, finish, predict
 
 from fspkd.config.load import load_preset
 from fspkd.errors import UserError
@@ -55,6 +57,19 @@ def test_exported_logits_are_right_about_the_same_images(made: Project) -> None:
     assert (again.argmax(1) == top).all()
     assert (same == labels).all()
     assert exported_plan("tiny").net("teacher/1").folder.predictions.stat().st_size < 25 * 1000
+
+
+def test_exported_logits_have_the_same_highest_where_float16_has_not(made: Project) -> None:
+    """Two that differ by less than its smallest number, and one that is below them by more than its largest."""
+    logits = torch.zeros(2, 10)
+    logits[0, 3], logits[1, 4] = 1e-8, 7e4
+    predict(made.plan().net("teacher/1"), logits, torch.tensor([3, 4]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        export(made.plan())
+    again, _ = load_predictions(exported_plan("tiny").net("teacher/1").folder.predictions)
+    assert again.argmax(1).tolist() == [3, 4]
+    assert np.isfinite(again).all()
 
 
 def test_cells_of_nets_that_are_not_there_are_empty(made: Project) -> None:

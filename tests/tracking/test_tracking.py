@@ -262,3 +262,20 @@ def test_use_of_a_machine_without_and_then_of_one_with_a_gpu(tmp_path: Path) -> 
     append([folder], cpu)
     append([folder], {**cpu, "gpu_0_power_usage_watts": 70.5})
     assert usage(folder)["gpu_0_power_usage_watts"].tolist() == pytest.approx([math.nan, 70.5], nan_ok=True)
+
+
+@pytest.mark.parametrize(("left", "kept"), [(slice(-5), 1), (slice(10), 0), (slice(0), 0)])
+def test_use_of_a_machine_is_read_on_after_a_crash_has_cut_it(project: Project, left: slice, kept: int) -> None:
+    """Within the second line of numbers, within that of names, and all of it."""
+    project.train("teacher/1")
+    folder = project.plan().net("teacher/1").folder
+    append([folder], sample(torch.device("cpu")))
+    whole = usage(folder)
+    assert len(whole) == 2
+    folder.usage.write_bytes(folder.usage.read_bytes()[left])
+    folder.manifest.unlink()
+    project.train("teacher/1")  # which notes it once more
+    again = usage(folder)
+    assert (list(again), len(again)) == (list(whole), kept + 1)
+    assert again["time"].tolist()[:kept] == whole["time"].tolist()[:kept]
+    assert again["time"].tolist()[kept] > whole["time"].tolist()[1]

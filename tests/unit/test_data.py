@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from image_folders import folder, make_folder, read_source
 from PIL import Image
+from shortages import memory_left, no_more_files
 
 from fspkd.config.data import Digits, Torchvision
-from fspkd.data.packed import load_packed, save_packed
+from fspkd.data.packed import PackedData, load_packed, save_packed
 from fspkd.data.sets import DataSet
 from fspkd.errors import UserError
 
@@ -190,3 +191,14 @@ def test_packed_file_is_the_same_again_and_a_flipped_bit_is_noticed(packed_digit
         load_packed(tmp_path / "half.npz")
     with pytest.raises(UserError, match=r"none.npz: no such packed data set"):
         load_packed(tmp_path / "none.npz")
+
+
+def test_shortage_is_no_damage(tmp_path: Path) -> None:
+    images = {split: np.zeros((1, 2**13, 2**13, 1), np.uint8) for split in ("train", "test")}  # 64 megabytes
+    labels = {split: np.zeros(1, np.int64) for split in images}
+    save_packed(PackedData(images, labels, ["one"], "made"), tmp_path / "large.npz")
+    with no_more_files(), pytest.raises(OSError, match="Too many open files"):
+        load_packed(tmp_path / "large.npz")
+    with memory_left(48), pytest.raises(MemoryError):
+        load_packed(tmp_path / "large.npz")
+    assert load_packed(tmp_path / "large.npz").classes == ["one"]

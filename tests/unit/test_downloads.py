@@ -1,16 +1,20 @@
 """Data sets as torchvision downloads and keeps them."""
 
+import errno
 import hashlib
 import http.server
 import io
+import os
 import pickle
 import struct
 import tarfile
 import threading
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 from image_folders import make_folder, read_source
 
 from fspkd.config.data import Torchvision
@@ -87,6 +91,46 @@ def test_download_that_never_works_ends_with_advice(cifar_server: dict) -> None:
     cifar_server["failures"] = 1000
     with pytest.raises(UserError, match=r"the download failed 4 times.*FSPKD_DATA_CIFAR10"):
         read_source(DataSet(Torchvision(name="cifar10", source="torchvision", dataset="CIFAR10"), None))
+
+
+def test_download_that_ends_early_is_tried_again(cifar_server: dict) -> None:
+    from torchvision.datasets import CIFAR10
+
+    def download() -> bytes:
+        with urllib.request.urlopen(CIFAR10.url) as answer:
+            return answer.read()
+
+    assert hashlib.md5(sources.with_retries(download, "PLACE")).hexdigest() == CIFAR10.tgz_md5
+    assert cifar_server["requests"] == 3
+    cifar_server["failures"] = 1000
+    with pytest.raises(UserError, match=r"the download failed 4 times: IncompleteRead.* set PLACE to where it lies"):
+        sources.with_retries(download, "PLACE")
+
+
+def test_one_process_at_a_time_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "DOWNLOADS", tmp_path / "downloads")
+    lock = FileLock(tmp_path / "downloads/lock", timeout=0)
+
+    def download() -> None:
+        with pytest.raises(Timeout):
+            lock.acquire()
+
+    sources.with_retries(download, "PLACE")
+    with lock:  # free again
+        pass
+
+
+@pytest.mark.parametrize(("number", "advice"), [(errno.EACCES, "Make it readable"), (errno.ENOSPC, "Free some space")])
+def test_downloads_that_cannot_be_written_are_told_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    monkeypatch.setattr(sources, "DOWNLOADS", tmp_path)
+
+    def download() -> None:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(UserError, match=rf"cannot be written: {os.strerror(number)}. {advice}"):
+        sources.with_retries(download, "PLACE")
 
 
 def test_mnist_and_svhn_as_torchvision_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,18 +3,22 @@
 import hashlib
 import os
 import random
+import runpy
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from conftest import REPOSITORY, WORKFLOW, Project
+from shortages import may_not_be_read, no_more_files
 
+from fspkd.errors import UserError
 from fspkd.tracking.follow import FOLLOWED
 
 CACHES = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -269,6 +273,30 @@ def check_damaged_cache(fetched: Project) -> None:
     assert weights.read_bytes() == content
     assert "up to date" in do(fetched, "dvc", "status")
     do(fetched, "snakemake", "--touch", *TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("drop", "file"),
+    [
+        ("drop_data", "data.path"),
+        ("drop_weights", "weights"),  # those of a run, since they are read as pretrained ones are
+        ("drop_run", "weights"),
+        ("drop_run", "folder.manifest"),
+    ],
+)
+def test_what_is_damaged_is_dropped_but_not_what_cannot_be_read_now(made: Project, drop: str, file: str) -> None:
+    run = made.plan().net("teacher/1")
+    call, path = runpy.run_path("scripts/drop_stale.py")[drop], attrgetter(file)(run)
+    what, content = run.data if drop == "drop_data" else run, path.read_bytes()
+    call(what)
+    for shortage, message in ((no_more_files(), "Too many open files"), (may_not_be_read(path), "Permission denied")):
+        with shortage, pytest.raises((OSError, UserError), match=message):
+            call(what)
+        assert path.read_bytes() == content
+        assert run.folder.is_finished
+    flip_a_byte(path)
+    call(what)
+    assert not path.exists()
 
 
 def test_killed_then_complete(repository: Project, tiny_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

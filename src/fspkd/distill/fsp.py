@@ -45,12 +45,15 @@ def fsp_loss(teacher: list[Tensor], student: list[Tensor], weight: float, reduct
     """Eq. (2) with equal weights: the mean over images of the weighted squared distances of the FSP matrices.
 
     `reduction`: `sum`, the squares of a matrix are summed, as the equation is written, or `mean`, averaged over its entries.
-    Raises ValueError for another.
+    Raises ValueError for another, or for matrices of different shapes.
     """
     if reduction not in ("sum", "mean"):
         raise ValueError(f"reduction = {reduction!r}: must be sum or mean")
-    mse_loss = torch.nn.functional.mse_loss
-    squares = [mse_loss(s, t, reduction=reduction) for t, s in zip(teacher, student, strict=True)]
+    squares = []
+    for t, s in zip(teacher, student, strict=True):
+        if t.shape != s.shape:  # which PyTorch may take for one to be repeated
+            raise ValueError(f"FSP matrices of shapes {tuple(t.shape)} and {tuple(s.shape)}")
+        squares.append(torch.nn.functional.mse_loss(s, t, reduction=reduction))
     return weight * sum(squares) / (len(teacher[0]) if reduction == "sum" else 1)
 
 

@@ -23,10 +23,13 @@ def hint_loss(hint: Tensor, guided: Tensor, reduction: str) -> Tensor:
     """Half the squared distance of two feature maps (B, C, H, W), as a mean over images.
 
     `reduction`: `sum`, an image's squares are summed, as the equation is written; `mean`, averaged over its entries; `rows`,
-    summed over the rows of its maps and averaged over channels and columns. Raises ValueError for another.
+    summed over the rows of its maps and averaged over channels and columns. Raises ValueError for another, or for maps
+    of different shapes.
     """
     if reduction not in ("sum", "mean", "rows"):
         raise ValueError(f"reduction = {reduction!r}: must be sum, mean or rows")
+    if hint.shape != guided.shape:  # which PyTorch may take for one to be repeated
+        raise ValueError(f"feature maps of shapes {tuple(hint.shape)} and {tuple(guided.shape)}")
     squares = torch.nn.functional.mse_loss(guided, hint, reduction="sum" if reduction == "sum" else "mean")
     match reduction:
         case "sum":

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fspkd.errors import UserError
+from fspkd.errors import DamagedError, UserError, advice, is_of_the_machine
 from fspkd.files import file_sha256, write_atomically
 
 RUNS = Path("results/runs")  # of all presets: a run is the same run wherever its specification is
@@ -216,18 +216,20 @@ class RunFolder:
         return False
 
     def read_manifest(self) -> Manifest:
-        """The manifest of a finished run; raises UserError where it is missing or damaged."""
+        """The manifest of a finished run; raises DamagedError where it is missing or damaged, or UserError."""
         again = f"Delete it, if it is there, and make it again: snakemake {self.manifest}"
         try:
             content = json.loads(self.manifest.read_bytes())
             manifest = Manifest.model_validate(_checked(content), strict=False)
         except (OSError, ValueError, AttributeError, RecursionError) as error:
+            if isinstance(error, OSError) and is_of_the_machine(error):
+                raise UserError(f"{self.manifest}: cannot be read: {error.strerror}. {advice(error)}.") from None
             reason = (
                 error.errors()[0]["msg"] if isinstance(error, ValidationError) else getattr(error, "strerror", None)
             )
-            raise UserError(f"{self.manifest}: cannot be read ({reason or error}). {again}") from None
+            raise DamagedError(f"{self.manifest}: cannot be read ({reason or error}). {again}") from None
         if manifest.run != self.path.name:
-            raise UserError(f"{self.manifest}: belongs to another run, {manifest.run}. {again}")
+            raise DamagedError(f"{self.manifest}: belongs to another run, {manifest.run}. {again}")
         return manifest
 
     def write_manifest(self, manifest: Manifest) -> None:
@@ -253,7 +255,7 @@ class RunFolder:
         """The outputs of a finished run that are missing or not as its manifest says; the manifest where that is damaged."""
         try:
             expected = {self.path / name: sha256 for name, sha256 in self.read_manifest().outputs_sha256.items()}
-        except UserError:
+        except DamagedError:
             return [self.manifest]
         return [file for file, sha256 in expected.items() if not file.is_file() or file_sha256(file) != sha256]
 
