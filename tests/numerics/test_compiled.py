@@ -64,8 +64,10 @@ def test_alone_and_side_by_side_and_resumed_they_end_with_the_same_bits(
     monkeypatch.setattr(compiled, "LONG", 1)
     lowered.set("rows.student.stage1_shared", False)
     lowered.set("rows.student.stage1.shuffle", "channel")
+    lowered.set("networks.wide", {**lowered.content["networks"]["net"], "width": 6})
+    lowered.set("rows.wide", {**lowered.content["rows"]["teacher"], "network": "wide"})
     plan = lowered.plan()
-    runs = [*(net.start for net in plan.nets("student")), plan.net("teacher/2")]
+    runs = [*(net.start for net in plan.nets("student")), plan.net("wide/1")]
     loop.train(runs, torch.device("cpu"), 1000)
     together = [run.folder.read_manifest().weights_sha256 for run in runs]
     for run in runs:
