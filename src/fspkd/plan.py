@@ -327,7 +327,7 @@ def not_found(message: str, problems: list[UserError]) -> UserError:
     """
     texts = list(dict.fromkeys(map(str, problems)))
     told = [text for text in texts if not any(text != other and text.endswith(other) for other in texts)]
-    more = f" There are {len(told) - TOLD} more such presets." if len(told) > TOLD else ""
+    more = f" And {len(told) - TOLD} more." if len(told) > TOLD else ""
     return UserError(f"{' '.join(told[:TOLD])}{more} As long as that is so: {message}" if told else message)
 
 

@@ -216,7 +216,8 @@ class Results:
         if not path.exists():
             there = [file.stem for file in self.folder.glob("*.csv")]
             raise UserError(f"{path}: no such table{suggest(name, there)}")
-        return read_labelled(path).set_index("row")
+        frame = read_labelled(path)
+        return frame.set_index(frame.columns[0])
 
 
 def _folder(path: Path) -> RunFolder:

@@ -15,7 +15,7 @@ from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau
 from fspkd.data.sets import DataSet
 from fspkd.plan import Plan
 from fspkd.provenance import PACKAGE
-from fspkd.result import Result, read_by_results, wanted_by_results
+from fspkd.result import Result, read_by_results, results_of, wanted_by_results
 from fspkd.runs.folder import PHASES
 from fspkd.runs.spec import Run, with_origins
 
@@ -23,7 +23,7 @@ DVC = Path("params.yaml")
 Files = dict[str, list[str]]
 # The keys of a preset that decide what is shown of its nets.
 SHOWN = {"about", "demonstration", "tables", "figures", "timings", "claims"}
-PAGES = ("report/pages.py", "report/page.html.j2", "report/table.html.j2")
+PAGES = ("report/labelled.py", "report/pages.py", "report/page.html.j2", "report/table.html.j2")
 NUMBERS = (
     "runs/predictions.py",
     "report/predictions.py",
@@ -32,7 +32,8 @@ NUMBERS = (
     "report/origins.py",
     "report/tables.py",
 )
-POINTS = ("runs/predictions.py", "report/predictions.py", "report/points.py")
+APART = ("timing", "summary")  # a time is not measured again, and a page shows what others have made
+POINTS = ("report/labelled.py", "runs/predictions.py", "report/predictions.py", "report/points.py")
 # What a figure has beside its drawings, by kind.
 FIGURES = {"curves": (".csv", "_flat.csv"), "depth": (".csv",), "plateau": (".csv",), "matrices": (".csv",)}
 
@@ -194,11 +195,8 @@ class ResultRule(Result):
         return [_for_a_page(settings), *(run.id for run in self.runs)]
 
     def gone(self) -> list[str]:
-        """Where it is made: the outputs of the runs that it shows of which something is missing.
-
-        A time is not measured again, and a page shows what others have made.
-        """
-        if self.kind in ("timing", "summary") or not Path(self.file).exists():
+        """Where it is made: the outputs of the runs that it shows of which something is missing."""
+        if self.kind in APART or not Path(self.file).exists():
             return []
         files = (run_outputs(run) for run in self.runs)
         return [file for of_run in files if not all(map(os.path.exists, of_run)) for file in of_run]
@@ -223,7 +221,7 @@ class ResultRule(Result):
         }
 
     def _figure(self) -> Files:
-        own = code("report/figures.py", f"report/{self.settings.kind}.py")
+        own = code("report/labelled.py", "report/figures.py", f"report/{self.settings.kind}.py")
         manifests = [str(run.folder.manifest) for run in self.runs]
         if isinstance(self.settings, Curves | Plateau):
             return {"code": own, "metrics": [str(net.folder.metrics) for net in self.nets], "manifests": manifests}
@@ -271,7 +269,7 @@ class ResultRule(Result):
 
     def picture_inputs(self) -> Files:
         """What the picture of a table, or of the claims, is made of."""
-        return {"code": code("report/pictures.py", "report/figures.py"), "csv": [self.file]}
+        return {"code": code("report/labelled.py", "report/pictures.py", "report/figures.py"), "csv": [self.file]}
 
     @property
     def picture_title(self) -> str:
@@ -286,9 +284,10 @@ class ResultRule(Result):
         names += [f"{figure}.svg" for figure in preset.figures]
         names += [f"{timing}.csv" for timing in preset.timings]
         names += ["claims.csv", "claims.svg"] if self.plan.claims else []
+        shown = [run for other in results_of(self.plan) if other.kind not in APART for run in other.runs]
         kinds = sorted({f"report/{e.kind}.py" for e in (*preset.figures.values(), *preset.timings.values())})
         return {
             "code": code(*PAGES, *NUMBERS, "report/claims.py", "report/summary.py", "report/summary.html.j2", *kinds),
-            "manifests": [str(run.folder.manifest) for run in wanted_by_results(self.plan)],
+            "manifests": [str(run.folder.manifest) for run in with_origins(shown)],
             "results": [f"{preset.results}/{name}" for name in names],
         }

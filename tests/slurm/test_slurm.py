@@ -198,7 +198,7 @@ def test_results_are_read_only_for_a_while(on_cluster: Project, undisturbed: Ref
         finally:
             slurm("umount", results)
         told = (
-            "checkpoint.pt: cannot be written: Read-only file system. Make the folder writable and run the same command"
+            "checkpoint.pt: cannot be written: Read-only file system. Make the file system writable and run the same command"
         )
         assert told in " ".join(snakemake.said().split())
         snakemake.start()

@@ -83,7 +83,7 @@ def answer_without_end(listening: socket.socket, healthy: bool) -> None:
         ("healthy, without end", r"get-by-name .*Read timed out"),
     ],
 )
-def test_store_that_cannot_be_used_is_told_before_mlflow_tries_for_minutes(
+def test_store_that_cannot_be_used_is_told(
     project: Project, monkeypatch: pytest.MonkeyPatch, what: str, told: str, store: Path
 ) -> None:
     address = None

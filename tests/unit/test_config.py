@@ -56,6 +56,7 @@ DEPTH = "panel,method,layers,accuracy\nwide,BP,8,91.5\n"
         ("figure2", DEPTH + "wide,BP,8,92\n", r"panel, method, layers = 'wide, BP, 8': is there twice"),
         ("figure2", DEPTH.replace(",8,", ",8.5,"), r"line 2: layers = '8.5': is no whole number"),
         ("table1", "row,average\nTeacher,90\n  , \n", r"line 3: is empty. Remove it"),
+        ("table1", "row,average\nTeacher,90\n,,\n", r"line 3: has more cells than there are columns"),
         ("figure2", "panel,méthode\n".encode("latin-1"), r"is not text in UTF-8. Save it so"),
     ],
 )

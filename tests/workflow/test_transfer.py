@@ -150,9 +150,9 @@ def swap(file: Path, old: str, new: str) -> None:
         ),
         (
             lambda root: swap(root / "image_class_labels.txt", "8 2", "8 two"),
-            r"image_class_labels.txt: 'two' is no class",
+            r"image_class_labels.txt: 'two' is not the number of a class",
         ),
-        (lambda root: swap(root / "train_test_split.txt", "8 0", "8 2"), r"train_test_split.txt: '2' is no .* 0 or 1"),
+        (lambda root: swap(root / "train_test_split.txt", "8 0", "8 2"), r"train_test_split.txt: '2' is not 0 or 1"),
         (
             lambda root: (root / "images" / BIRDS[1] / "3.jpg").write_bytes(
                 (root / "images" / BIRDS[1] / "3.jpg").read_bytes()[:300]

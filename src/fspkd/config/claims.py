@@ -107,15 +107,18 @@ def _check_named(preset: Preset, claim: Claim, entry: Any, where: str) -> None:
         case LearningClaim():
             known, labels = entry.nets, {f"nets.{number}": nets for number, nets in enumerate(claim.nets)}
         case InferenceTimeClaim():
-            known, labels = entry.rows, {"row": claim.row, "than": claim.than or entry.teacher_label}
+            known, labels = entry.rows, {"row": claim.row, **({"than": claim.than} if claim.than else {})}
     for key, label in labels.items():
         if label not in known:
             raise UserError(
                 f"{where}: {key} = {label!r}: preset {preset.name!r} has no such entry{suggest(label, known)}. Correct it, or "
                 f"set claims: null in the preset."
             )
+    if isinstance(claim, InferenceTimeClaim) and not claim.than:
+        labels["the teacher"] = entry.teacher_label
     if twice := next((label for label in labels.values() if [*labels.values()].count(label) > 1), None):
-        raise UserError(f"{where}: {' and '.join(labels)} are both {twice!r}. Name two different ones.")
+        same = " and ".join(key for key, label in labels.items() if label == twice)
+        raise UserError(f"{where}: {same} are {twice!r}. Name different ones.")
 
 
 def _check_value(preset: Preset, claim: RowsClaim, entry: Table | InferenceTime, where: str) -> None:

@@ -100,10 +100,10 @@ def labels(path: Path, needed: Columns = ROWS, where: str = "") -> list[str]:
 
 
 def _check_cells(where: str, line: dict) -> None:
-    if not any(text and text.strip() for text in line.values()):
-        raise UserError(f"{where}: is empty. Remove it.")
     if None in line:
         raise UserError(f"{where}: has more cells than there are columns. Put quotes around a text with a comma.")
+    if not any(text and text.strip() for text in line.values()):
+        raise UserError(f"{where}: is empty. Remove it.")
     for column, text in line.items():
         if text and OF_NUMBERS.fullmatch(column) and not NUMBER.fullmatch(text):
             raise UserError(f"{where}: {column} = {text!r}: is no number. Write one, such as 91.5, or nothing.")

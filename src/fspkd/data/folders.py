@@ -140,11 +140,12 @@ def read_cub200(path: Path, size: int, where: str) -> PackedData:
             raise UserError(
                 f"{where}: image {missing} is not both in images.txt and in {name}. Fetch CUB-200-2011 again."
             )
-    for name, values, known in zip(
-        CUB200_FILES[1:], (labels, training), (str.isdecimal, ("0", "1").__contains__), strict=True
+    for name, values, known, what in (
+        (CUB200_FILES[1], labels, str.isdecimal, "the number of a class"),
+        (CUB200_FILES[2], training, ("0", "1").__contains__, "0 or 1"),
     ):
         if wrong := next((value for value in values.values() if not known(value)), None):
-            raise UserError(f"{where}: {name}: {wrong!r} is no class's number, or 0 or 1. Fetch CUB-200-2011 again.")
+            raise UserError(f"{where}: {name}: {wrong!r} is not {what}. Fetch CUB-200-2011 again.")
     names = {label: Path(files[image]).parent.name for image, label in labels.items()}
     order = sorted(names, key=int)
     split_of = {image: "train" if flag == "1" else "test" for image, flag in training.items()}

@@ -3,10 +3,11 @@
 import logging
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
-from torch import Tensor
 
 from fspkd.errors import UserError
 from fspkd.models.net import Net, Taps
@@ -26,25 +27,28 @@ def compiler_for(spec: RunSpec, net: Net, device: torch.device, precision: torch
 
 
 def compiled(net: Net) -> Taps:
-    """What computes a net's feature maps, compiled when it is first called; raises UserError where it cannot be.
+    """What computes a net's feature maps, compiled when it is first called.
 
     As one graph: of several, PyTorch decides by what else the process has compiled which parts it compiles.
     """
     torch._dynamo.config.recompile_limit = NETS
     torch._dynamo.config.fail_on_recompile_limit_hit = True  # and not go on uncompiled, with other bits
-    made = torch.compile(net.taps, fullgraph=True, dynamic=False)
+    return torch.compile(net.taps, fullgraph=True, dynamic=False)
 
-    def taps(x: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
-        try:
-            return made(x, names)
-        except (torch._dynamo.exc.TorchDynamoException, torch._dynamo.exc.FailOnRecompileLimitHit) as error:
-            reason = str(error).partition("\n")[0]
-            raise UserError(
-                f"{net.network.name}: torch.compile cannot compile this net: {reason}. Set TORCH_COMPILE_DISABLE=1 in the "
-                f"environment and run the same command again: it is then trained as it is."
-            ) from None
 
-    return taps
+@contextmanager
+def failures_told(net: Net) -> Iterator[None]:
+    """Around a forward and a backward pass, which are compiled apart: raises UserError where one cannot be."""
+    try:
+        yield
+    except torch._dynamo.exc.FailOnRecompileLimitHit:
+        raise UserError(f"a job can have {NETS} compiled nets. Train fewer in one: --config members={NETS}.") from None
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{net.network.name}: torch.compile cannot compile this net: {reason}. Set TORCH_COMPILE_DISABLE=1 in the "
+            f"environment and run the same command again: it is then trained as it is."
+        ) from None
 
 
 @cache

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fspkd.engine import optimizers
 from fspkd.engine.batches import Images
 from fspkd.engine.capture import Captured
-from fspkd.engine.compiled import compiled, compiler_for
+from fspkd.engine.compiled import compiled, compiler_for, failures_told
 from fspkd.engine.evaluate import accuracy_and_loss, predict
 from fspkd.engine.lowered import LoweredWeights
 from fspkd.engine.objective import Objective
@@ -81,11 +81,12 @@ class Member:
     ) -> Tensor:
         """The loss of a batch; its gradients are left in the parameters. Targets are awaited when they are needed."""
         self.optimizer.zero_grad()
-        with self._weights_in_precision():
-            embedded = self.objective.embedded(self.taps, images_BCHW, self.autocast())
-        await_targets()
-        loss = self.objective(embedded, targets, labels_B, progress)
-        loss.backward()
+        with failures_told(self.net):
+            with self._weights_in_precision():
+                embedded = self.objective.embedded(self.taps, images_BCHW, self.autocast())
+            await_targets()
+            loss = self.objective(embedded, targets, labels_B, progress)
+            loss.backward()
         if self.lowered:
             self.lowered.hand_over_gradients()
         self._check_gradients()

@@ -62,7 +62,7 @@ class Tabulated:
         """The table for a member's training from here on; None where computing targets each time is as good, or must be.
 
         An image has one view, or two, where it is not cropped. A table pays where its views are fewer than the images that
-        are left of the training, and it has to fit into BUDGET.
+        are left of the training, and it has to fit into the memory that is free.
         """
         spec, images = member.spec, member.images
         if not (member.objective.teacher_taps and spec.method.targets_are_of_images) or any(images.margins):
@@ -101,9 +101,10 @@ def _depend_on_place(member: Member, batches: Batches) -> bool:
 
 
 def _budget(device: torch.device) -> int:
-    """Bytes that a table may have: a quarter of those that are free, since other jobs may begin; at most BUDGET."""
-    free = psutil.virtual_memory().available if device.type == "cpu" else torch.cuda.mem_get_info(device)[0]
-    return min(BUDGET, free // 4)
+    """Bytes that a table may have, BUDGET at most: half of those that are free, or a quarter on a GPU, which may be a slice."""
+    if device.type == "cpu":
+        return min(BUDGET, psutil.virtual_memory().available // 2)
+    return min(BUDGET, torch.cuda.mem_get_info(device)[0] // 4)
 
 
 def _views(member: Member) -> int:

@@ -328,7 +328,7 @@ def write_claims(plan: Plan, csv: Path) -> None:
     title = f"What the paper claims, and what came out (preset {plan.preset.name}; differences in percentage points)"
     about = plan.preset.about
     safe = shown_claims(frame).map(in_markdown).to_markdown(index=False, disable_numparse=True)
-    markdown = f"{title}. {about}\n\n{safe}\n"
+    markdown = f"{in_markdown(f'{title}. {about}')}\n\n{safe}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())
     kind = "texts claims demonstration" if plan.preset.demonstration else "texts claims"
     write_atomically(csv.with_suffix(".html"), table_page(title, shown_claims(frame), about, kind))

@@ -70,6 +70,8 @@ class Attempt(Record):
     def kind(self) -> dict[str, str]:
         """What decides the bits of a result, besides code and inputs, by what it is called."""
         kind = {name.replace("_", " "): getattr(self, name) for name in KIND} | {"torch": self.versions.get("torch")}
+        if self.device == "cpu":
+            kind["compiler"] = self.compiler or "none"
         return {what: str(value) for what, value in kind.items() if value is not None}
 
 
@@ -216,7 +218,10 @@ class RunFolder:
         return False
 
     def read_manifest(self) -> Manifest:
-        """The manifest of a finished run; raises DamagedError where it is missing or damaged, or UserError."""
+        """The manifest of a finished run.
+
+        Raises DamagedError where it is missing, damaged or another run's, and UserError where it may not be read.
+        """
         again = f"Delete it, if it is there, and make it again: snakemake {self.manifest}"
         try:
             content = json.loads(self.manifest.read_bytes())
