@@ -197,9 +197,7 @@ def test_results_are_read_only_for_a_while(on_cluster: Project, undisturbed: Ref
             assert snakemake.end() == 1
         finally:
             slurm("umount", results)
-        told = (
-            "checkpoint.pt: cannot be written: Read-only file system. Make the file system writable and run the same command"
-        )
+        told = "checkpoint.pt: cannot be written: Read-only file system. Make the file system writable and run the same command"
         assert told in " ".join(snakemake.said().split())
         snakemake.start()
     assert attempts(on_cluster)[1].from_iteration > 0

@@ -4,7 +4,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from fspkd.errors import UserError
+from fspkd.errors import UserError, advice
 from fspkd.files import Prefix, growing
 
 COLUMNS = ("iteration", "learning_rate", "loss", "gradient_norm", "test_loss", "test_accuracy")
@@ -28,7 +28,7 @@ class MetricsFile:
             self._file.seek(0)
             self._sha256 = hashlib.file_digest(self._file, "sha256")
         except OSError as error:
-            raise UserError(f"{path}: cannot be written: {error.strerror}. Make the folder writable.") from None
+            raise UserError(f"{path}: cannot be written: {error.strerror}. {advice(error)}.") from None
         if not keep.bytes:
             self.append([self.columns])
 
