@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -276,19 +275,6 @@ def own_images(project: Project, path: str = "images") -> Path:
 
 def images_of(run: Run) -> Images:
     return Images(load_packed(run.data.path), run.spec.augment, torch.device("cpu"))
-
-
-@contextmanager
-def small_disk(folder: os.PathLike, size: str) -> Iterator[None]:
-    """A folder on a small disk of its own; skips the test where it may not be mounted."""
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
-    mounted = subprocess.run(mount, stderr=subprocess.PIPE, text=True)
-    if mounted.returncode:
-        pytest.skip(mounted.stderr)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture(scope="session")

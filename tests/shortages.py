@@ -1,10 +1,13 @@
-"""What a machine may lack, brought about in this process."""
+"""What a machine may lack, brought about."""
 
 import os
 import resource
+import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+
+import pytest
 
 
 @contextmanager
@@ -43,3 +46,16 @@ def may_not_be_read(path: Path) -> Iterator[None]:
         if is_root:
             os.seteuid(0)
         path.chmod(0o644)
+
+
+@contextmanager
+def small_disk(folder: os.PathLike, size: str) -> Iterator[None]:
+    """A folder on a small disk of its own; skips the test where it may not be mounted."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+    mounted = subprocess.run(mount, stderr=subprocess.PIPE, text=True)
+    if mounted.returncode:
+        pytest.skip(mounted.stderr)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from fspkd.config.claims import load_claims
-from fspkd.config.load import CONFIG, chain_of, load_preset, preset_files, writes_to
+from fspkd.config.load import CONFIG, EXTENDED, chain_of, load_preset, preset_files, writes_to
 from fspkd.config.preset import Method, Preset, Row
 from fspkd.config.published import check_published
 from fspkd.config.results import Claim, Curves, Depth, InferenceTime, Matrices
@@ -313,7 +313,9 @@ def load_plans(
         else:
             plans[results], owners[results] = plan, path
     if problems and (invalid is None or not (plans or only)):
-        raise problems[0]
+        raise min(
+            problems, key=lambda problem: EXTENDED in str(problem)
+        )  # rather where a mistake is than where it shows
     if invalid is not None:
         for problem in problems:
             invalid(problem)
@@ -323,10 +325,10 @@ def load_plans(
 def not_found(message: str, problems: list[UserError]) -> UserError:
     """The error for what no valid preset has: the problems of presets that may have it, and the message.
 
-    A problem of what several presets extend is told once, and of many problems a few.
+    A mistake in what several presets extend is told of that alone, and of many presets a few.
     """
-    texts = list(dict.fromkeys(map(str, problems)))
-    told = [text for text in texts if not any(text != other and text.endswith(other) for other in texts)]
+    invalid = {str(problem).partition(":")[0] for problem in problems}
+    told = [str(p) for p in problems if str(p).partition(EXTENDED)[2].partition(":")[0] not in invalid]
     more = f" And {len(told) - TOLD} more." if len(told) > TOLD else ""
     return UserError(f"{' '.join(told[:TOLD])}{more} As long as that is so: {message}" if told else message)
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from conftest import Project, small_disk
+from conftest import Project
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sent import check_everything, expected, held, points
 from servers import Server
+from shortages import small_disk
 
 from fspkd.runs.journal import read_journal
 from fspkd.tracking.follow import Sender, tell

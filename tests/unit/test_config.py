@@ -7,14 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import REPOSITORY, Project
 from mistakes import MISTAKES, depth
 
-from fspkd.config.load import load_preset, read_yaml
+from fspkd.config.load import load_preset
 from fspkd.errors import UserError
-from fspkd.plan import Plan, load_plans, plan_for
-from fspkd.workflow import ResultRule
+from fspkd.plan import Plan, load_plans
 
 
 @pytest.mark.parametrize(("key", "value", "message"), [mistake[:3] for mistake in MISTAKES])
@@ -73,163 +71,6 @@ def test_published_numbers_that_lack_what_results_read_are_refused(
     project.set(f"{section}.{key}.reference", "tiny/own.csv")
     with pytest.raises(UserError, match=rf"^config/tiny/own.csv: {message}"):
         project.plan()
-
-
-def test_scientific_notation_without_a_point_is_a_number(project: Project) -> None:
-    text = project.preset_path.read_text()
-    project.preset_path.write_text(text.replace("weight_decay: 0.0001", "weight_decay: 1e-4"))
-    assert load_preset(project.preset_path).training.optimizer.weight_decay == 1e-4
-
-
-def test_a_merge_key_takes_the_keys_of_another_mapping(project: Project) -> None:
-    project.preset_path.write_text("a: &a {x: 1, y: 1}\nb: {<<: *a, y: 2}\n")
-    assert read_yaml(project.preset_path)["b"] == {"x": 1, "y": 2}
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "told"),
-    [
-        ("rows.student.stage2", "cross_entropy", r"= 'cross_entropy': must be a mapping of keys to values"),
-        ("tables.table1.rows", {20: "teacher"}, r"= 20: must be text; put quotes around it"),
-        ("training.batch_size", "1e2", r"= '1e2': must be a whole number, such as 10000"),
-        ("schedules.short", {"until": 8}, r"must be a list"),
-        ("titel", "x" * 500, r"titel = 'x{76}\.\.\.: unknown key"),
-    ],
-)
-def test_values_of_another_kind_are_told_in_words_of_yaml(project: Project, key: str, value: object, told: str) -> None:
-    project.set(key, value)
-    with pytest.raises(UserError, match=told):
-        project.plan()
-
-
-def test_a_preset_of_another_ending_is_told(project: Project) -> None:
-    project.preset_path.with_name("mine.yml").write_text("extends: tiny\nresults: results/mine\n")
-    with pytest.raises(UserError, match=r"config/mine.yml: a preset's name ends in .yaml. Rename it"):
-        load_plans()
-
-
-def test_a_key_given_twice_is_refused(project: Project) -> None:
-    project.preset_path.write_text(project.preset_path.read_text() + "\nseed: 3\n")
-    with pytest.raises(UserError, match=r"tiny.yaml: is not valid YAML: key 'seed' is given twice"):
-        project.plan()
-
-
-def test_file_that_is_no_yaml_or_no_mapping_or_missing(project: Project) -> None:
-    project.preset_path.write_text("a: [1")
-    with pytest.raises(UserError, match=r"tiny.yaml: is not valid YAML"):
-        project.plan()
-    project.preset_path.write_text("- 1\n")
-    with pytest.raises(UserError, match=r"tiny.yaml: must be a mapping"):
-        project.plan()
-    with pytest.raises(UserError, match=r"none.yaml: cannot be read"):
-        load_preset(Path("none.yaml"))
-
-
-def bomb() -> str:
-    lists = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
-    lists += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    return "\n".join(lists)
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("about: " + "[" * 60 + "]" * 60, r"nested more than 50 deep, in line 1"),
-        ("about: " + "{a: " * 200_000, r"nested more than 50 deep, in line 1"),  # would overflow libyaml's own stack
-        (bomb(), r"with its aliases written out it has [0-9,]{15} values"),
-        ("about: &a [*a]", r"an alias stands for what it is in, in line 1"),
-        ("seed: " + "9" * 5000, r"5000 digits"),
-    ],
-)
-def test_yaml_that_would_take_all_time_or_memory_is_refused(project: Project, text: str, told: str) -> None:
-    project.preset_path.write_text(text)
-    with pytest.raises(UserError, match=rf"tiny.yaml: is not valid YAML: .*{told}"):
-        project.plan()
-
-
-def test_aliases_as_people_use_them_are_read(project: Project) -> None:
-    project.preset_path.write_text(project.preset_path.read_text() + "\nlists: [&a [1, 2], *a, {b: *a}]\n")
-    with pytest.raises(UserError, match=r"lists = \[\[1, 2\], \[1, 2\], \{'b': \[1, 2\]\}\]: unknown key"):
-        project.plan()
-
-
-def test_a_mistake_in_what_is_extended_names_the_base(project: Project) -> None:
-    (project.folder / "config" / "child.yaml").write_text("extends: tiny\nresults: results/child\n")
-    project.set("training.optimizer.momentum", "much")
-    with pytest.raises(UserError, match=r"config/tiny.yaml: training.optimizer.momentum = 'much'"):
-        load_preset(Path("config/child.yaml"))
-
-
-def test_extending_changes_keys_and_replaces_other_sources_whole(project: Project) -> None:
-    text = (
-        "extends: tiny\nresults: results/child\ndata: {images: {name: mine, source: imagefolder, path: x}}\nseed: 5\n"
-    )
-    (project.folder / "config" / "child.yaml").write_text(text)
-    child, parent = load_preset(Path("config/child.yaml")), load_preset(project.preset_path)
-    assert (child.seed, child.data["images"].augment.pad, child.rows) == (5, 0, parent.rows)
-
-
-def test_extending_goes_on_and_not_in_a_circle(project: Project) -> None:
-    config = project.folder / "config"
-    (config / "child.yaml").write_text("extends: tiny\nresults: results/child\nseed: 5\n")
-    (config / "grandchild.yaml").write_text("extends: child\nresults: results/grandchild\ntraining: {batch_size: 7}\n")
-    preset = load_preset(Path("config/grandchild.yaml"))
-    assert (preset.seed, preset.training.batch_size, preset.training.optimizer.momentum) == (5, 7, 0.9)
-    (config / "child.yaml").write_text("extends: grandchild\n")
-    with pytest.raises(UserError, match=r"child.yaml: extends: .* extends itself"):
-        load_preset(Path("config/child.yaml"))
-    for name in ("tinny", "../config/tiny", "[tiny]"):
-        (config / "child.yaml").write_text(f"extends: {name}\n")
-        with pytest.raises(UserError, match=r"child.yaml: extends = .*: no such preset in config/; "):
-            load_preset(Path("config/child.yaml"))
-
-
-def test_an_entry_named_as_a_key_that_tells_kinds_apart_replaces_nothing(project: Project) -> None:
-    tables = {"method": {"title": "A table", "rows": {"A": "teacher"}}}
-    child = {"extends": "tiny", "results": "results/child", "tables": tables}
-    (project.folder / "config" / "child.yaml").write_text(yaml.safe_dump(child))
-    assert set(load_preset(Path("config/child.yaml")).tables) == {"table1", "method"}
-
-
-def test_a_preset_shows_what_it_names_and_its_children_what_they_do(project: Project) -> None:
-    Path("config/child.yaml").write_text(
-        "extends: tiny\nresults: results/child\nshows: [figure3]\n"
-        "tables: {mine: {title: T, rows: {Teacher: teacher}}}\n"
-    )
-    Path("config/grandchild.yaml").write_text(
-        "extends: child\nresults: results/grandchild\nfigures: {other: {kind: curves, title: T, curves: {A: teacher}}}\n"
-    )
-    child, grandchild = (load_preset(Path(f"config/{name}.yaml")) for name in ("child", "grandchild"))
-    assert (set(child.tables), set(child.figures), set(child.timings), child.claims) == (
-        {"mine"},
-        {"figure3"},
-        set(),
-        None,
-    )
-    assert (set(grandchild.tables), set(grandchild.figures)) == ({"mine"}, {"figure3", "other"})
-    needed = [Path(file).name for file in ResultRule(load_plans()["results/child"], "summary").inputs()["results"]]
-    assert needed == ["mine.csv", "mine.svg", "figure3.svg"]
-    for shows, message in (("figure4", "must be a list"), ("[figure4]", "no such table, .*did you mean 'figure3'")):
-        Path("config/child.yaml").write_text(f"extends: tiny\nresults: results/child\nshows: {shows}\n")
-        with pytest.raises(UserError, match=rf"config/child.yaml: shows = .*: {message}"):
-            load_preset(Path("config/child.yaml"))
-
-
-def test_a_mistake_in_one_preset_does_not_stop_what_another_trains(project: Project) -> None:
-    (project.folder / "config" / "mine.yaml").write_text("extends: tiny\nresults: results/mine\nsede: 3\n")
-    assert plan_for(Path("results/tiny")).preset.name == "tiny"
-    for results in ("results/mine", "results/none"):
-        told = rf"^config/mine.yaml: sede = 3: unknown key.* As long as that is so: {results}: no preset in config/"
-        with pytest.raises(UserError, match=told):
-            plan_for(Path(results))
-    with pytest.raises(UserError, match=r"config/mine.yaml"):
-        load_plans()
-    for name in "abcde":
-        Path(f"config/{name}.yaml").write_text(f"extends: tiny\nresults: results/{name}\n")
-    project.set("seed", -1)
-    with pytest.raises(UserError) as error:
-        plan_for(Path("results/none"))
-    assert str(error.value).count("config/tiny.yaml: seed = -1") == 1
 
 
 def test_the_readmes_preset_for_own_images_is_valid_with_what_it_compares(project: Project) -> None:
@@ -369,21 +210,6 @@ def test_guided_layers_that_are_smaller_than_their_hints_are_refused(project: Pr
         run.check_size((8, 4))
 
 
-def test_two_presets_that_write_to_one_folder_are_refused(project: Project) -> None:
-    (project.folder / "config" / "twin.yaml").write_text("extends: tiny\n")
-    with pytest.raises(UserError, match=r"twin.yaml: results = 'results/tiny': config/tiny.yaml writes there already"):
-        load_plans()
-
-
-def test_presets_that_would_have_one_name_are_refused(project: Project) -> None:
-    for number, results in enumerate(("results/a-b", "results/a/b")):
-        (project.folder / "config" / f"twin{number}.yaml").write_text(f"extends: tiny\nresults: {results}\n")
-    with pytest.raises(
-        UserError, match=r"twin1.yaml: results = 'results/a/b': would be called 'a-b', as config/twin0.yaml"
-    ):
-        load_plans()
-
-
 def test_command_reports_one_paragraph_without_a_traceback(project: Project) -> None:
     project.set("seed", -1)
     shutil.copytree(REPOSITORY / "scripts", project.folder / "scripts")
@@ -392,18 +218,3 @@ def test_command_reports_one_paragraph_without_a_traceback(project: Project) -> 
     assert result.returncode == 1
     assert result.stderr.startswith("error: config/tiny.yaml: seed = -1:")
     assert "Traceback" not in result.stderr
-
-
-def test_mistake_is_told_of_the_file_that_has_it(project: Project) -> None:
-    """And, behind its own, of one that extends it."""
-    Path("config/child.yaml").write_text(
-        "extends: tiny\nresults: results/child\nschedules: {own: [{until: 5, rate: 1}]}\n"
-    )
-    project.set("schedules.short", [{"until": 8, "rate": 0.1}, {"until": 4, "rate": 0.01}])
-    with pytest.raises(
-        UserError, match=r"^config/child.yaml, in what it extends: config/tiny.yaml: schedules.short: goes"
-    ):
-        load_preset(Path("config/child.yaml"))
-    project.set("schedules.short", [{"until": "soon", "rate": 0.1}])
-    with pytest.raises(UserError, match=r"what it extends: config/tiny.yaml: schedules.short.0.until = 'soon'"):
-        load_preset(Path("config/child.yaml"))

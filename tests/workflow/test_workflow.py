@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPOSITORY, WORKFLOW, Project, small_disk
+from conftest import REPOSITORY, WORKFLOW, Project
 from mlflow import MlflowClient
+from shortages import small_disk
 
 from fspkd.tracking.follow import FOLLOWED
 from fspkd.workflow import run_outputs

@@ -18,7 +18,8 @@ from fspkd.settings import suggest
 
 CONFIG = Path("config")
 MERGE = "tag:yaml.org,2002:merge"  # the key <<, which takes the keys of another mapping
-LONGEST = 80  # characters of a value in a message
+LONGEST, MOST = 80, 3  # characters of a value, and findings of one kind, in a message
+EXTENDED = ", in what it extends: "  # between a preset's file and the one that has the mistake
 # What to do about a value of another type, where pydantic speaks of Python's.
 TYPES = {
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a mapping of keys to values"),
@@ -142,7 +143,7 @@ def _shortened(text: str) -> str:
 def _where(key: str, chain: list[tuple[Path, dict]]) -> str:
     """The file that says most of a dotted key and, where a preset only extends it, that preset's before it."""
     file, own = _file_with(key, chain), chain[0][0]
-    return str(file) if file == own else f"{own}, in what it extends: {file}"
+    return str(file) if file == own else f"{own}{EXTENDED}{file}"
 
 
 def _file_with(key: str, chain: list[tuple[Path, dict]]) -> Path:
@@ -283,7 +284,8 @@ def load_preset(path: Path) -> Preset:
         told = [
             problem for problem in found if not problem.startswith("alternatives.")
         ] or found  # which have a row's too
-        text = f"{_where(told[0].partition(':')[0].partition(' ')[0], chain)}: {'; '.join(told)}"
+        more = [f"and {len(told) - MOST} more like these"] if len(told) > MOST else []
+        text = f"{_where(told[0].partition(':')[0].partition(' ')[0], chain)}: {'; '.join([*told[:MOST], *more])}"
         raise UserError(text if text.endswith("?") else f"{text}.")
     return preset
 

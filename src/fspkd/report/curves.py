@@ -11,7 +11,6 @@ import seaborn as sns
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from fspkd.config import results
-from fspkd.config.results import FigureClaim
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.report.claims import ratio_of_flat_parts
@@ -168,19 +167,17 @@ def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
     for measure, group in frame.groupby("measure", sort=False):
         means = group.groupby("curve", sort=False)["iteration"].mean()
         row = {"": measure, **{f"{label}: flat from": shown(mean, ",.0f") for label, mean in means.items()}}
-        first, second = [*means.index[:2], None, None][:2]
-        if second is not None:
+        published: list[float] = []
+        if len(means) > 1:
+            first, second = means.index[:2]
             nets = plan.curves(name)
             estimate = ratio_of_flat_parts(nets[first], nets[second], group)
             row[f"{first} / {second}"] = shown(estimate.value)
             is_known = estimate.low == estimate.low
             row["95 % interval"] = f"{shown(estimate.low)} to {shown(estimate.high)}" if is_known else "–"
-        published = [
-            c.published
-            for c in plan.claims
-            if isinstance(c, FigureClaim)
-            and (c.figure, c.measure, c.later, c.earlier) == (name, measure, first, second)
-        ]
+            asked = (name, measure, first, second)
+            claims = [claim for claim in plan.claims if isinstance(claim, results.FigureClaim)]
+            published = [c.published for c in claims if (c.figure, c.measure, c.later, c.earlier) == asked]
         row["published"] = f"about {published[0]:g}" if published else "–"
         rows.append(row)
     note = (
