@@ -1,10 +1,11 @@
 """What a machine may lack, brought about."""
 
+import gc
 import os
 import resource
 import subprocess
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,17 @@ def no_more_files() -> AbstractContextManager[None]:
     return _limited(resource.RLIMIT_NOFILE, 0)
 
 
-def memory_left(megabytes: int) -> AbstractContextManager[None]:
-    """No more memory than that can be had."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    return _limited(resource.RLIMIT_AS, pages * resource.getpagesize() + megabytes * 2**20)
+@contextmanager
+def memory_left(megabytes: int) -> Iterator[None]:
+    """No piece of memory of that size or more can be had, and no more than that from the system."""
+    gc.collect()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    large, kept = megabytes * 2**20, []
+    with _limited(resource.RLIMIT_AS, used), suppress(MemoryError):
+        while True:  # what was freed before but not given back could serve again
+            kept.append(bytearray(large))
+    with _limited(resource.RLIMIT_AS, used + large):
+        yield
 
 
 @contextmanager
