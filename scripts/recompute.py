@@ -7,8 +7,8 @@ Needs neither data nor weights. `git diff reproduction` then shows what came out
 import argparse
 from pathlib import Path
 
-from fspkd.errors import run_command
-from fspkd.report.reproduction import exported_plan, recompute
+from fspkd.errors import UserError, run_command
+from fspkd.report.reproduction import REPRODUCTION, exported_plan, recompute
 
 
 def main() -> None:
@@ -16,6 +16,8 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+", help="folders of reproduction/, each named after its preset")
     args = parser.parse_args()
     for folder in args.folders:
+        if folder.resolve() != (REPRODUCTION / folder.name).resolve():
+            raise UserError(f"{folder}: exported nets are in {REPRODUCTION / folder.name}; give that folder.")
         for path in recompute(exported_plan(folder.name)):
             print(path)
 

@@ -231,8 +231,9 @@ MISTAKES = [
     Mistake(
         "data.images.source", "imagenet", r"data.images.source = 'imagenet': must be one of 'digits', 'torchvision'"
     ),
+    Mistake("results", "elsewhere", r"results: must be results or a folder in it but runs and logs, .* is 'elsewhere'"),
     Mistake(
-        "results", "elsewhere", r"results: must be results or a folder in it, such as results/mine, and is 'elsewhere'"
+        "results", "results/runs", r"results: must be results or a folder in it but runs and logs, .* is 'results/runs'"
     ),
     Mistake("seed", -1, r"seed = -1: input should be greater than or equal to 0"),
     Mistake("sede", 3, r"tiny.yaml: sede = 3: unknown key"),

@@ -23,14 +23,14 @@ def test_hours_and_speed_ups_follow_from_the_four_times(project: Project) -> Non
         ("stage 1, teacher FSP computed on the fly", 3, "s per 100 iterations"),
         ("stage 1, teacher FSP saved beforehand", 2, "s per 100 iterations"),
         ("stage 1, teacher FSP shared by 2 nets, a net", 0.5, "s per 100 iterations"),
-        ("three teachers, normal training", pytest.approx(plain / 100 / 3600), "hours"),
+        ("Teacher, normal training", pytest.approx(plain / 100 / 3600), "hours"),
         (
-            "three students, stage 1 once on the fly and stage 2 each",
+            "Student*, stage 1 once on the fly and stage 2 each",
             pytest.approx((10 * 3 + last) / 100 / 3600),
             "hours",
         ),
         (
-            "speed-up of Student* over three teachers, on the fly",
+            "speed-up of Student* over Teacher, on the fly",
             pytest.approx(plain / (10 * 3 + last)),
             "times",
         ),

@@ -19,8 +19,9 @@ from sent import check_everything, expected, held, points
 from servers import Server
 from shortages import small_disk
 
+from fspkd.errors import UserError
 from fspkd.runs.journal import read_journal
-from fspkd.tracking.follow import Sender, tell
+from fspkd.tracking.follow import SECONDS_TO_FINISH, Follower, Sender, tell
 from fspkd.tracking.sync import Sync
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -106,6 +107,12 @@ def test_store_that_cannot_be_used_is_told(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     with pytest.raises(Exception, match=told):
         Sync(project.plan())
+
+
+def test_wait_at_the_end_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECONDS_TO_FINISH, "soon")
+    with pytest.raises(UserError, match="FSPKD_MLFLOW_SECONDS=soon: must be a number of seconds"):
+        Follower()
 
 
 def test_passwords_are_not_told(capsys: pytest.CaptureFixture[str]) -> None:

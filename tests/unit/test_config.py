@@ -22,7 +22,7 @@ def test_mistakes_are_told_with_file_key_and_value(project: Project, key: str, v
         project.plan()
 
 
-WHAT = "speed-up of Student* over three teachers, on the fly"  # which is claimed
+WHAT = "speed-up of Student* over Teacher, on the fly"  # which is claimed
 DEPTH = "panel,method,layers,accuracy\nwide,BP,8,91.5\n"
 
 

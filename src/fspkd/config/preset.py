@@ -21,7 +21,13 @@ Start = Annotated[
         r"scratch|[a-z0-9_]+(/[1-9][0-9]*)?", "scratch, row/number such as teacher/1, or the name of pretrained weights"
     ),
 ]
-ResultsFolder = Annotated[str, *matching(r"results(/[a-z0-9_-]+)*", "results or a folder in it, such as results/mine")]
+ResultsFolder = Annotated[
+    str,
+    *matching(
+        r"results(?!/(runs|logs)(/|$))(/[a-z0-9_-]+)*",
+        "results or a folder in it but runs and logs, such as results/mine",
+    ),
+]
 SECTIONS = (  # the keys of a preset that hold entries by name
     "divide_schedules",
     "data",

@@ -194,7 +194,7 @@ Timing = Annotated[TrainingTime | InferenceTime, Field(discriminator="kind")]
 # --- claims -----------------------------------------------------------------------------------------------
 
 SpeedUp = Literal[
-    "speed-up of Student* over three teachers, on the fly",
+    "speed-up of Student* over Teacher, on the fly",
     "speed-up of Student* with saved FSP",
     "speed-up of Student*† with saved FSP",
     "speed-up of Student*† with shared FSP",

@@ -119,8 +119,8 @@ def _comparison(
         ("stage 1, teacher FSP computed on the fly", on_the_fly, PER_100),
         ("stage 1, teacher FSP saved beforehand", saved, PER_100),
         (f"stage 1, teacher FSP shared by {nets_together} nets, a net", shared, PER_100),
-        ("three teachers, normal training", plain, "hours"),
-        ("three students, stage 1 once on the fly and stage 2 each", hours(students, on_the_fly), "hours"),
+        ("Teacher, normal training", plain, "hours"),
+        ("Student*, stage 1 once on the fly and stage 2 each", hours(students, on_the_fly), "hours"),
         *((what, value, "times") for what, value in zip(get_args(SpeedUp), speed_ups, strict=True)),
     ]
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans
 from fspkd.runs.journal import read_journal
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_SENDINGS = 30
 SECONDS_TO_FORGIVE = 5
-SECONDS_TO_FINISH = float(os.environ.get("FSPKD_MLFLOW_SECONDS", "5"))  # the longest wait at the end
+SECONDS_TO_FINISH = "FSPKD_MLFLOW_SECONDS"  # the variable that says how long the wait at the end may be
 LOCK = FileLock("mlflow.lock", timeout=600, fallback_to_soft=False)
 FOLLOWED = "FSPKD_FOLLOWED"  # set in the environment of what is followed already
 
@@ -39,6 +40,11 @@ class Follower:
     """The process that follows folders of results; where this process is followed already, nothing."""
 
     def __init__(self) -> None:
+        text = os.environ.get(SECONDS_TO_FINISH, "5")
+        try:
+            self.seconds_to_finish = float(text)
+        except ValueError:
+            raise UserError(f"{SECONDS_TO_FINISH}={text}: must be a number of seconds, such as 5.") from None
         self.process: subprocess.Popen | None = None
 
     def start(self, results: list[str]) -> None:
@@ -53,7 +59,7 @@ class Follower:
         if self.process and self.process.stdin:
             self.process.stdin.close()
             try:
-                self.process.wait(timeout=SECONDS_TO_FINISH)
+                self.process.wait(timeout=self.seconds_to_finish)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 tell("the rest is sent next time, or by make mlflow")
