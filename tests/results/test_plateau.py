@@ -72,13 +72,15 @@ def test_plateau_is_left_when_the_mean_loss_is_below_it(guessing: Project) -> No
     first, second, taught = plan.net("alone/1"), plan.net("alone/2"), plan.net("taught/1")
     lose(first, np.where(np.arange(1, LENGTH + 1) <= 200, LN3, 0.8 * LN3))
     lose(second, np.full(LENGTH, 0.995 * LN3))
-    lose(taught, (1 + np.linspace(4, 1, LENGTH)) * LN3)  # falls, since lambda does
+    fallen = np.where(np.arange(1, LENGTH + 1) <= 300, 1, 0.4)  # five sixths of 50 iterations have to be of the lower loss
+    lose(taught, fallen * (1 + np.linspace(4, 1, LENGTH)) * LN3)  # which lambda lowers too, as of a net that guesses
     plateau.write(plan, "plateau", Path("plateau.png"))
     frame = pd.read_csv("plateau.csv")
     assert frame["curve"].tolist() == ["by labels", "by labels", "taught"]
     assert frame["net"].tolist() == [first.id, second.id, taught.id]
-    assert frame["left_at"].tolist() == pytest.approx([203, np.nan, np.nan], nan_ok=True)
-    assert frame["last"].tolist() == pytest.approx([0.8, 0.995, 1], rel=1e-3)
+    assert frame["left_at"].tolist() == pytest.approx([203, np.nan, 301], nan_ok=True)
+    assert frame["half_at"].tolist() == pytest.approx([np.nan, np.nan, 342], nan_ok=True)
+    assert frame["last"].tolist() == pytest.approx([0.8, 0.995, 0.4], rel=1e-3)
     assert frame["iterations"].tolist() == [LENGTH] * 3
     plateau.write(plan, "plateau", Path("again.png"))
     for end in ("png", "svg", "csv"):
@@ -89,7 +91,7 @@ def test_one_lucky_batch_is_not_learning(guessing: Project) -> None:
     net = guessing.plan().net("alone/1")
     lose(net, np.where(np.arange(1, LENGTH + 1) == 3, 0.6 * LN3, LN3))
     relative = plateau.measured(guessing.plan(), "plateau")["by labels"][net.id]
-    assert np.isnan(plateau.left_at(relative))
+    assert np.isnan(plateau.first_below(plateau.LEFT, relative))
 
 
 def test_nets_that_are_not_finished_are_not_drawn(guessing: Project) -> None:

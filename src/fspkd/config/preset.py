@@ -101,7 +101,7 @@ class Preset(Settings):
     """what it is called: its folder of results, with - for /"""
     about: str = ""
     """what the results are worth, for those who read them"""
-    demonstration: Literal[True] | None = None
+    demonstration: bool = False
     """it shows that everything runs, and says nothing about the paper: its verdicts have no colours"""
     results: ResultsFolder
     """the folder that tables and figures are written to"""

@@ -50,7 +50,7 @@ def draw_table(frame: pd.DataFrame, title: str, unit: str) -> plt.Figure:
     return drawing
 
 
-def draw_claims(frame: pd.DataFrame, title: str, is_demonstration: bool | None = None) -> plt.Figure:
+def draw_claims(frame: pd.DataFrame, title: str, is_demonstration: bool = False) -> plt.Figure:
     """A claim a line, in its unit: what came out with its interval, what it has to pass, and what was published.
 
     Verdicts have colours, but for those of a demonstration.
@@ -101,6 +101,6 @@ def write_table(csv: Path, png: Path, title: str, unit: str) -> None:
     save(draw_table(read_labelled(csv), title, unit), png)
 
 
-def write_claims(csv: Path, png: Path, title: str, is_demonstration: bool | None) -> None:
+def write_claims(csv: Path, png: Path, title: str, is_demonstration: bool) -> None:
     """Draw claims."""
     save(draw_claims(read_labelled(csv), title, is_demonstration), png)

@@ -21,6 +21,7 @@ from fspkd.runs.spec import Run
 
 WINDOW = 50  # iterations that a loss is averaged over
 LEFT = 0.99  # of the loss of guessing: below it, a net has left the plateau
+HALF = 0.5
 POINTS = 200  # of a curve
 
 
@@ -49,21 +50,21 @@ def measured(plan: Plan, name: str) -> dict[str, dict[str, pd.Series]]:
     return found
 
 
-def left_at(relative: pd.Series) -> float:
-    """The iteration at which the mean over WINDOW iterations first falls below LEFT; NaN where it never does."""
-    below = relative[(relative < LEFT) & (relative.index >= WINDOW)]
+def first_below(level: float, relative: pd.Series) -> float:
+    """The iteration at which the mean over WINDOW iterations first falls below a level; NaN where it never does."""
+    below = relative[(relative < level) & (relative.index >= WINDOW)]
     return math.nan if below.empty else below.index[0]
 
 
 def _lines(curves: dict[str, dict[str, pd.Series]]) -> pd.DataFrame:
-    """A net a line: how long it was trained, when it left the plateau, and its relative loss at the end."""
+    """A net a line: how long it was trained, when it left the plateau and halved its loss, and what that is at the end."""
     lines = [
-        (label, net, relative.index[-1], left_at(relative), relative.iloc[-1])
+        (label, net, relative.index[-1], first_below(LEFT, relative), first_below(HALF, relative), relative.iloc[-1])
         for label, nets in curves.items()
         for net, relative in nets.items()
     ]
-    frame = pd.DataFrame(lines, columns=["curve", "net", "iterations", "left_at", "last"])
-    return frame.astype({"left_at": "Int64"})
+    frame = pd.DataFrame(lines, columns=["curve", "net", "iterations", "left_at", "half_at", "last"])
+    return frame.astype({"left_at": "Int64", "half_at": "Int64"})
 
 
 def draw_figure(title: str, curves: dict[str, dict[str, pd.Series]]) -> plt.Figure:
@@ -76,7 +77,7 @@ def draw_figure(title: str, curves: dict[str, dict[str, pd.Series]]) -> plt.Figu
     colors = sns.color_palette("colorblind" if len(curves) <= 10 else "husl", len(curves))
     handles: dict[str, plt.Line2D] = {}
     for color, (label, nets) in zip(colors, curves.items(), strict=True):
-        at = [left_at(relative) for relative in nets.values()]
+        at = [first_below(LEFT, relative) for relative in nets.values()]
         left = [iteration for iteration in at if not math.isnan(iteration)]
         told = f"{sum(left) / len(left):,.0f}" if left else "never"
         told += f" ({len(left)} of {len(nets)} nets)" if 0 < len(left) < len(nets) else ""
@@ -116,12 +117,15 @@ def write(plan: Plan, name: str, png: Path) -> None:
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
     """What stands below a figure: how to read it, and when its nets left the plateau."""
     frame = read_labelled(Path(plan.preset.results, f"{name}.csv"))
-    left = [shown(value, ",.0f") if value == value else "never" for value in frame["left_at"]]
+    left, half = (
+        [shown(value, ",.0f") if value == value else "never" for value in frame[at]] for at in ("left_at", "half_at")
+    )
     iterations = frame["iterations"].map("{:,}".format)
     note = (
         f"A net has left the plateau when its training loss, a mean over {WINDOW} iterations, is below {LEFT:g} of that of a "
-        "net which gives all classes the same probability; last: its loss as a part of that, at the end. A net a line."
+        "net which gives all classes the same probability; half: below half of that; last: its loss as a part of that, at the "
+        "end. A net a line."
     )
     return note, pd.DataFrame(
-        {"": frame["curve"], "left after": left, "of": iterations, "last": frame["last"].map(shown)}
+        {"": frame["curve"], "left after": left, "half after": half, "of": iterations, "last": frame["last"].map(shown)}
     )
