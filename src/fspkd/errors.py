@@ -22,8 +22,8 @@ OF_THE_MACHINE = {
     errno.ETIMEDOUT: "Wait until the network's file system answers",
 }  # what to do about errors of the system
 OUT_OF_MEMORY = re.compile(
-    r"OutOfMemoryError|can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|failed to map segment|"
-    r"Storage size calculation overflowed"
+    r"OutOfMemoryError|out of memory|_ALLOC_FAILED|can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|"
+    r"failed to map segment|Storage size calculation overflowed"
 )
 
 
@@ -80,7 +80,8 @@ def _message(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
         where = f"{error.filename or 'a file, or standard output'}: {error.strerror}"
         return f"{where}. {OF_THE_MACHINE[error.errno]}, and run the same command again: what was finished stays."
-    if is_of_the_machine(error):
+    # CUDA's complaint about a capture that was broken off takes the place of what broke it off.
+    if is_of_the_machine(error) or (isinstance(error.__context__, Exception) and is_of_the_machine(error.__context__)):
         return (
             "there is not enough memory. Train fewer nets side by side (--config members=1), ask the cluster for more, or end "
             "what else runs, and run the same command again: training goes on from its last checkpoint."

@@ -57,6 +57,23 @@ def add_fitnets(project: Project) -> None:
     project.set("rows.thin", {**row, "network": "thin", **stages, "optimizer": {"algorithm": "rmsprop"}})
 
 
+def add_other_nets(project: Project) -> None:
+    """Rows of other architectures, one with dropout, one on images that are prepared batch by batch."""
+    nets = {
+        "imagenet": {"architecture": "imagenet_resnet", "modules": [1, 1, 1, 1], "width": 4},
+        "mobile": {"architecture": "torchvision", "model": "mobilenet_v3_small"},
+    }
+    project.set("data.whitened", {"name": "whitened", "source": "digits", "preprocess": {"method": "gcn_zca"}})
+    project.set("data.contrast", {"name": "contrast", "source": "digits", "preprocess": {"method": "gcn_lcn"}})
+    project.set("schedules.falling", [{"until": 100, "rate": 0.05, "to": 0.01}])
+    stage2 = {"method": "cross_entropy", "schedule": "falling"}
+    for name, net in nets.items():
+        project.set(f"networks.{name}", net)
+        project.set(f"rows.{name}", {"data": "images", "network": name, "nets": 1, "stage2": stage2})
+    for name in ("whitened", "contrast"):
+        project.set(f"rows.{name}", {"data": name, "network": "net", "nets": 1, "stage2": stage2})
+
+
 @pytest.mark.parametrize("augment", [{"pad": 1, "flip": True}, {"flip": True}], ids=["cropped", "flipped"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_captured_equals_eager(
@@ -70,7 +87,10 @@ def test_captured_equals_eager(
         stage2 = {"method": method, "teacher": "teacher/1", "schedule": "long"}
         project.set(f"rows.{method}", {"data": "images", "network": "net", "nets": 1, "stage2": stage2})
     add_fitnets(project)
+    add_other_nets(project)
+    project.pack()
     references = ("teacher/2", "thin/1", "fitnet/1", "student/1", "attention_transfer/1", "relational_kd/1")
+    references += ("imagenet/1", "mobile/1", "whitened/1", "contrast/1")
     project.train(*references, device="cuda")
     runs = [run for run in project.plan().runs.values() if run.folder.path.exists()]
     captured = {run.id: outcome(run) for run in runs}

@@ -13,6 +13,7 @@ from conftest import Project, images_of
 from torch.nn import functional as F
 
 from fspkd.distill.fsp import Fsp
+from fspkd.engine import step
 from fspkd.engine.batches import Batches, Images, batch_draws
 from fspkd.engine.evaluate import accuracy_and_loss
 from fspkd.engine.member import Member
@@ -162,6 +163,26 @@ def test_one_that_diverges_does_not_stop_the_others(project: Project) -> None:
     shutil.rmtree(good.folder)
     loop.train([good], torch.device("cpu"), 1000)
     assert good.folder.read_manifest().weights_sha256 == together
+
+
+def test_a_device_is_given_no_more_than_it_computes_in_time_to_be_stopped(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the third block on, since the second is drawn while the first is computed; and to the same bits."""
+    project.set("schedules.long", [{"until": 60, "rate": 0.1}])
+    project.set("training.evaluate_every", 60)
+    run, counts = project.plan().net("teacher/1"), []
+    load = step.Step.load
+    monkeypatch.setattr(step.Step, "load", lambda self: counts.append(load(self)) or counts[-1])
+    monkeypatch.setitem(step.BLOCK, "cpu", 20)
+    outcomes = set()
+    for seconds in (3600, 1e-9):
+        monkeypatch.setattr(loop, "SECONDS_AT_ONCE", seconds)
+        loop.train([run], torch.device("cpu"), 1000)
+        outcomes.add(run.folder.read_manifest().weights_sha256)
+        shutil.rmtree(run.folder)
+    assert counts == [20, 20, 20, 20, 20, *[1] * 20]
+    assert len(outcomes) == 1
 
 
 def test_folded_teacher_gives_what_the_teacher_gives(project: Project) -> None:

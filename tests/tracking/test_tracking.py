@@ -260,8 +260,11 @@ def test_use_of_a_machine_without_and_then_of_one_with_a_gpu(tmp_path: Path) -> 
     cpu = sample(torch.device("cpu"))
     folder = RunFolder(tmp_path)
     append([folder], cpu)
+    unread = sample(torch.device("cuda"))  # of a GPU that nothing can be read of, as of a slice
+    append([folder], unread)
     append([folder], {**cpu, "gpu_0_power_usage_watts": 70.5})
-    assert usage(folder)["gpu_0_power_usage_watts"].tolist() == pytest.approx([math.nan, 70.5], nan_ok=True)
+    assert usage(folder)["gpu_0_power_usage_watts"].tolist() == pytest.approx([math.nan, math.nan, 70.5], nan_ok=True)
+    assert unread["system_memory_usage_megabytes"] > 0
 
 
 @pytest.mark.parametrize(("left", "kept"), [(slice(-5), 1), (slice(10), 0), (slice(0), 0)])

@@ -118,6 +118,13 @@ def test_prefix_is_what_a_file_begins_with(tmp_path: Path, content: bytes, is_in
     assert Prefix().is_in(tmp_path / "none")
 
 
+def broken_off_by(error: Exception) -> Exception:
+    """What CUDA makes of an error in a capture, which its end comes before."""
+    other = RuntimeError("CUDA error: operation failed due to a previous error during capture")
+    other.__context__ = error
+    return other
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -126,6 +133,9 @@ def test_prefix_is_what_a_file_begins_with(tmp_path: Path, content: bytes, is_in
             RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
             "not enough memory",
         ),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be"), "not enough memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "not enough memory"),
+        (broken_off_by(RuntimeError("CUDA out of memory. Tried to allocate")), "not enough memory"),
         (
             OSError(24, "Too many open files", "x.npz"),
             "x.npz: Too many open files. Allow more open files (ulimit -n 4096)",

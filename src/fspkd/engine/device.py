@@ -3,14 +3,12 @@
 import ctypes
 import os
 from contextlib import suppress
-from pathlib import Path
 
 import torch
 
 from fspkd.errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def choose(name: str | None, threads: int) -> torch.device:
@@ -20,10 +18,8 @@ def choose(name: str | None, threads: int) -> torch.device:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the same bits also on several streams
     torch.set_num_threads(threads)
-    # If SLURM gave this job a GPU that PyTorch cannot use, fail rather than leave it idle and train on the CPU.
-    wanted = torch.cuda.is_available() or ("SLURM_JOB_GPUS" in os.environ and NVIDIA_DRIVER.exists())
     try:
-        device = torch.device(name or ("cuda" if wanted else "cpu"))
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device = {name or 'cuda'!r}: cannot be used here: {str(error).splitlines()[0]}.") from None

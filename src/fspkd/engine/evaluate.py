@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from fspkd.engine.batches import Images
 
-PIXELS = {"cuda": 2**21, "cpu": 2**18}  # of a batch of them: 2048 and 256 of CIFAR's
+PIXELS = {"cuda": 2**19, "cpu": 2**18}  # of a batch of them: 512 and 256 of CIFAR's; a GPU's graph keeps their memory
 
 
 @torch.no_grad()

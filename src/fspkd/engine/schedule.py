@@ -10,14 +10,14 @@ Schedule = tuple[RateUntil, ...]
 def piece_at(schedule: Schedule, iteration: int) -> tuple[RateUntil, float]:
     """The piece of an iteration, counted from 0, and how much of it has passed, from 0 up to, and not, 1.
 
-    It is the first piece whose `until` the iteration has not reached. Raises StopIteration beyond the last piece.
+    It is the first piece whose `until` the iteration has not reached. Raises IndexError beyond the last piece.
     """
     begin = 0
     for piece in schedule:
         if iteration < piece.until:
             return piece, (iteration - begin) / (piece.until - begin)
         begin = piece.until
-    raise StopIteration
+    raise IndexError(f"iteration {iteration} of a schedule that ends at {begin}")
 
 
 def learning_rate(schedule: Schedule, iteration: int) -> float:

@@ -28,14 +28,15 @@ class Step:
 
     def __init__(self, members: list[Member], stream: torch.cuda.Stream | None) -> None:
         self.members, self.stream = members, stream
-        self.teachers_stream = new_stream(members[0].images.device)
         first = members[0]
+        self.teachers_stream = new_stream(first.images.device) if first.teacher else None
         images, self.spec, self.device = first.images, first.spec, first.images.device
         self.batches, self.to_input = Batches(images, self.spec), images.to_input
         size = self.spec.training.batch_size
         shape = (size, *images.size, images.channels)
         size_bytes = math.prod(shape) * images.train.element_size()
-        self.block = block = max(1, min(BLOCK[self.device.type], BLOCK_BYTES // size_bytes))
+        self.longest = block = max(1, min(BLOCK[self.device.type], BLOCK_BYTES // size_bytes))
+        self.block = self.longest  # iterations of the next block; fewer change no bit
         self.images = torch.zeros(block, *shape, dtype=images.train.dtype, device=self.device)
         self.labels = torch.zeros(block, size, dtype=torch.int64, device=self.device)
         self.progress = torch.zeros(block, device=self.device)
@@ -154,10 +155,11 @@ class Step:
         if self.stream is None:
             yield [nullcontext(), *(nullcontext() for _ in self.members)]
             return
-        others = [self.teachers_stream, *(member.stream for member in self.members[1:])]
+        students = [member.stream for member in self.members[1:]]
+        others = [stream for stream in (self.teachers_stream, *students) if stream]
         for stream in others:
             stream.wait_stream(self.stream)
-        yield [torch.cuda.stream(stream) for stream in (self.teachers_stream, self.stream, *others[1:])]
+        yield [torch.cuda.stream(stream) for stream in (self.teachers_stream, self.stream, *students)]
         for stream in others:
             self.stream.wait_stream(stream)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from fspkd.engine.device import NVIDIA_DRIVER
 from fspkd.errors import UserError
 
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _held: list[FileLock] = []  # until this process ends
 
 

@@ -1,5 +1,6 @@
 """Trains runs side by side on one device, from their starts or checkpoints to their weights and predictions."""
 
+import gc
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ from fspkd.train.session import Session, is_complete
 from fspkd.train.usage import usage_recorded
 
 SECONDS_BETWEEN_TRIES = 2.0
+SECONDS_AT_ONCE = 2.0  # of work that a GPU is given, about: for so long it can be neither stopped nor saved
+NETS_OF_A_GPU = 10  # in a job: theirs, their teachers' and those of steps made anew are within CUDA's 32 streams
 
 
 def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float, preset: str | None = None) -> None:
@@ -46,6 +49,8 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float, 
             raise UserError(
                 f"{unfinished[0].folder} and {other.folder}: are trained on different data. Train them one by one."
             )
+        if device.type == "cuda" and len(unfinished) > NETS_OF_A_GPU:
+            raise UserError(f"a job can train {NETS_OF_A_GPU} nets on a GPU. Train fewer in one: --config members=3.")
         images = Images(load_data(data), data.settings.augment, device)
         sessions = [Session(run, images, new_stream(device), preset) for run in unfinished]
         with usage_recorded([run.folder for run in unfinished], device):
@@ -122,7 +127,8 @@ class Loop:
             self._retire()
             saved = time.monotonic()
             while self.sessions:
-                self.advance()
+                for session in self.advance():
+                    self._leave(session)
                 stop = next(iter(self.stopped), None)  # read once: a later signal waits for the next round
                 if stop or time.monotonic() - saved > self.checkpoint_seconds:
                     for session in self.sessions:
@@ -139,8 +145,12 @@ class Loop:
         if self.failures:
             raise UserError(" ".join(self.failures))
 
-    def advance(self) -> None:
-        """Some iterations of every step, queued in turns; the host prepares the next ones while the device works."""
+    def advance(self) -> list[Session]:
+        """Some iterations of every step, queued in turns; the host prepares the next ones while the device works.
+
+        Gives the sessions that have failed.
+        """
+        begin = time.monotonic()
         counts = [step.load() for step in self.steps]
         for number in range(max(counts)):
             for step, count in zip(self.steps, counts, strict=True):
@@ -148,9 +158,12 @@ class Loop:
                     step.iterate()
         for step in self.steps:
             step.prepare()
+        measured = [step.fetch() for step in self.steps]
+        seconds = time.monotonic() - begin
         failed = []
-        for step in self.steps:
-            for member, values in zip(step.members, step.fetch(), strict=True):
+        for step, count, of_step in zip(self.steps, counts, measured, strict=True):
+            step.block = min(step.longest, max(1, int(count * SECONDS_AT_ONCE / seconds)))
+            for member, values in zip(step.members, of_step, strict=True):
                 session = self.of_member[member]
                 try:
                     state = session.record(values)
@@ -159,8 +172,7 @@ class Loop:
                     tell(f"{failure} The other runs of this job go on.")
                     self.failures.append(str(failure))
                     failed.append(session)
-        for session in failed:
-            self._leave(session)
+        return failed
 
     def _retire(self) -> None:
         """Finish the runs that are at their end."""
@@ -172,5 +184,7 @@ class Loop:
         self.sessions.remove(session)
         self.steps = [step for step in self.steps if session.member not in step.members]
         together = {member for step in self.steps for member in step.members}
-        alone = [session.member for session in self.sessions]
-        self.steps += steps_of([member for member in alone if member not in together and not member.complete])
+        alone = [session.member for session in self.sessions if session.member not in together]
+        if regrouped := [member for member in alone if not member.complete]:
+            gc.collect()  # what the former step held on the device, its table above all: it refers to itself
+            self.steps += steps_of(regrouped)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import psutil
@@ -50,10 +50,20 @@ def sample(device: torch.device) -> dict[str, float | None]:
         "cpu_utilization_percentage": psutil.cpu_percent(),
         "system_memory_usage_megabytes": round(memory.used / 1e6),
         "system_memory_usage_percentage": memory.percent,
-        "gpu_0_utilization_percentage": torch.cuda.utilization(device) if gpu else None,
-        "gpu_0_memory_usage_megabytes": round(torch.cuda.device_memory_used(device) / 1e6) if gpu else None,
-        "gpu_0_power_usage_watts": torch.cuda.power_draw(device) / 1000 if gpu else None,
+        "gpu_0_utilization_percentage": _read(lambda: torch.cuda.utilization(device)) if gpu else None,
+        "gpu_0_memory_usage_megabytes": _read(lambda: round(torch.cuda.device_memory_used(device) / 1e6))
+        if gpu
+        else None,
+        "gpu_0_power_usage_watts": _read(lambda: torch.cuda.power_draw(device) / 1000) if gpu else None,
     }
+
+
+def _read(value: Callable[[], float]) -> float | None:
+    """A reading of a GPU; None where its driver gives none, as of a slice, or of a virtual GPU's power."""
+    try:
+        return value()
+    except Exception:  # a driver may fail in any way
+        return None
 
 
 def append(folders: list[RunFolder], values: dict[str, float | None]) -> None:
