@@ -72,7 +72,8 @@ def test_plateau_is_left_when_the_mean_loss_is_below_it(guessing: Project) -> No
     first, second, taught = plan.net("alone/1"), plan.net("alone/2"), plan.net("taught/1")
     lose(first, np.where(np.arange(1, LENGTH + 1) <= 200, LN3, 0.8 * LN3))
     lose(second, np.full(LENGTH, 0.995 * LN3))
-    fallen = np.where(np.arange(1, LENGTH + 1) <= 300, 1, 0.4)  # five sixths of 50 iterations have to be of the lower loss
+    # Five sixths of 50 iterations have to be of the lower loss.
+    fallen = np.where(np.arange(1, LENGTH + 1) <= 300, 1, 0.4)
     lose(taught, fallen * (1 + np.linspace(4, 1, LENGTH)) * LN3)  # which lambda lowers too, as of a net that guesses
     plateau.write(plan, "plateau", Path("plateau.png"))
     frame = pd.read_csv("plateau.csv")

@@ -27,7 +27,16 @@ from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import shown, table_page
 from fspkd.report.points import points, published_points
 from fspkd.report.predictions import correct_by_image, needed_to_learn
-from fspkd.report.stats import CONFIDENCE, Estimate, holm, median, over_seeds_and_images, paired_ratio, ratio
+from fspkd.report.stats import (
+    CONFIDENCE,
+    Estimate,
+    geometric_mean,
+    holm,
+    median,
+    over_seeds_and_images,
+    paired_ratio,
+    ratio,
+)
 from fspkd.report.tables import in_markdown, read_published, read_reference
 from fspkd.runs.spec import Run
 
@@ -265,15 +274,9 @@ def _timing(plan: Plan, claim: TimingClaim) -> Measured:
     settings = cast(TrainingTime, plan.preset.timings[claim.timing])
     reference = pd.read_csv(CONFIG / settings.reference).set_index("what")
     published = reference["value"][claim.what]
-    return Measured.above("times", published, _speed_up(plan, claim), published * (1 - claim.tolerance))
-
-
-def _speed_up(plan: Plan, claim: TimingClaim) -> Estimate:
-    path = Path(plan.preset.results) / f"{claim.timing}.csv"
-    if not path.exists():
-        return NOTHING
-    row = pd.read_csv(path).set_index("what").loc[claim.what]
-    return Estimate.of_interval(row["value"], row["low"], row["high"], int(row["rounds"]))
+    rounds = _rounds(plan, claim)
+    estimate = NOTHING if rounds is None else geometric_mean(rounds.loc[claim.what])
+    return Measured.above("times", published, estimate, published * (1 - claim.tolerance))
 
 
 def _inference_time(plan: Plan, claim: InferenceTimeClaim) -> Measured:
@@ -281,16 +284,26 @@ def _inference_time(plan: Plan, claim: InferenceTimeClaim) -> Measured:
     than = claim.than or settings.teacher_label
     numbers = read_published(settings.reference).reindex(index=[claim.row, than], columns=["speed_up"])["speed_up"]
     published = numbers[claim.row] / numbers[than]  # each is the teacher's by its own
-    return Measured.above("times", published, _ratio(plan, claim, than), claim.more_than)
+    rounds = _rounds(plan, claim)
+    estimate = NOTHING if rounds is None else paired_ratio(rounds.loc[than], rounds.loc[claim.row])
+    return Measured.above("times", published, estimate, claim.more_than)
 
 
-def _ratio(plan: Plan, claim: InferenceTimeClaim, than: str) -> Estimate:
-    """Each round of the measurement is a seed."""
+def _rounds(plan: Plan, claim: TimingClaim | InferenceTimeClaim) -> pd.DataFrame | None:
+    """What was measured in each round, which is a seed, by line; None where nothing was measured.
+
+    Raises UserError for a comparison without its rounds.
+    """
     path = Path(plan.preset.results) / f"{claim.timing}.csv"
     if not path.exists():
-        return NOTHING
-    rounds = read_labelled(path).set_index("row").filter(regex=r"^round\d+$")
-    return paired_ratio(rounds.loc[than], rounds.loc[claim.row])
+        return None
+    frame = read_labelled(path)
+    rounds = frame.set_index(frame.columns[0]).filter(regex=r"^round\d+$")
+    if rounds.empty:
+        raise UserError(
+            f"{path}: has no rounds, which say how sure the times are. Delete it, so that it is measured again."
+        )
+    return rounds
 
 
 def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:

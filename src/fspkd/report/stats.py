@@ -29,12 +29,6 @@ class Estimate:
     images: float = 0.0
     is_ratio: bool = False
 
-    @classmethod
-    def of_interval(cls, value: float, low: float, high: float, n: int) -> "Estimate":
-        """The mean of n values, of which only Student's interval is left."""
-        seeds = ((high - low) / 2 / stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) ** 2 if n > 1 else np.nan
-        return cls(value, low, high, n, seeds, n - 1)
-
     def p_value(self, threshold: float) -> float:
         """Two-sided, of the hypothesis that the true value is the threshold; NaN for a single seed."""
         distance = np.log(self.value / threshold) if self.is_ratio else self.value - threshold
@@ -179,11 +173,16 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
     return Estimate(value, low, high, n, seeds, n - 1, is_ratio=True)
 
 
-def paired_ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
-    """The geometric mean of the ratios of pairs, with Student's interval of its logarithm."""
-    logs = over_seeds(np.log(np.asarray(over, float)) - np.log(np.asarray(under, float)))
+def geometric_mean(values: Sequence[float]) -> Estimate:
+    """The geometric mean of independent positive values, with Student's interval of its logarithm."""
+    logs = over_seeds(np.log(np.asarray(values, float)))
     value, low, high = np.exp([logs.value, logs.low, logs.high])
     return Estimate(value, low, high, logs.n, logs.seeds, logs.df, is_ratio=True)
+
+
+def paired_ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
+    """The geometric mean of the ratios of pairs, with Student's interval of its logarithm."""
+    return geometric_mean(np.asarray(over, float) / np.asarray(under, float))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
