@@ -15,7 +15,7 @@ from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau
 from fspkd.data.sets import DataSet
 from fspkd.plan import Plan
 from fspkd.provenance import PACKAGE
-from fspkd.result import Result, read_by_results, results_of, wanted_by_results
+from fspkd.result import Result, read_by_results, told_on_page, wanted_by_results
 from fspkd.runs.folder import PHASES
 from fspkd.runs.spec import Run, with_origins
 
@@ -284,10 +284,9 @@ class ResultRule(Result):
         names += [f"{figure}.svg" for figure in preset.figures]
         names += [f"{timing}.csv" for timing in preset.timings]
         names += ["claims.csv", "claims.svg"] if self.plan.claims else []
-        shown = [run for other in results_of(self.plan) if other.kind not in APART for run in other.runs]
         kinds = sorted({f"report/{e.kind}.py" for e in (*preset.figures.values(), *preset.timings.values())})
         return {
             "code": code(*PAGES, *NUMBERS, "report/claims.py", "report/summary.py", "report/summary.html.j2", *kinds),
-            "manifests": [str(run.folder.manifest) for run in with_origins(shown)],
+            "manifests": [str(run.folder.manifest) for run in told_on_page(self.plan)],
             "results": [f"{preset.results}/{name}" for name in names],
         }

@@ -17,6 +17,7 @@ from fspkd.report.figures import drawn_by
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import duration, render
 from fspkd.report.tables import PUBLISHED, make_table, notes, shown_table
+from fspkd.result import told_on_page
 from fspkd.runs.spec import Run
 
 
@@ -38,8 +39,7 @@ def summary(plan: Plan) -> bytes:
 
 def _facts(plan: Plan) -> pd.DataFrame:
     """What ran: counts, dates, machines, versions."""
-    # A row that nothing shows need not have been trained.
-    manifests = [run.folder.read_manifest() for run in plan.runs.values() if run.folder.is_finished]
+    manifests = [run.folder.read_manifest() for run in told_on_page(plan) if run.folder.is_finished]
     if not manifests:
         raise UserError(
             f"{plan.preset.results}: nothing is trained yet. Make it all with: snakemake {plan.preset.results}/summary.html"
