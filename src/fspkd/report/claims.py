@@ -26,22 +26,21 @@ from fspkd.plan import Plan
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import shown, table_page
 from fspkd.report.points import points, published_points
-from fspkd.report.predictions import correct_by_image, needed_to_learn
+from fspkd.report.predictions import needed_to_learn
+from fspkd.report.seeds import accuracies, differences, ratio_of_flat_parts
 from fspkd.report.stats import (
     CONFIDENCE,
+    NOTHING,
     Estimate,
     geometric_mean,
     holm,
     median,
     over_seeds_and_images,
     paired_ratio,
-    ratio,
 )
 from fspkd.report.tables import in_markdown, read_published, read_reference
-from fspkd.runs.spec import Run
 
 UNITS = {"times": " times", "percent": " %"}  # as people read them
-NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
 
 
 def judge(plan: Plan) -> pd.DataFrame:
@@ -123,8 +122,8 @@ def _rows(plan: Plan, claim: RowsClaim) -> Measured:
         published = values[claim.more] - values[claim.less]
     more, less = table.rows[claim.more], table.rows[claim.less]
     # Who is wrong more often is right less often.
-    terms = _terms(plan, "accuracy", less, more) if claim.value == "error" else _terms(plan, claim.value, more, less)
-    return _difference(claim, published, terms)
+    sides = ("accuracy", less, more) if claim.value == "error" else (claim.value, more, less)
+    return _difference(claim, published, differences(plan, *sides))
 
 
 def _points(plan: Plan, claim: PointsClaim) -> Measured:
@@ -133,11 +132,11 @@ def _points(plan: Plan, claim: PointsClaim) -> Measured:
         where, numbers = points(plan, claim.figure), published_points(plan, claim.figure)
         more, less = (numbers.get(where[row], np.nan) for row in (claim.more, claim.less))
         published = more - less
-    return _difference(claim, published, _terms(plan, "accuracy", claim.more, claim.less))
+    return _difference(claim, published, differences(plan, "accuracy", claim.more, claim.less))
 
 
 def _difference(claim: RowsClaim | PointsClaim, published: float, terms: list[np.ndarray]) -> Measured:
-    """Of a difference that is the sum of the means of matrices, as of _terms."""
+    """Of a difference that is the sum of the means of matrices, as of `differences`."""
     estimate = over_seeds_and_images([100 * term for term in terms]) if terms else NOTHING
     unit = "percentage points"
     if claim.within is None:
@@ -152,7 +151,7 @@ def _learning(plan: Plan, claim: LearningClaim) -> Measured:
     The claim holds where the median net of every row does what is claimed: its p-value is then the highest of the rows'. It
     does not hold where one does otherwise: its p-value is then the lowest of such rows', times the number of all rows.
     """
-    seeds = {row: _accuracies(plan, row) for row in claim.nets}
+    seeds = {row: accuracies(plan, row) for row in claim.nets}
     if not all(seeds.values()):
         return Measured("percent", np.nan, NOTHING, "at least" if claim.learn else "below", np.nan, False, np.nan)
     threshold = needed_to_learn(next(net for net in plan.nets(claim.nets[0]) if net.folder.is_finished))
@@ -169,68 +168,6 @@ def _learning(plan: Plan, claim: LearningClaim) -> Measured:
     return Measured("percent", published, estimate, "at least" if claim.learn else "below", threshold, holds, p_value)
 
 
-def _accuracies(plan: Plan, row: str) -> list[float]:
-    """The accuracies of independent seeds, in percent: of the nets of a row, or the means of its replicates where nets share
-    anything trained. Replicates that are not finished are left out."""
-    replicates = [plan.nets(row, r + 1) for r in range(plan.preset.replicates)]
-    replicates = [nets for nets in replicates if all(net.folder.is_finished for net in nets)]
-    single = [100 * correct_by_image(nets)[0].mean(1) for nets in replicates]
-    if _independent([net for nets in replicates for net in nets]):
-        return [accuracy for of_replicate in single for accuracy in of_replicate]
-    return [of_replicate.mean() for of_replicate in single]
-
-
-def _terms(plan: Plan, value: str, more: str, less: str) -> list[np.ndarray]:
-    """A value's difference between two rows as matrices (independent seeds, images), whose means are to be added.
-
-    A seed is a net, where what is compared is the accuracy of nets and no net of a row shares anything trained with
-    another of it: paired with the only net of the other row that it shares something with, or unpaired where no net
-    shares anything with the other row. Elsewhere a seed is a replicate, paired. Replicates that are not finished are left
-    out.
-    """
-    pairs = [(plan.nets(more, r + 1), plan.nets(less, r + 1)) for r in range(plan.preset.replicates)]
-    pairs = [pair for pair in pairs if all(net.folder.manifest.exists() for nets in pair for net in nets)]
-    if not pairs:
-        return []
-    if value in ("accuracy", "average"):
-        ours, theirs = ([net for pair in pairs for net in pair[side]] for side in (0, 1))
-        if (partners := _partners(ours, theirs)) is not None:
-            single = [np.concatenate([correct_by_image(pair[side])[0] for pair in pairs]) for side in (0, 1)]
-            return [single[0] - single[1][partners]] if partners else [single[0], -single[1]]
-    return [np.stack([_of_replicate(value, a) - _of_replicate(value, b) for a, b in pairs])]
-
-
-def _partners(ours: list[Run], theirs: list[Run]) -> list[int] | None:
-    """Of independent nets, the number of the only other one that each is related to; empty where none is to any.
-
-    None where nets of one side share anything trained, or one is related to none or several of the other side.
-    """
-    if not (_independent(ours) and _independent(theirs)):
-        return None
-    shared = np.array([[_related(a, b) for b in theirs] for a in ours])
-    if not shared.any():
-        return []
-    is_one_to_one = len(ours) == len(theirs) and (shared.sum(0) == 1).all() and (shared.sum(1) == 1).all()
-    return list(shared.argmax(1)) if is_one_to_one else None
-
-
-def _of_replicate(value: str, nets: list[Run]) -> np.ndarray:
-    """A value of the nets of a row in one replicate, for each test image."""
-    single, together = correct_by_image(nets)
-    if value in ("accuracy", "average"):
-        return single.mean(0)
-    return together - (single.mean(0) if value == "gain" else 0)
-
-
-def _related(one: Run, other: Run) -> bool:
-    """Whether two nets share anything trained: one is, starts from or learns from what the other does."""
-    return not one.ancestry.isdisjoint(other.ancestry)
-
-
-def _independent(nets: list[Run]) -> bool:
-    return not any(_related(one, other) for number, one in enumerate(nets) for other in nets[:number])
-
-
 def _figure(plan: Plan, claim: FigureClaim) -> Measured:
     return Measured.above("times", claim.published, _later(plan, claim), claim.more_than)
 
@@ -242,32 +179,6 @@ def _later(plan: Plan, claim: FigureClaim) -> Estimate:
     flat = pd.read_csv(path)
     nets = plan.curves(claim.figure)
     return ratio_of_flat_parts(nets[claim.later], nets[claim.earlier], flat[flat["measure"] == claim.measure])
-
-
-def ratio_of_flat_parts(later: list[Run], earlier: list[Run], of_measure: pd.DataFrame) -> Estimate:
-    """How many times later the nets of one curve become flat than those of another, by the flat parts of a measure.
-
-    Seeds, and pairs of them, are those of _terms: nets, or the geometric means over those of each replicate.
-    """
-    flat = of_measure.drop_duplicates("net").set_index("net")["iteration"].dropna()
-    later, earlier = ([net for net in nets if net.id in flat.index] for nets in (later, earlier))
-    if partners := _partners(later, earlier):
-        return paired_ratio(flat[[net.id for net in later]], flat[[earlier[partner].id for partner in partners]])
-    if any(_related(one, other) for one in later for other in earlier):
-        pairs = pd.DataFrame([_of_replicates(nets, flat) for nets in (later, earlier)]).dropna(axis=1)
-        return paired_ratio(*pairs.to_numpy()) if len(pairs.columns) else NOTHING
-    return ratio(*(_independent_flat_parts(nets, flat) for nets in (later, earlier)))
-
-
-def _independent_flat_parts(nets: list[Run], flat: pd.Series) -> list[float]:
-    """The iterations from which nets are flat or, where they share anything trained, the means over each replicate's."""
-    return [flat[net.id] for net in nets] if _independent(nets) else list(_of_replicates(nets, flat))
-
-
-def _of_replicates(nets: list[Run], flat: pd.Series) -> pd.Series:
-    """The geometric mean over the nets of each replicate, by its number."""
-    replicates = pd.Series({net.id: net.spec.replicate for net in nets}, dtype=int)
-    return np.exp(np.log(flat[replicates.index]).groupby(replicates).mean())
 
 
 def _timing(plan: Plan, claim: TimingClaim) -> Measured:

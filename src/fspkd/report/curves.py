@@ -13,10 +13,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from fspkd.config import results
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.report.claims import ratio_of_flat_parts
 from fspkd.report.figures import save
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import shown
+from fspkd.report.seeds import ratio_of_flat_parts
 from fspkd.runs.spec import Run
 
 POINTS = 100  # of a smoothed loss curve

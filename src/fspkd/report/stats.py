@@ -54,6 +54,9 @@ class Estimate:
         return float(farther(distance, self.seeds, self.df, self.images))
 
 
+NOTHING = Estimate(np.nan, np.nan, np.nan, 0)  # of no seed
+
+
 def farther(distance: np.ndarray | float, seeds: np.ndarray | float, df: float, images: np.ndarray | float) -> Any:
     """The probability that the sum of two parts is farther from 0 than a distance; arrays are broadcast.
 
@@ -162,7 +165,7 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
     logs = [values[~np.isnan(values)] for values in logs]
     n = min(map(len, logs))
     if n == 0:
-        return Estimate(np.nan, np.nan, np.nan, 0)
+        return NOTHING
     value = np.exp(logs[0].mean() - logs[1].mean())
     if n == 1:
         return Estimate(value, np.nan, np.nan, 1, is_ratio=True)
