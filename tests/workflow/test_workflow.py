@@ -135,6 +135,28 @@ def test_a_net_that_is_gone_is_trained_again(made: Project) -> None:
 
 
 @pytest.mark.usefixtures("not_followed")
+def test_results_are_made_again_by_other_code_than_they_are_made_of(
+    made: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And others, and nets, are not."""
+    shutil.copytree(REPOSITORY / "src", "src")
+    monkeypatch.setenv("PYTHONPATH", str(made.folder / "src"))
+    targets, report = ("results/tiny/table1.csv", "results/tiny/figure3.png"), Path("src/fspkd/report")
+    said(made, "--touch", *targets)
+    for changed, rules in (
+        ("seeds.py", {"figure_curves"}),
+        ("table.html.j2", {"table"}),
+        ("stats.py", {"figure_curves", "table"}),
+        ("depth.py", set()),
+    ):
+        content = (report / changed).read_bytes()
+        (report / changed).write_bytes(content + b"\n")
+        jobs = re.findall(r"^(\w+) +1$", said(made, "-n", *targets), re.MULTILINE)
+        assert set(jobs) - {"total"} == rules, changed
+        (report / changed).write_bytes(content)
+
+
+@pytest.mark.usefixtures("not_followed")
 def test_jobs_here_share_no_gpu_unless_they_are_told_to(workflow: Project) -> None:
     """As many train at once as there are GPUs; here one is pretended, and so is training."""
     driver = workflow.folder / "bin" / "nvidia-smi"
