@@ -233,12 +233,12 @@ class ResultRule(Result):
 
     def _figures_code(self) -> list[str]:
         """The code of its kind and, of its nets, of the methods or networks that it computes with: they are found by name."""
-        kind, named = f"report/{self.settings.kind}", set()
+        own, named = ("report/figures", f"report/{self.settings.kind}"), set()
         if isinstance(self.settings, Plateau):
             named = {f"distill/{net.spec.method.method}" for net in self.nets}
         if isinstance(self.settings, Depth | Matrices):
             named = {f"models/{name}" for net in self.nets for name in net.architectures}
-        return sorted({*code(kind), *code(kind, *sorted(named), folders=("report", "train", *DECIDING))})
+        return sorted({*code(*own), *code(*own, *sorted(named), folders=("report", "train", *DECIDING))})
 
     def _timing(self) -> Files:
         """And no code, since a time is not measured again for a changed word."""

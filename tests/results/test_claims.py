@@ -10,14 +10,14 @@ from conftest import CLAIMS, Project, finish, predict
 from pretended import LABELS, pretend
 from scipy import stats
 
-from fspkd.report import curves
+from fspkd.report import figures
 from fspkd.report.claims import judge
 from fspkd.runs.spec import Run
 
 
 def judged(project: Project) -> pd.DataFrame:
     plan = project.plan()
-    curves.write(plan, "figure3", Path("results/tiny/figure3.png"))
+    figures.write(plan, "figure3")
     rounds = {f"round{number}": speed_up for number, speed_up in enumerate([1.9, 2, 2.1, 2, 2], 1)}
     frame = pd.DataFrame([{"what": "speed-up of Student* over Teacher, on the fly", **rounds}])
     frame.to_csv("results/tiny/timing.csv", index=False)

@@ -11,7 +11,7 @@ from scipy import stats
 
 from fspkd.engine.step import steps_of
 from fspkd.errors import UserError
-from fspkd.report import training_time
+from fspkd.report import timings, training_time
 from fspkd.report.claims import judge
 from fspkd.report.training_time import WARM_UP, _comparison, _new_step, _seconds_per_100, _with_saved_targets
 from fspkd.train.session import new_member
@@ -80,8 +80,8 @@ def test_a_steady_machine_makes_sure_of_a_speed_up(project: Project, monkeypatch
     normal = np.array([4.0, 4.1, 4.0, 3.9, 4.2])
     on_the_fly = normal * [0.641, 0.6405, 0.6415, 0.641, 0.6412]
     monkeypatch.setattr(training_time, "_seconds_per_100", lambda steps: np.stack([normal, on_the_fly, normal, normal]))
-    plan, csv = project.plan(), Path("results/tiny/timing.csv")
-    training_time.write(training_time.measure(plan, "timing", torch.device("cpu")), plan, csv)
+    plan = project.plan()
+    csv = timings.write(plan, "timing", training_time.measure(plan, "timing", torch.device("cpu")))
     rounds = 40 * normal / (10 * on_the_fly + 16 * normal)
     test = stats.ttest_1samp(np.log(rounds), np.log(0.95 * 1.78))
     line = pd.read_csv(csv).set_index("what").loc["speed-up of Student* over Teacher, on the fly"]

@@ -24,7 +24,7 @@ from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.report.labelled import read_labelled
-from fspkd.report.pages import shown, table_page
+from fspkd.report.pages import CLAIMS, shown, table_page
 from fspkd.report.points import points, published_points
 from fspkd.report.predictions import needed_to_learn
 from fspkd.report.seeds import accuracies, differences, ratio_of_flat_parts
@@ -39,6 +39,7 @@ from fspkd.report.stats import (
     paired_ratio,
 )
 from fspkd.report.tables import in_markdown, read_published, read_reference
+from fspkd.result import Result
 
 UNITS = {"times": " times", "percent": " %"}  # as people read them
 
@@ -241,18 +242,18 @@ def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def write_claims(plan: Plan, csv: Path) -> None:
-    """Judge a preset's claims, and write them as CSV, and beside it as Markdown and HTML."""
+def write(plan: Plan) -> Path:
+    """Judge a preset's claims, and write them as CSV, which it gives, and beside it as Markdown and HTML."""
     if not plan.claims:
         raise UserError(
             f"preset {plan.preset.name!r}: judges no claims. Name their file there, such as claims: fsp/claims.yaml."
         )
-    frame = judge(plan)
+    frame, csv, about = judge(plan), Path(Result(plan, "claims").file), plan.preset.about
     write_atomically(csv, frame.to_csv(index=False, float_format="%.4g").encode())
-    title = f"What the paper claims, and what came out (preset {plan.preset.name}; differences in percentage points)"
-    about = plan.preset.about
+    title = f"{CLAIMS} (preset {plan.preset.name}; differences in percentage points)"
     safe = shown_claims(frame).map(in_markdown).to_markdown(index=False, disable_numparse=True)
     markdown = f"{in_markdown(f'{title}. {about}')}\n\n{safe}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())
     kind = "texts claims demonstration" if plan.preset.demonstration else "texts claims"
     write_atomically(csv.with_suffix(".html"), table_page(title, shown_claims(frame), about, kind))
+    return csv

@@ -149,7 +149,7 @@ def half_width(parts: np.ndarray, degrees: np.ndarray, images: np.ndarray | floa
     return stats.t.ppf((1 + CONFIDENCE) / 2, welch(parts, degrees, images / 2)) * np.sqrt(square)
 
 
-def welch(parts: np.ndarray, degrees: np.ndarray, known: np.ndarray | float = 0.0) -> Any:
+def welch(parts: np.ndarray, degrees: np.ndarray, known: np.ndarray | float) -> Any:
     """Welch and Satterthwaite's degrees of freedom of a sum of squared standard errors; of the first part if all are 0."""
     spread = (parts**2 / degrees.reshape(-1, *[1] * (parts.ndim - 1))).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):

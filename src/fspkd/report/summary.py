@@ -1,7 +1,6 @@
 """One page with all results of a preset, and how each number was made."""
 
 import base64
-import importlib
 import os
 from collections import Counter
 from datetime import datetime
@@ -13,7 +12,7 @@ import yaml
 from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.report.claims import shown_claims
-from fspkd.report.figures import drawn_by
+from fspkd.report.kinds import module_of
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import duration, render
 from fspkd.report.tables import PUBLISHED, make_table, notes, shown_table
@@ -108,15 +107,16 @@ def _settings(plan: Plan, run: Run) -> dict[str, object]:
 
 
 def _figure(plan: Plan, name: str) -> dict[str, object]:
-    note, frame = drawn_by(plan, name).on_page(plan, name)
+    figure = plan.preset.figures[name]
+    note, frame = module_of(figure).on_page(plan, name)
     svg = _svg(Path(plan.preset.results, f"{name}.csv"))
-    return {"name": name, "title": plan.preset.figures[name].title, "svg": svg, "note": note, "frame": frame}
+    return {"name": name, "title": figure.title, "svg": svg, "note": note, "frame": frame}
 
 
 def _timing(plan: Plan, name: str) -> dict[str, object]:
     settings = plan.preset.timings[name]
     frame = read_labelled(Path(plan.preset.results, f"{name}.csv"))
-    kind = importlib.import_module(f"fspkd.report.{settings.kind}")
+    kind = module_of(settings)
     return {
         "name": name,
         "title": settings.title,

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import cast, get_args
 
 import numpy as np
@@ -15,9 +14,8 @@ from fspkd.data.packed import load_data
 from fspkd.engine.batches import Images
 from fspkd.engine.device import new_stream
 from fspkd.engine.step import Step, steps_of
-from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.report.pages import duration, table_page
+from fspkd.report.pages import duration
 from fspkd.report.stats import geometric_mean
 from fspkd.runs.spec import Run
 from fspkd.train.session import new_member
@@ -89,13 +87,6 @@ def _with_unit(value: float, unit: str) -> str:
 def how(frame: pd.DataFrame) -> str:
     """What the times are of, and on what they were measured."""
     return f"Measured on {frame['device'].iloc[0]}; test passes and start-up are not in it."
-
-
-def write(frame: pd.DataFrame, plan: Plan, csv: Path) -> None:
-    """Write a time comparison as CSV, and beside it as HTML."""
-    write_atomically(csv, frame.to_csv(index=False, float_format="%.6g").encode())
-    title = f"The paper's time comparison (preset {plan.preset.name}, on {frame['device'].iloc[0]})"
-    write_atomically(csv.with_suffix(".html"), table_page(title, shown_timing(frame)))
 
 
 def _comparison(

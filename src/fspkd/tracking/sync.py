@@ -380,9 +380,9 @@ class Sync:
         if name in self.preset.tables:
             current = csv.read_bytes() == table_csv(make_table(self.plan, name))
         elif name in self.preset.figures:
-            from fspkd.report.figures import drawn_by
+            from fspkd.report.figures import numbers
 
-            current = csv.read_bytes() == drawn_by(self.plan, name).numbers(self.plan, name)
+            current = csv.read_bytes() == numbers(self.plan, name)
         else:
             current = True  # measured, so not to be made again
         return [file for file in files if current and file.exists()]
