@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 
 from fspkd.plan import Plan
+from fspkd.report.columns import is_net
 from fspkd.report.figures import save
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import CLAIMS
@@ -27,7 +28,7 @@ def draw_table(frame: pd.DataFrame, title: str, unit: str) -> plt.Figure:
     drawing, axes = plt.subplots(figsize=(8, 1.3 + LINE * 1.3 * len(frame)), layout="constrained")
     places, (blue, _, green, *_) = np.arange(len(frame)), sns.color_palette("colorblind")
     mean = next((column for column in MEANS if column in frame), None)
-    nets = [c for c in frame if c.startswith("net") and c.removeprefix("net").isdigit()]
+    nets = [column for column in frame if is_net(column)]
 
     def draw(column: str | None, label: str | None, below: float = 0.0, **style: object) -> None:
         if column in frame and frame[column].notna().any():

@@ -70,14 +70,20 @@ def farther(distance: np.ndarray | float, seeds: np.ndarray | float, df: float, 
     return 2 * tails @ weights / weights.sum()
 
 
+def _student(df: Any) -> Any:
+    """Half the width of Student's interval, in standard errors; arrays of degrees of freedom give arrays."""
+    return stats.t.ppf((1 + CONFIDENCE) / 2, df)
+
+
 def over_seeds(values: Sequence[float]) -> Estimate:
     """The mean of independent values, with Student's interval; without one where there is a single value."""
     values = np.asarray(values, float)
-    if len(values) < 2:
-        return Estimate(values.mean(), np.nan, np.nan, len(values))
-    seeds, df = np.var(values, ddof=1) / len(values), len(values) - 1
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, df) * np.sqrt(seeds)
-    return Estimate(values.mean(), values.mean() - half, values.mean() + half, len(values), seeds, df)
+    n, mean = len(values), values.mean()
+    if n < 2:
+        return Estimate(mean, np.nan, np.nan, n)
+    variance = values.var(ddof=1)
+    half = mean_half_width(variance, n - 1, n)
+    return Estimate(mean, mean - half, mean + half, n, variance / n, n - 1)
 
 
 def median(values: Sequence[float], threshold: float) -> tuple[Estimate, float]:
@@ -107,7 +113,7 @@ def within_groups(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
 
 def mean_half_width(variance: float, freedom: int, n: int) -> float:
     """Half of Student's interval for the mean of n values, from their variance and its degrees of freedom; NaN without any."""
-    return stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(variance / n) if n and freedom else np.nan
+    return _student(freedom) * np.sqrt(variance / n) if n and freedom else np.nan
 
 
 def over_seeds_and_images(terms: Sequence[np.ndarray]) -> Estimate:
@@ -125,7 +131,7 @@ def over_seeds_and_images(terms: Sequence[np.ndarray]) -> Estimate:
     images = np.var(sum(term.mean(0) for term in terms), ddof=1) / count
     repeated = [term for term in terms if len(term) > 1]
     if not repeated:
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * np.sqrt(images)
+        half = _student(count - 1) * np.sqrt(images)
         return Estimate(value, value - half, value + half, 1)
     for term in repeated:
         luck = term - term.mean(1, keepdims=True) - term.mean(0) + term.mean()
@@ -146,7 +152,7 @@ def half_width(parts: np.ndarray, degrees: np.ndarray, images: np.ndarray | floa
     agree. docs/statistics.md has the simulations.
     """
     square = parts.sum(0) + images
-    return stats.t.ppf((1 + CONFIDENCE) / 2, welch(parts, degrees, images / 2)) * np.sqrt(square)
+    return _student(welch(parts, degrees, images / 2)) * np.sqrt(square)
 
 
 def welch(parts: np.ndarray, degrees: np.ndarray, known: np.ndarray | float) -> Any:

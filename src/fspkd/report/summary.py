@@ -14,7 +14,8 @@ from fspkd.plan import Plan
 from fspkd.report.claims import shown_claims
 from fspkd.report.kinds import module_of
 from fspkd.report.labelled import read_labelled
-from fspkd.report.pages import duration, render
+from fspkd.report.pages import CLAIMS, duration, render
+from fspkd.report.stats import CONFIDENCE
 from fspkd.report.tables import PUBLISHED, make_table, notes, shown_table
 from fspkd.result import told_on_page
 from fspkd.runs.spec import Run
@@ -70,7 +71,13 @@ def _claims(csv: Path) -> dict[str, object]:
     frame = read_labelled(csv)
     counts = Counter("undecided" if v.startswith("undecided") else v for v in frame["verdict"])
     words = [f"{counts[word]} {word}" for word in ("reproduced", "not reproduced", "undecided") if counts[word]]
-    return {"counts": ", ".join(words), "frame": shown_claims(frame), "svg": _svg(csv)}
+    return {
+        "title": CLAIMS,
+        "counts": ", ".join(words),
+        "level": f"{1 - CONFIDENCE:g}",
+        "frame": shown_claims(frame),
+        "svg": _svg(csv),
+    }
 
 
 def _svg(csv: Path) -> str:

@@ -12,7 +12,7 @@ from fspkd.config.load import CONFIG
 from fspkd.config.published import labels as published_labels
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.report.columns import COLUMNS, OF_NETS, OF_SINGLE_NETS, Nets
+from fspkd.report.columns import COLUMNS, OF_NETS, OF_SINGLE_NETS, Nets, is_net
 from fspkd.report.origins import warnings
 from fspkd.report.pages import table_page
 from fspkd.report.stats import mean_half_width, over_seeds, within_groups
@@ -117,7 +117,7 @@ def _over_nets(ours: dict[str, dict[str, float]], rows: dict[str, str]) -> list[
 
 def _kind(column: str) -> str:
     """The key in COLUMNS of a column's name."""
-    return "nets" if column.removeprefix("net").isdigit() else column
+    return "nets" if is_net(column) else column
 
 
 def read_reference(plan: Plan, name: str) -> pd.DataFrame:
@@ -156,7 +156,7 @@ def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
             if column + suffix in frame:
                 added = as_texts(frame[column + suffix], number).map(form.format)
                 texts = texts + (added.mask(quoted, "") if suffix == INTERVAL else added)
-        heading = column.replace("net", "net ") if column.startswith("net") else column
+        heading = column.replace("net", "net ") if is_net(column) else column
         shown[heading] = texts
     return shown
 
