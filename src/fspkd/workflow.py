@@ -232,7 +232,7 @@ class ResultRule(Result):
         }
 
     def _figures_code(self) -> list[str]:
-        """The code of its kind and, of its nets, of the methods or networks that it computes with: they are found by name."""
+        """The code of its kind, and of the methods or networks of its nets that this computes with, which are found by name."""
         own, named = ("report/figures", f"report/{self.settings.kind}"), set()
         if isinstance(self.settings, Plateau):
             named = {f"distill/{net.spec.method.method}" for net in self.nets}

@@ -85,14 +85,14 @@ def read(plan: Plan, name: str) -> tuple[Curves, pd.DataFrame]:
     return curves, flat_parts(curves, cast(results.Curves, plan.preset.figures[name]).measures)
 
 
-def draw(title: str, shown: tuple[Curves, pd.DataFrame]) -> plt.Figure:
+def draw(title: str, data: tuple[Curves, pd.DataFrame]) -> plt.Figure:
     """A panel for each measure that has flat parts, over the iterations: training loss, on a logarithmic scale, and test
     accuracy in percent.
 
     A line is the mean over the nets of a curve that are still trained, the band around it reaches from their lowest to their
     highest value, and a dotted line stands where the mean net enters its flat part.
     """
-    curves, flat = shown
+    curves, flat = data
     sns.set_theme(context="paper", style="whitegrid")
     measures = list(dict.fromkeys(flat["measure"]))
     drawing, panels = plt.subplots(1, len(measures), figsize=(8, 3.4), layout="constrained", squeeze=False)
@@ -134,13 +134,13 @@ def _thinned(curve: pd.DataFrame, column: str) -> pd.DataFrame:
     return curve[["iteration", column]].dropna()
 
 
-def files(shown: tuple[Curves, pd.DataFrame]) -> dict[str, bytes]:
+def files(data: tuple[Curves, pd.DataFrame]) -> dict[str, bytes]:
     """The numbers behind a figure, an iteration a row, and its flat parts.
 
     Numbers are means over a curve's nets: where these were tested or, of first stages, which are not tested, the losses that
     are drawn.
     """
-    (curves, flat), columns = shown, {}
+    (curves, flat), columns = data, {}
     for label, nets in curves.items():
         if any(net.spec.stage == 1 for net, _ in nets):
             drawn = pd.concat([_thinned(curve, "smoothed_loss") for _, curve in nets]).groupby("iteration")

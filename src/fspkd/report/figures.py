@@ -19,9 +19,9 @@ def write(plan: Plan, name: str) -> Path:
     """Write a figure as PNG, beside it as SVG, and its numbers as CSV; gives the PNG. The same nets give the same bytes."""
     figure, png = plan.preset.figures[name], Path(Result(plan, "figure", name).file)
     kind = module_of(figure)
-    shown = kind.read(plan, name)
-    save(kind.draw(f"{figure.title} (preset {plan.preset.name})", shown), png)
-    for end, content in kind.files(shown).items():
+    data = kind.read(plan, name)
+    save(kind.draw(f"{figure.title} (preset {plan.preset.name})", data), png)
+    for end, content in kind.files(data).items():
         write_atomically(png.with_name(f"{name}{end}"), content)
     return png
 

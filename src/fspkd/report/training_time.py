@@ -92,9 +92,9 @@ def how(frame: pd.DataFrame) -> str:
 def _comparison(
     teachers: list[Run], students: list[Run], shuffled: list[Run], seconds: Iterable[np.ndarray]
 ) -> list[tuple[str, np.ndarray, str]]:
-    """The lines of the comparison, as (what, its value in each round, unit), from seconds per 100 iterations of its four ways.
+    """The lines of the comparison, as (what, value, unit), from the seconds per 100 iterations of its four ways.
 
-    All arrays are (ROUNDS,).
+    Values and seconds are those of each round: (ROUNDS,).
     """
     normal, on_the_fly, saved, shared = seconds
     nets_together = len(dict.fromkeys(run.stage1 for run in shuffled))
