@@ -13,15 +13,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, help="the picture's PNG file")
     args = parser.parse_args()
-    preset = (plan := plan_for(args.output.parent)).preset
-    csv = args.output.with_suffix(".csv")
-    if csv.stem == "claims":
-        title = f"What the paper claims, and what came out (preset {preset.name})"
-        pictures.write_claims(csv, args.output, title, preset.demonstration)
+    plan = plan_for(args.output.parent)
+    if args.output.stem == "claims":
+        pictures.write_claims(plan)
     else:
-        table = preset.tables[result_of(plan, "tables", args.output)]
-        title = f"{table.title} (preset {preset.name})"
-        pictures.write_table(csv, args.output, title, f"test {table.measured} in percent")
+        pictures.write_table(plan, result_of(plan, "tables", args.output))
 
 
 if __name__ == "__main__":

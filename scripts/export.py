@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for
-from fspkd.report.reproduction import export, exported_plan, recompute
+from fspkd.report.reproduction import export, exported, recompute
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     args = parser.parse_args()
     plan = plan_for(args.results)
     print(f"{len(export(plan))} finished runs")
-    for path in recompute(exported_plan(plan.preset.name)):
+    for path in recompute(exported(plan.preset)):
         print(path)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for
-from fspkd.report.claims import write_claims
+from fspkd.report import claims
 from fspkd.runs.spec import check_finished
 
 
@@ -16,8 +16,8 @@ def main() -> None:
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
     check_finished(plan.compared if plan.claims else ())
-    write_claims(plan, args.output)
-    print(args.output.with_suffix(".md").read_text(), flush=True)
+    csv = claims.write(plan)
+    print(csv.with_suffix(".md").read_text(), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for, result_of
-from fspkd.report.figures import drawn_by
+from fspkd.report import figures
 from fspkd.result import Result
 from fspkd.runs.spec import check_finished
 from fspkd.tracking.follow import followed
@@ -20,7 +20,7 @@ def main() -> None:
     name = result_of(plan, "figures", args.output)
     check_finished(Result(plan, "figure", name).nets)
     with followed(args.output.parent):
-        drawn_by(plan, name).write(plan, name, args.output)
+        figures.write(plan, name)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for, result_of
-from fspkd.report.tables import make_table, write_table
+from fspkd.report import tables
 from fspkd.result import Result
 from fspkd.runs.spec import check_finished
 from fspkd.tracking.follow import followed
@@ -20,8 +20,8 @@ def main() -> None:
     name = result_of(plan, "tables", args.output)
     check_finished(Result(plan, "table", name).runs)
     with followed(args.output.parent):
-        write_table(make_table(plan, name), plan, name, args.output)
-    print(args.output.with_suffix(".md").read_text(), flush=True)
+        csv = tables.write(plan, name)
+    print(csv.with_suffix(".md").read_text(), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 """Measure a time comparison as CSV and HTML: python scripts/measure_timing.py results/quickstart/timing.csv"""
 
 import argparse
-import importlib
 from pathlib import Path
 
 from fspkd.errors import run_command
@@ -19,12 +18,14 @@ def main() -> None:
     name = result_of(plan, "timings", args.output)
 
     from fspkd.engine import device
+    from fspkd.report import timings
+    from fspkd.report.kinds import module_of
     from fspkd.train.gpus import free_gpu
 
-    kind = importlib.import_module(f"fspkd.report.{plan.preset.timings[name].kind}")
+    kind = module_of(plan.preset.timings[name])
     frame = kind.measure(plan, name, device.choose(args.device or free_gpu(), threads=1))
     with followed(args.output.parent):
-        kind.write(frame, plan, args.output)
+        timings.write(plan, name, frame)
     print(kind.shown_timing(frame).to_string(index=False), flush=True)
 
 

@@ -29,7 +29,7 @@ from fspkd.data.sets import DataSet
 from fspkd.engine.batches import Images
 from fspkd.files import file_sha256
 from fspkd.plan import Plan
-from fspkd.report.tables import make_table, write_table
+from fspkd.report import tables
 from fspkd.runs.folder import Attempt, ImageFacts, Manifest
 from fspkd.runs.predictions import save_predictions
 from fspkd.runs.spec import Run
@@ -322,15 +322,15 @@ def workflow(project: Project) -> Project:
 @pytest.fixture(scope="session")
 def tiny_results(tmp_path_factory: pytest.TempPathFactory, packed_digits: Path) -> Path:
     """Results of the tiny preset: nets, table and figure."""
-    from fspkd.report import curves
+    from fspkd.report import figures
 
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         project = project_in(folder, packed_digits, patch)
         project.train("teacher/2", "fitnet/1", "student/1", "student/2")
         plan = project.plan()
-        write_table(make_table(plan, "table1"), plan, "table1", Path("results/tiny/table1.csv"))
-        curves.write(plan, "figure3", Path("results/tiny/figure3.png"))
+        tables.write(plan, "table1")
+        figures.write(plan, "figure3")
     return folder / "results"
 
 

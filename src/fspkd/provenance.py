@@ -8,7 +8,7 @@ import platform
 import socket
 import subprocess
 import tokenize
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from importlib.metadata import version
 from itertools import accumulate
@@ -52,15 +52,17 @@ def code_files(networks: Collection[str], method: str, optimizer: str) -> dict[s
     `engine`: all of it, and what it imports. `network`, `method`, `optimizer`: the modules with those names, and what they
     import that is in no part before. Raises UserError for a name that is no module's.
     """
-    found = {"engine": _with_imports(sorted((PACKAGE / "engine").glob("*.py")))}
+    found = {"engine": with_imports((PACKAGE / "engine").glob("*.py"), DECIDING)}
     modules = {
         "network": [PACKAGE / "models" / f"{name}.py" for name in sorted(networks)],
         "method": [PACKAGE / "distill" / f"{method}.py"],
         "optimizer": [PACKAGE / "engine" / "optimizers" / f"{optimizer}.py"],
     }
     for part, files in modules.items():
+        if missing := [file for file in files if not file.is_file()]:
+            raise UserError(f"{missing[0]}: no such code. A method, network or optimizer has the name of its module.")
         before = {file for files in found.values() for file in files}
-        found[part] = [file for file in _with_imports(files) if file not in before]
+        found[part] = [file for file in with_imports(files, DECIDING) if file not in before]
     return found
 
 
@@ -76,22 +78,20 @@ def code_sha256(networks: frozenset[str], method: str, optimizer: str) -> dict[s
     return checksums
 
 
-def _with_imports(files: Collection[Path]) -> list[Path]:
-    """Those files and, of the code that decides, all that they import, directly or not; sorted."""
-    if missing := [file for file in files if not file.is_file()]:
-        raise UserError(f"{missing[0]}: no such code. A method, network or optimizer has the name of its module.")
+def with_imports(files: Iterable[Path], folders: Collection[str]) -> list[Path]:
+    """Those files and, of the code in some folders of the package, all that they import, directly or not; sorted."""
     found, left = set(), list(files)
     while left:
         if (file := left.pop()) not in found:
             found.add(file)
-            left += _imported(file)
+            left += _imported(file, folders)
     return sorted(found)
 
 
-def _imported(file: Path) -> list[Path]:
-    """The files of deciding modules that one imports."""
+def _imported(file: Path, folders: Collection[str]) -> list[Path]:
+    """The files in some folders of the package that one imports."""
     modules = [name for node in ast.walk(ast.parse(file.read_bytes())) for name in _names(node, file)]
-    inside = [m.split(".")[1:] for m in modules if m.startswith(f"{PACKAGE.name}.") and m.split(".")[1] in DECIDING]
+    inside = [m.split(".")[1:] for m in modules if m.startswith(f"{PACKAGE.name}.") and m.split(".")[1] in folders]
     places = [PACKAGE.joinpath(*parts) for parts in inside]
     files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
     return [file for file in files if file.is_file()]

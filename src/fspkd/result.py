@@ -61,6 +61,14 @@ def wanted_by_results(plan: Plan) -> list[Run]:
     return with_origins(run for result in results_of(plan) for run in result.runs)
 
 
+def told_on_page(plan: Plan) -> list[Run]:
+    """The runs that a preset's page shows something of, then all that these wait for, each once.
+
+    A training that is only timed is no run of these: it need not be trained.
+    """
+    return with_origins(run for result in results_of(plan) if result.kind != "timing" for run in result.runs)
+
+
 def read_by_results(plan: Plan) -> list[DataSet | PretrainedWeights]:
     """What these runs read that is packed: data sets and weights that were trained elsewhere, each once."""
     wanted = wanted_by_results(plan)

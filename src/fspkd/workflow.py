@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from snakemake.io import ancient
@@ -14,8 +15,8 @@ from fspkd.config.load import CONFIG, read_yaml
 from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau, Table
 from fspkd.data.sets import DataSet
 from fspkd.plan import Plan
-from fspkd.provenance import PACKAGE
-from fspkd.result import Result, read_by_results, results_of, wanted_by_results
+from fspkd.provenance import DECIDING, PACKAGE, with_imports
+from fspkd.result import Result, read_by_results, told_on_page, wanted_by_results
 from fspkd.runs.folder import PHASES
 from fspkd.runs.spec import Run, with_origins
 
@@ -23,17 +24,7 @@ DVC = Path("params.yaml")
 Files = dict[str, list[str]]
 # The keys of a preset that decide what is shown of its nets.
 SHOWN = {"about", "demonstration", "tables", "figures", "timings", "claims"}
-PAGES = ("report/labelled.py", "report/pages.py", "report/page.html.j2", "report/table.html.j2")
-NUMBERS = (
-    "runs/predictions.py",
-    "report/predictions.py",
-    "report/stats.py",
-    "report/columns.py",
-    "report/origins.py",
-    "report/tables.py",
-)
 APART = ("timing", "summary")  # a time is not measured again, and a page shows what others have made
-POINTS = ("report/labelled.py", "runs/predictions.py", "report/predictions.py", "report/points.py")
 # What a figure has beside its drawings, by kind.
 FIGURES = {"curves": (".csv", "_flat.csv"), "depth": (".csv",), "plateau": (".csv",), "matrices": (".csv",)}
 
@@ -59,9 +50,15 @@ def names_in(plans: dict[str, Plan], section: str, kind: str | None = None, belo
     return "|".join(patterns) or "(?!)"
 
 
-def code(*files: str) -> list[str]:
-    """Files of the package."""
-    return [str(PACKAGE / file) for file in files]
+@cache
+def code(*modules: str, folders: tuple[str, ...] = ("report", "runs")) -> list[str]:
+    """The files of those modules, such as report/tables, and of all that they import of these folders, directly or not."""
+    return list(map(str, with_imports((PACKAGE / f"{module}.py" for module in modules), folders)))
+
+
+def templates(*names: str) -> list[str]:
+    """The files of templates of pages, which no import names."""
+    return [str(PACKAGE / "report" / f"{name}.html.j2") for name in names]
 
 
 # --- training ---------------------------------------------------------------------------------------------
@@ -214,28 +211,34 @@ class ResultRule(Result):
     def _table(self) -> Files:
         reference = self.settings.reference
         return {
-            "code": code(*PAGES, *NUMBERS),
+            "code": [*code("report/tables"), *templates("page", "table")],
             "predictions": [str(net.folder.predictions) for net in self.nets],
             "manifests": [str(run.folder.manifest) for run in with_origins(self.runs)],  # which its notes are about
             "reference": [str(CONFIG / reference)] if reference else [],
         }
 
     def _figure(self) -> Files:
-        own = code("report/labelled.py", "report/figures.py", f"report/{self.settings.kind}.py")
-        manifests = [str(run.folder.manifest) for run in self.runs]
+        shared = {"code": self._figures_code(), "manifests": [str(run.folder.manifest) for run in self.runs]}
         if isinstance(self.settings, Curves | Plateau):
-            return {"code": own, "metrics": [str(net.folder.metrics) for net in self.nets], "manifests": manifests}
+            return {**shared, "metrics": [str(net.folder.metrics) for net in self.nets]}
         if isinstance(self.settings, Matrices):
             (first,) = self.nets
             weights = [run.weights for run in (first.start, first.teacher, first) if run]
-            data = ancient(str(first.data.path))
-            return {"code": own, "data": [data], "weights": list(map(str, weights)), "manifests": manifests}
+            return {**shared, "data": [ancient(str(first.data.path))], "weights": list(map(str, weights))}
         return {
-            "code": [*own, *code(*POINTS, "models/counts.py")],
+            **shared,
             "predictions": [str(net.folder.predictions) for net in self.nets],
-            "manifests": manifests,
             "reference": [str(CONFIG / self.settings.reference)] if self.settings.reference else [],
         }
+
+    def _figures_code(self) -> list[str]:
+        """The code of its kind, and of the methods or networks of its nets that this computes with, which are found by name."""
+        own, named = ("report/figures", f"report/{self.settings.kind}"), set()
+        if isinstance(self.settings, Plateau):
+            named = {f"distill/{net.spec.method.method}" for net in self.nets}
+        if isinstance(self.settings, Depth | Matrices):
+            named = {f"models/{name}" for net in self.nets for name in net.architectures}
+        return sorted({*code(*own), *code(*own, *sorted(named), folders=("report", "train", *DECIDING))})
 
     def _timing(self) -> Files:
         """And no code, since a time is not measured again for a changed word."""
@@ -260,7 +263,7 @@ class ResultRule(Result):
         published: list[Table | Depth] = [*preset.tables.values(), *points]
         references = {str(CONFIG / shown.reference) for shown in published if shown.reference}
         return {
-            "code": code(*PAGES, *NUMBERS, *(POINTS if points else ()), "report/claims.py"),
+            "code": [*code("report/claims"), *templates("page", "table")],
             "claims": [str(CONFIG / preset.claims)] if preset.claims else [],
             "references": sorted(references),
             "predictions": [str(net.folder.predictions) for net in self.nets],
@@ -269,7 +272,7 @@ class ResultRule(Result):
 
     def picture_inputs(self) -> Files:
         """What the picture of a table, or of the claims, is made of."""
-        return {"code": code("report/labelled.py", "report/pictures.py", "report/figures.py"), "csv": [self.file]}
+        return {"code": code("report/pictures"), "csv": [self.file]}
 
     @property
     def picture_title(self) -> str:
@@ -284,10 +287,9 @@ class ResultRule(Result):
         names += [f"{figure}.svg" for figure in preset.figures]
         names += [f"{timing}.csv" for timing in preset.timings]
         names += ["claims.csv", "claims.svg"] if self.plan.claims else []
-        shown = [run for other in results_of(self.plan) if other.kind not in APART for run in other.runs]
-        kinds = sorted({f"report/{e.kind}.py" for e in (*preset.figures.values(), *preset.timings.values())})
+        kinds = sorted({f"report/{e.kind}" for e in (*preset.figures.values(), *preset.timings.values())})
         return {
-            "code": code(*PAGES, *NUMBERS, "report/claims.py", "report/summary.py", "report/summary.html.j2", *kinds),
-            "manifests": [str(run.folder.manifest) for run in with_origins(shown)],
+            "code": [*code("report/summary", *kinds), *templates("page", "summary")],
+            "manifests": [str(run.folder.manifest) for run in told_on_page(self.plan)],
             "results": [f"{preset.results}/{name}" for name in names],
         }

@@ -1,22 +1,19 @@
 """Figures of curves, and where these become flat, from known measurements."""
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from conftest import Project, finish, measure
 from pretended import pretend
 
-from fspkd.report import curves, tables
+from fspkd.report import curves, figures, tables
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pictures import draw_table
 from fspkd.workflow import ResultRule
 
 
-def draw(project: Project, *measures: str) -> plt.Figure:
-    read = curves.read_curves(project.plan(), "figure3")
-    return curves.draw_figure("A title", read, curves.flat_parts(read, measures or curves.MEASURES))
+def draw(project: Project) -> plt.Figure:
+    return curves.draw("A title", curves.read(project.plan(), "figure3"))
 
 
 def test_figure_shows_each_curve_and_is_the_same_again(project: Project) -> None:
@@ -26,10 +23,10 @@ def test_figure_shows_each_curve_and_is_the_same_again(project: Project) -> None
     assert [text.get_text() for text in accuracy.get_legend().get_texts()] == ["Teacher", "Student"]
     lines = [line for line in loss.lines if line.get_linestyle() == "-"]
     assert [len(line.get_xdata()) for line in lines] == [20, 8]
-    curves.write(project.plan(), "figure3", project.folder / "a.png")
-    curves.write(project.plan(), "figure3", project.folder / "b.png")
-    assert (project.folder / "a.svg").read_bytes() == (project.folder / "b.svg").read_bytes()
-    assert (project.folder / "a.png").read_bytes() == (project.folder / "b.png").read_bytes()
+    files = [figures.write(project.plan(), "figure3").with_suffix(end) for end in (".png", ".svg")]
+    first = [file.read_bytes() for file in files]
+    figures.write(project.plan(), "figure3")
+    assert [file.read_bytes() for file in files] == first
 
 
 def test_figure_has_a_colour_for_each_of_many_curves(project: Project) -> None:
@@ -112,14 +109,13 @@ def test_figure_of_first_stages_has_their_losses_alone(project: Project) -> None
         loss = np.where(np.arange(1, 11) < 3, 2.0, 1.0)
         frame = pd.DataFrame({"iteration": range(1, 11), "loss": loss, "test_accuracy": np.nan})
         measure(run, frame)
-    csv = project.folder / "figure3.csv"
-    curves.write(plan, "figure3", csv.with_suffix(".png"))
-    (axes,) = draw(project, "training loss").axes
+    csv = figures.write(plan, "figure3").with_suffix(".csv")
+    (axes,) = draw(project).axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["A", "B"]
     numbers = pd.read_csv(csv)
     assert list(numbers) == ["iteration", "A: training loss", "B: training loss"]
     assert numbers["B: training loss"].tolist() == [2, 2] + [1] * 8
-    flat = pd.read_csv("figure3_flat.csv")
+    flat = pd.read_csv("results/tiny/figure3_flat.csv")
     assert flat["net"].tolist() == [plan.net(net).stage1.id for net in ("fitnet/1", "student/1")]
     assert flat["iteration"].tolist() == [3, 3]
     needed = ResultRule(plan, "figure", "figure3").inputs()
@@ -129,10 +125,10 @@ def test_figure_of_first_stages_has_their_losses_alone(project: Project) -> None
 
 def test_a_ratio_stands_beside_what_is_published_of_the_same_two_curves(project: Project) -> None:
     pretend(project)
-    curves.write(project.plan(), "figure3", Path("results/tiny/figure3.png"))
+    figures.write(project.plan(), "figure3")
     assert curves.on_page(project.plan(), "figure3")[1]["published"].tolist() == ["about 3", "–"]
     project.set("figures.figure3.curves", {"Student": "student", "Teacher": "teacher"})
-    curves.write(project.plan(), "figure3", Path("results/tiny/figure3.png"))
+    figures.write(project.plan(), "figure3")
     assert curves.on_page(project.plan(), "figure3")[1]["published"].tolist() == ["–", "–"]
 
 
@@ -141,11 +137,10 @@ def test_labels_may_be_words_for_what_is_missing(project: Project) -> None:
     project.set("figures.figure3.curves", {"null": "teacher", "nan": "student"})
     project.set("claims", ...)
     pretend(project)
-    plan, csv = project.plan(), Path("results/tiny/table1.csv")
-    tables.write_table(tables.make_table(plan, "table1"), plan, "table1", csv)
-    axes = draw_table(read_labelled(csv), "T", "%").axes[0]
+    plan = project.plan()
+    axes = draw_table(read_labelled(tables.write(plan, "table1")), "T", "%").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["None", "NA"]
-    curves.write(plan, "figure3", Path("results/tiny/figure3.png"))
+    figures.write(plan, "figure3")
     assert [*curves.on_page(plan, "figure3")[1].filter(like="flat from")] == ["null: flat from", "nan: flat from"]
 
 
@@ -156,11 +151,10 @@ def test_labels_are_texts_wherever_they_stand(project: Project) -> None:
     project.set("figures.figure3.curves", {odd: "teacher"})
     project.set("claims", ...)
     pretend(project)
-    plan = project.plan()
-    tables.write_table(tables.make_table(plan, "table1"), plan, "table1", Path("table1.csv"))
-    assert "<script>" not in Path("table1.html").read_text()
-    markdown = Path("table1.md").read_text()
+    csv = tables.write(project.plan(), "table1")
+    assert "<script>" not in csv.with_suffix(".html").read_text()
+    markdown = csv.with_suffix(".md").read_text()
     assert markdown.count(r"_&lt;script&gt;alert(1)&lt;/script&gt; \| a &amp; b") == 2
-    assert pd.read_csv("table1.csv")["row"].tolist() == [odd]
+    assert pd.read_csv(csv)["row"].tolist() == [odd]
     for axes in draw(project).axes[1:]:
         assert [text.get_text() for text in axes.get_legend().get_texts()] == [odd]

@@ -12,8 +12,9 @@ from conftest import Project, images_of
 from scipy import stats
 
 from fspkd.errors import UserError
+from fspkd.report import timings
 from fspkd.report.claims import judge
-from fspkd.report.inference_time import ROUNDS, measure, whole_batches, write
+from fspkd.report.inference_time import ROUNDS, measure, whole_batches
 from fspkd.workflow import ResultRule, names_in, run_outputs
 
 PUBLISHED = """\
@@ -48,8 +49,7 @@ def compared(project: Project) -> Project:
 def test_nets_are_counted_tested_and_timed(compared: Project) -> None:
     compared.train("big/1", "small/1", "other/1")
     plan = compared.plan()
-    csv = Path("results/tiny/table5.csv")
-    write(measure(plan, "table5", torch.device("cpu")), plan, csv)
+    csv = timings.write(plan, "table5", measure(plan, "table5", torch.device("cpu")))
     frame = pd.read_csv(csv).set_index("row")
     assert list(frame.index) == ["Big", "Small", "Other"]
     # A 5x5 convolution of 64 filters on 6x6 positions, then 3x3 maps of 32 channels; 12 and 10 linear units.
@@ -73,7 +73,7 @@ def test_nets_are_counted_tested_and_timed(compared: Project) -> None:
     assert frame.loc["Other"].filter(regex="_published$").isna().all()
     assert ",9000000," in csv.read_text()
     page = csv.with_suffix(".html").read_text()
-    for text in ("Nets &amp; costs (preset tiny; in brackets", "5,096 (9,000,000)", "3 (–)"):
+    for text in ("Nets &amp; costs (preset tiny)", "In brackets the published values", "5,096 (9,000,000)", "3 (–)"):
         assert text in page
     assert page.index("</table>") < page.index("Rounded.")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import Project, images_of
 
-from fspkd.report import matrices
+from fspkd.report import figures, matrices
 from fspkd.report.summary import summary
 from fspkd.train.nets import finished_net
 
@@ -54,13 +54,14 @@ def test_matrices_are_those_of_the_nets_and_the_teacher_is_shuffled(drawn: Proje
 
 
 def test_the_figure_its_numbers_and_the_page_that_shows_it(drawn: Project) -> None:
-    plan, png = drawn.plan(), Path("results/tiny/matrices.png")
-    matrices.write(plan, "matrices", png)
+    plan = drawn.plan()
+    png = figures.write(plan, "matrices")
+    assert png == Path("results/tiny/matrices.png")
     first = png.read_bytes(), png.with_suffix(".svg").read_bytes()
-    matrices.write(plan, "matrices", png)
+    figures.write(plan, "matrices")
     assert (png.read_bytes(), png.with_suffix(".svg").read_bytes()) == first
     frame = pd.read_csv(png.with_suffix(".csv"))
-    assert png.with_suffix(".csv").read_bytes() == matrices.numbers(plan, "matrices")
+    assert png.with_suffix(".csv").read_bytes() == figures.numbers(plan, "matrices")
     assert len(frame) == 9
     assert (frame["distance"][frame["net"] == matrices.TEACHER] == 0).all()
     found = matrices.matrices_of(plan.net("student/1").stage1)["stem to section1"]

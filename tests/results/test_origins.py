@@ -1,7 +1,5 @@
 """What a table says of where its nets come from, and which runs do not belong together."""
 
-from pathlib import Path
-
 import pytest
 from conftest import Project, finish
 from pretended import pretend
@@ -41,10 +39,9 @@ def test_nets_of_different_kinds_of_machines_are_told(project: Project) -> None:
     (warning,) = warnings(project.plan(), "table1")
     for text in ("precision: float32, but bfloat16 in", "threads: 1, but 2 in", "instructions: AVX2, but AVX512 in"):
         assert f"{text} {run.id}" in warning
-    plan = project.plan()
-    tables.write_table(tables.make_table(plan, "table1"), plan, "table1", Path("table1.csv"))
-    for name in ("table1.md", "table1.html"):
-        assert f"precision: float32, but bfloat16 in {run.id}" in Path(name).read_text()
+    csv = tables.write(project.plan(), "table1")
+    for end in (".md", ".html"):
+        assert f"precision: float32, but bfloat16 in {run.id}" in csv.with_suffix(end).read_text()
 
 
 def test_what_no_manifest_vouches_for_is_not_read(project: Project) -> None:

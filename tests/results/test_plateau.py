@@ -1,7 +1,6 @@
 """How long nets guess: the loss of guessing, when it is left, the drawing, from known losses."""
 
 from math import log
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import torch
 from conftest import Project, finish, measure
 
 from fspkd.errors import UserError
-from fspkd.report import plateau
+from fspkd.report import figures, plateau
 from fspkd.report.summary import summary
 from fspkd.runs.spec import Run
 from fspkd.workflow import ResultRule
@@ -72,35 +71,35 @@ def test_plateau_is_left_when_the_mean_loss_is_below_it(guessing: Project) -> No
     first, second, taught = plan.net("alone/1"), plan.net("alone/2"), plan.net("taught/1")
     lose(first, np.where(np.arange(1, LENGTH + 1) <= 200, LN3, 0.8 * LN3))
     lose(second, np.full(LENGTH, 0.995 * LN3))
-    fallen = np.where(
-        np.arange(1, LENGTH + 1) <= 300, 1, 0.4
-    )  # five sixths of 50 iterations have to be of the lower loss
+    # Five sixths of 50 iterations have to be of the lower loss.
+    fallen = np.where(np.arange(1, LENGTH + 1) <= 300, 1, 0.4)
     lose(taught, fallen * (1 + np.linspace(4, 1, LENGTH)) * LN3)  # which lambda lowers too, as of a net that guesses
-    plateau.write(plan, "plateau", Path("plateau.png"))
-    frame = pd.read_csv("plateau.csv")
+    png = figures.write(plan, "plateau")
+    frame = pd.read_csv(png.with_suffix(".csv"))
     assert frame["curve"].tolist() == ["by labels", "by labels", "taught"]
     assert frame["net"].tolist() == [first.id, second.id, taught.id]
     assert frame["left_at"].tolist() == pytest.approx([203, np.nan, 301], nan_ok=True)
     assert frame["half_at"].tolist() == pytest.approx([np.nan, np.nan, 342], nan_ok=True)
     assert frame["last"].tolist() == pytest.approx([0.8, 0.995, 0.4], rel=1e-3)
     assert frame["iterations"].tolist() == [LENGTH] * 3
-    plateau.write(plan, "plateau", Path("again.png"))
-    for end in ("png", "svg", "csv"):
-        assert Path(f"plateau.{end}").read_bytes() == Path(f"again.{end}").read_bytes()
+    first = {file: file.read_bytes() for file in png.parent.glob("plateau.*")}
+    figures.write(plan, "plateau")
+    assert {file: file.read_bytes() for file in png.parent.glob("plateau.*")} == first
+    assert len(first) == 3
 
 
 def test_one_lucky_batch_is_not_learning(guessing: Project) -> None:
     net = guessing.plan().net("alone/1")
     lose(net, np.where(np.arange(1, LENGTH + 1) == 3, 0.6 * LN3, LN3))
-    relative = plateau.measured(guessing.plan(), "plateau")["by labels"][net.id]
+    relative = plateau.read(guessing.plan(), "plateau")["by labels"][net.id]
     assert np.isnan(plateau.first_below(plateau.LEFT, relative))
 
 
 def test_nets_that_are_not_finished_are_not_drawn(guessing: Project) -> None:
     lose(guessing.plan().net("alone/1"), np.full(LENGTH, LN3 / 2))
-    curves = plateau.measured(guessing.plan(), "plateau")
+    curves = plateau.read(guessing.plan(), "plateau")
     assert list(curves) == ["by labels"]
-    drawing = plateau.draw_figure("A title", curves)
+    drawing = plateau.draw("A title", curves)
     assert [text.get_text() for text in drawing.legends[0].get_texts()] == ["by labels: 50"]
     assert len([line for line in drawing.axes[0].lines if len(line.get_xdata()) == 1]) == 1  # the dot
 
@@ -112,8 +111,7 @@ def test_page_and_inputs_of_the_figure(guessing: Project) -> None:
     lose(plan.net("taught/1"), np.full(LENGTH, 5 * LN3))
     inputs = ResultRule(plan, "figure", "plateau").inputs()
     assert inputs["metrics"] == [str(net.folder.metrics) for net in (*plan.nets("alone"), plan.net("taught/1"))]
-    Path("results/tiny").mkdir(parents=True, exist_ok=True)
-    plateau.write(plan, "plateau", Path("results/tiny/plateau.png"))
+    figures.write(plan, "plateau")
     page = summary(plan).decode()
     for text in ("Plateaus", "left after", "never", "has left the plateau when"):
         assert text in page

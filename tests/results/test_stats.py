@@ -7,7 +7,6 @@ from scipy import stats
 
 from fspkd.report.claims import verdict
 from fspkd.report.stats import (
-    Estimate,
     farther,
     half_width,
     holm,
@@ -195,8 +194,6 @@ def test_p_value_is_students() -> None:
     test = stats.ttest_ind(np.log(over), np.log(under) + np.log(2), equal_var=False)
     p_value = 2 * stats.t.sf(abs(test.statistic), 2)  # not Welch's degrees of freedom
     assert ratio(over, under).p_value(2) == pytest.approx(p_value, rel=1e-6)
-    interval = over_seeds(values)
-    assert Estimate.of_interval(interval.value, interval.low, interval.high, 5) == interval
 
 
 def test_intervals_over_three_seeds_cover_the_mean_as_often_as_they_say() -> None:

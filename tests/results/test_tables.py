@@ -45,8 +45,7 @@ def test_table_files_hold_the_same_numbers(project: Project) -> None:
     project.set("tables.table1.rows.A_b at 50%", "teacher")
     project.set("tables.table1.title", "Half & half")
     plan = project.plan()
-    csv = project.folder / "table1.csv"
-    tables.write_table(tables.make_table(plan, "table1"), plan, "table1", csv)
+    csv = tables.write(plan, "table1")
     assert pd.read_csv(csv)["average"].tolist() == [75, 75, 75, 75, 75]
     markdown = csv.with_suffix(".md").read_text()
     assert "| Teacher " in markdown
@@ -63,8 +62,8 @@ def test_a_row_of_ones_own_has_no_published_numbers(project: Project) -> None:
     pretend(project)
     project.set("tables.table1.rows", {"Mine": "student", "Teacher*": "teacher", "FitNet, 1 loss*": "fitnet"})
     project.set("claims", ...)
-    plan, csv = project.plan(), project.folder / "table1.csv"
-    tables.write_table(tables.make_table(plan, "table1"), plan, "table1", csv)
+    plan = project.plan()
+    csv = tables.write(plan, "table1")
     table = pd.read_csv(csv).set_index("row")
     assert np.isnan(table.loc["Mine", "average_published"])
     assert table.loc["Teacher*", "average_published"] == 90.64
@@ -85,7 +84,7 @@ def test_replicates_give_means_and_students_interval(project: Project) -> None:
     pretend(project)
     worse = project.plan().net("teacher/1", 2)
     predict(worse, torch.zeros(4, 3), LABELS)  # right about one image
-    plan, csv = project.plan(), project.folder / "table1.csv"
+    plan = project.plan()
     table = tables.make_table(plan, "table1").set_index("row")
     averages = [75, (25 + 75) / 2, 75]
     assert table.loc["Teacher", "average"] == pytest.approx(np.mean(averages))
@@ -93,7 +92,7 @@ def test_replicates_give_means_and_students_interval(project: Project) -> None:
     assert table.loc["Teacher", "average_ci95"] == pytest.approx(half)
     assert table["n"].tolist() == [3, 3, 3]
     assert table.loc["Teacher", "iterations"] == 40
-    tables.write_table(table.reset_index(), plan, "table1", csv)
+    csv = tables.write(plan, "table1")
     assert f"66.67 ± {half:.2f} (91.75)" in csv.with_suffix(".md").read_text()
     assert "75.00 ± 0.00" in csv.with_suffix(".md").read_text()
     assert "± half a 95 % interval of the mean over 3 replicates" in csv.with_suffix(".md").read_text()
@@ -106,7 +105,7 @@ def test_intervals_over_nets_are_from_the_spread_within_all_rows(project: Projec
     rows = {"Teacher": "teacher", "Again": "teacher", "One": "teacher/1", "FitNet": "fitnet", "Student*": "student"}
     project.set("tables.table1", {"title": "T", "rows": rows, "intervals": "nets"})
     pretend(project)
-    plan, csv = project.plan(), project.folder / "table1.csv"
+    plan = project.plan()
     accuracies = {"teacher/1": 3, "teacher/2": 1, "fitnet/1": 2, "student/1": 4, "student/2": 3}  # quarters
     for net, right in accuracies.items():
         predict(plan.net(net), 9.0 * torch.nn.functional.one_hot((LABELS + (torch.arange(4) >= right)) % 3, 3), LABELS)
@@ -116,7 +115,7 @@ def test_intervals_over_nets_are_from_the_spread_within_all_rows(project: Projec
     halves = [quantile * np.sqrt(squares / freedom / nets) for nets in (2, 2, 1, 1, 2)]
     assert table["average_ci95"].tolist() == pytest.approx(halves, rel=1e-6)
     assert [column for column in table if column.endswith("_ci95")] == ["average_ci95"]
-    tables.write_table(table.reset_index(), plan, "table1", csv)
+    csv = tables.write(plan, "table1")
     assert f"50.00 ± {halves[0]:.2f}" in csv.with_suffix(".md").read_text()
     assert "± half a 95 % interval for other nets" in csv.with_suffix(".html").read_text()
     assert "average_ci95" not in tables.make_table(plan, "table1", ["Teacher"])  # of a row whose table is not there yet
@@ -127,9 +126,9 @@ def test_table_without_a_reference_and_of_single_nets(project: Project) -> None:
     project.set("tables.table1.reference", ...)
     project.set("tables.table1.rows", {"Teacher": "teacher/2", "Student*": "student/1"})
     project.set("claims", ...)
-    plan, csv = project.plan(), project.folder / "table1.csv"
+    plan = project.plan()
     table = tables.make_table(plan, "table1")
-    tables.write_table(table, plan, "table1", csv)
+    csv = tables.write(plan, "table1")
     assert table.set_index("row").to_dict("list") == {"accuracy": [75, 75], "iterations": [20, 18]}
     assert "75.00 |" in csv.with_suffix(".md").read_text()
 
@@ -152,7 +151,7 @@ def test_metrics_are_a_file_for_each_row_that_the_table_has_now(project: Project
     ):
         project.set("tables.table1.rows", rows)
         plan = project.plan()
-        tables.write_table(tables.make_table(plan, "table1"), plan, "table1", Path("results/tiny/table1.csv"))
+        tables.write(plan, "table1")
         assert list(metrics(Path("results/tiny"))) == names
     assert metrics(Path("results/tiny"))["02 Student*†"] == accuracy
 
@@ -164,7 +163,7 @@ def test_metrics_of_many_rows_are_listed_in_their_order(project: Project) -> Non
     labels = [f"{100 - number} of a hundred" for number in range(100)]
     project.set("tables.table1.rows", dict.fromkeys(labels, "teacher/1"))
     plan = project.plan()
-    tables.write_table(tables.make_table(plan, "table1"), plan, "table1", Path("results/tiny/table1.csv"))
+    tables.write(plan, "table1")
     assert [name.partition(" ")[2] for name in metrics(Path("results/tiny"))] == labels
 
 
@@ -188,10 +187,10 @@ def errors(project: Project, **rows: str) -> Plan:
 def test_errors_and_quoted_rows(project: Project) -> None:
     """A paper's one number a row stands beside our average."""
     project.set("claims", ...)
-    plan, csv = errors(project, Student="student", Teacher="teacher/1"), project.folder / "table1.csv"
+    plan = errors(project, Student="student", Teacher="teacher/1")
     pretend(project)
     predict(plan.net("student/2"), torch.zeros(4, 3), LABELS)  # wrong about three of four
-    tables.write_table(tables.make_table(plan, "table1"), plan, "table1", csv)
+    csv = tables.write(plan, "table1")
     table = pd.read_csv(csv).set_index("row")
     assert list(table) == ["net1", "net2", "average", "average_published", "ensemble", "iterations", "quoted"]
     assert table.loc["Student"].tolist()[:4] == [25, 75, 50, 1.9]
@@ -200,7 +199,7 @@ def test_errors_and_quoted_rows(project: Project) -> None:
     assert table["quoted"].tolist() == [False, False, True, True]
     assert table.loc["Maxout"].dropna().to_dict() == {"average_published": 0.45, "quoted": True}
     assert "Student,25.00,75.00,50.00,1.90,25.00,26,False\n" in csv.read_text()
-    assert metrics(project.folder) == {
+    assert metrics(csv.parent) == {
         "01 Student": {"net1": 25, "net2": 75, "average": 50, "ensemble": 25, "iterations": 26},
         "02 Teacher": {"net1": 25, "average": 25, "ensemble": 25, "iterations": 20},
     }
@@ -213,11 +212,11 @@ def test_errors_and_quoted_rows(project: Project) -> None:
 def test_single_nets_have_a_column_of_errors(project: Project) -> None:
     project.set("claims", ...)
     project.set("replicates", 2)
-    plan, csv = errors(project, Student="student/1", Teacher="teacher/1"), project.folder / "table1.csv"
+    plan = errors(project, Student="student/1", Teacher="teacher/1")
     pretend(project)
     predict(plan.net("student/1", 2), torch.zeros(4, 3), LABELS)
     table = tables.make_table(plan, "table1")
-    tables.write_table(table, plan, "table1", csv)
+    csv = tables.write(plan, "table1")
     assert list(table) == ["row", "error", "error_published", "error_ci95", "iterations", "n", "quoted"]
     half = stats.t.ppf(0.975, 1) * np.std([25, 75], ddof=1) / np.sqrt(2)
     assert table.iloc[0, 1:6].tolist() == [50, 1.9, pytest.approx(half), 18, 2]

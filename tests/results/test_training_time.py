@@ -1,11 +1,18 @@
 """The time comparison of trainings, from times that are known."""
 
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import Project, images_of
+from scipy import stats
 
 from fspkd.engine.step import steps_of
-from fspkd.report import training_time
+from fspkd.errors import UserError
+from fspkd.report import timings, training_time
+from fspkd.report.claims import judge
 from fspkd.report.training_time import WARM_UP, _comparison, _new_step, _seconds_per_100, _with_saved_targets
 from fspkd.train.session import new_member
 
@@ -64,7 +71,39 @@ def test_seconds_are_those_of_one_member_in_the_fastest_block_of_a_round(monkeyp
     rounds = [[3, 1, 2], [2, 2, 4], [5, 4, 3], [1, 1, 1], [6, 7, 8]]
     blocks = [0.25] * WARM_UP + [seconds for of_round in rounds for seconds in of_round]
     found = _seconds_per_100([Timed(clock, 1, 2, blocks), Timed(clock, 2, 3, blocks)])
-    assert found == [pytest.approx([100, 200, 300, 100, 600]), pytest.approx([50, 100, 150, 50, 300])]
+    assert found == pytest.approx(np.array([[100, 200, 300, 100, 600], [50, 100, 150, 50, 300]]))
+
+
+def test_a_steady_machine_makes_sure_of_a_speed_up(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds that differ from the fourth digit on, of which the file keeps enough."""
+    project.train("teacher/1")
+    normal = np.array([4.0, 4.1, 4.0, 3.9, 4.2])
+    on_the_fly = normal * [0.641, 0.6405, 0.6415, 0.641, 0.6412]
+    monkeypatch.setattr(training_time, "_seconds_per_100", lambda steps: np.stack([normal, on_the_fly, normal, normal]))
+    plan = project.plan()
+    csv = timings.write(plan, "timing", training_time.measure(plan, "timing", torch.device("cpu")))
+    rounds = 40 * normal / (10 * on_the_fly + 16 * normal)
+    test = stats.ttest_1samp(np.log(rounds), np.log(0.95 * 1.78))
+    line = pd.read_csv(csv).set_index("what").loc["speed-up of Student* over Teacher, on the fly"]
+    interval = np.exp(tuple(test.confidence_interval()))
+    assert line[["value", "low", "high"]].tolist() == pytest.approx([stats.gmean(rounds), *interval], rel=1e-5)
+    assert line[["rounds", "published", "unit"]].tolist() == [5, 1.78, "times"]
+    assert line.filter(like="round").tolist()[1:] == pytest.approx(rounds, rel=1e-5)
+    hours = pd.read_csv(csv).set_index("what").loc["Teacher, normal training"]
+    assert hours["value"] == pytest.approx(40 * stats.gmean(normal) / 100 / 3600, rel=1e-5)
+    assert np.isnan(hours["low"])
+    claim = judge(plan).iloc[3]
+    assert (claim["ours"], claim["n"], claim["verdict"]) == (pytest.approx(line["value"], rel=1e-5), 5, "reproduced")
+    assert claim["p"] == pytest.approx(test.pvalue, rel=0.01)
+
+
+def test_a_comparison_without_its_rounds_is_refused(project: Project) -> None:
+    Path("results/tiny").mkdir(parents=True)
+    Path("results/tiny/timing.csv").write_text("what,value,low,high,rounds\nspeed-up,2,1.9,2.1,5\n")
+    with pytest.raises(
+        UserError, match=r"results/tiny/timing.csv: has no rounds, .* Delete it, so that it is measured"
+    ):
+        judge(project.plan())
 
 
 def test_saved_targets_are_the_teachers_and_are_not_computed_again(project: Project) -> None:

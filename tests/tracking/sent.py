@@ -97,6 +97,7 @@ def check_everything(project: Project, client: MlflowClient) -> None:
     table = pd.read_csv("results/tiny/table1.csv").set_index("row").loc["Student*"]
     for key in ("average", "ensemble", "average_published"):
         assert points(client, runs["Student*"], key) == [(0, table[key])]
+    assert not [key for key in runs["Student*"].data.metrics if key.startswith("net")]  # which have runs of their own
     artifacts = {a.path for a in client.list_artifacts(runs["table1"].info.run_id)}
     assert artifacts == {
         "table1.csv",

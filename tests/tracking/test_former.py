@@ -9,7 +9,7 @@ from conftest import Project
 from sent import held, send
 
 from fspkd.plan import plan_for
-from fspkd.report.tables import make_table, write_table
+from fspkd.report import tables
 from fspkd.tracking.follow import FOLLOWED, has_begun
 from fspkd.tracking.sync import Sync
 
@@ -104,7 +104,7 @@ def test_rows_and_tables_of_former_settings_are_called_so_and_ended(made: Projec
     made.content |= {"claims": None, "figures": {}, "timings": {}}
     made.set("tables.table1.rows", {"Teacher": "teacher"})
     shutil.rmtree(made.plan().net("student/2").folder)  # so that its row is not finished
-    write_table(make_table(made.plan(), "table1"), made.plan(), "table1", Path("results/tiny/table1.csv"))
+    tables.write(made.plan(), "table1")
 
     def ended(sync: Sync | None = None) -> dict[str, str]:
         runs = held((sync or send(made)).store.client)
@@ -131,6 +131,6 @@ def test_a_table_named_as_its_only_row_is_another_run(made: Project) -> None:
     made.content |= {"claims": None, "figures": {}, "timings": {}}
     made.content["tables"] = {"teacher": {"title": "A table of one row", "rows": {"Teacher": "teacher"}}}
     made.write()
-    write_table(make_table(made.plan(), "teacher"), made.plan(), "teacher", Path("results/tiny/teacher.csv"))
+    tables.write(made.plan(), "teacher")
     kinds = [run.data.tags["kind"] for run in held(send(made).store.client).values()]
     assert (kinds.count("row"), kinds.count("table")) == (3, 1)

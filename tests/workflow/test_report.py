@@ -32,7 +32,15 @@ def test_summary_and_report_can_be_read(made: Project, browser: webdriver.Chrome
 
     browser.get(Path(SUMMARY).absolute().as_uri())
     assert browser.find_element(By.TAG_NAME, "h1").text == "The results of preset tiny"
-    for text in ("What is claimed", "claim 3", "A tiny table", "(91.75)", "A tiny figure", "Time", "float32"):
+    for text in (
+        "What the paper claims, and what came out",
+        "claim 3",
+        "A tiny table",
+        "(91.75)",
+        "A tiny figure",
+        "The paper's time comparison",
+        "float32",
+    ):
         assert text in shown()
     pictures = browser.find_elements(By.TAG_NAME, "img")
     assert len(pictures) == 3  # of the claims, the table, and the figure

@@ -137,6 +137,10 @@ class TrainingTime(Settings):
 
     kind: Literal["training_time"]
     """what is compared"""
+    title: str = "The paper's time comparison"
+    """what stands above it"""
+    note: str | None = None
+    """what stands below it"""
     reference: PublishedFile
     """the published numbers, a line each: columns what and value, with the names that the comparison has"""
     teachers: Identifier
@@ -145,15 +149,6 @@ class TrainingTime(Settings):
     """the row whose nets share a stage 1"""
     shuffled_students: Identifier
     """the row whose nets have a stage 1 each"""
-
-    @property
-    def title(self) -> str:
-        """What stands above it."""
-        return "Time"
-
-    @property
-    def note(self) -> None:
-        """What stands below it: nothing."""
 
     @property
     def nets(self) -> tuple[str, ...]:

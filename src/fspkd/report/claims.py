@@ -24,15 +24,24 @@ from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.report.labelled import read_labelled
-from fspkd.report.pages import shown, table_page
+from fspkd.report.pages import CLAIMS, shown, table_page
 from fspkd.report.points import points, published_points
-from fspkd.report.predictions import correct_by_image, needed_to_learn
-from fspkd.report.stats import CONFIDENCE, Estimate, holm, median, over_seeds_and_images, paired_ratio, ratio
+from fspkd.report.predictions import needed_to_learn
+from fspkd.report.seeds import accuracies, differences, ratio_of_flat_parts
+from fspkd.report.stats import (
+    CONFIDENCE,
+    NOTHING,
+    Estimate,
+    geometric_mean,
+    holm,
+    median,
+    over_seeds_and_images,
+    paired_ratio,
+)
 from fspkd.report.tables import in_markdown, read_published, read_reference
-from fspkd.runs.spec import Run
+from fspkd.result import Result
 
 UNITS = {"times": " times", "percent": " %"}  # as people read them
-NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
 
 
 def judge(plan: Plan) -> pd.DataFrame:
@@ -114,8 +123,8 @@ def _rows(plan: Plan, claim: RowsClaim) -> Measured:
         published = values[claim.more] - values[claim.less]
     more, less = table.rows[claim.more], table.rows[claim.less]
     # Who is wrong more often is right less often.
-    terms = _terms(plan, "accuracy", less, more) if claim.value == "error" else _terms(plan, claim.value, more, less)
-    return _difference(claim, published, terms)
+    sides = ("accuracy", less, more) if claim.value == "error" else (claim.value, more, less)
+    return _difference(claim, published, differences(plan, *sides))
 
 
 def _points(plan: Plan, claim: PointsClaim) -> Measured:
@@ -124,11 +133,11 @@ def _points(plan: Plan, claim: PointsClaim) -> Measured:
         where, numbers = points(plan, claim.figure), published_points(plan, claim.figure)
         more, less = (numbers.get(where[row], np.nan) for row in (claim.more, claim.less))
         published = more - less
-    return _difference(claim, published, _terms(plan, "accuracy", claim.more, claim.less))
+    return _difference(claim, published, differences(plan, "accuracy", claim.more, claim.less))
 
 
 def _difference(claim: RowsClaim | PointsClaim, published: float, terms: list[np.ndarray]) -> Measured:
-    """Of a difference that is the sum of the means of matrices, as of _terms."""
+    """Of a difference that is the sum of the means of matrices, as of `differences`."""
     estimate = over_seeds_and_images([100 * term for term in terms]) if terms else NOTHING
     unit = "percentage points"
     if claim.within is None:
@@ -143,7 +152,7 @@ def _learning(plan: Plan, claim: LearningClaim) -> Measured:
     The claim holds where the median net of every row does what is claimed: its p-value is then the highest of the rows'. It
     does not hold where one does otherwise: its p-value is then the lowest of such rows', times the number of all rows.
     """
-    seeds = {row: _accuracies(plan, row) for row in claim.nets}
+    seeds = {row: accuracies(plan, row) for row in claim.nets}
     if not all(seeds.values()):
         return Measured("percent", np.nan, NOTHING, "at least" if claim.learn else "below", np.nan, False, np.nan)
     threshold = needed_to_learn(next(net for net in plan.nets(claim.nets[0]) if net.folder.is_finished))
@@ -160,68 +169,6 @@ def _learning(plan: Plan, claim: LearningClaim) -> Measured:
     return Measured("percent", published, estimate, "at least" if claim.learn else "below", threshold, holds, p_value)
 
 
-def _accuracies(plan: Plan, row: str) -> list[float]:
-    """The accuracies of independent seeds, in percent: of the nets of a row, or the means of its replicates where nets share
-    anything trained. Replicates that are not finished are left out."""
-    replicates = [plan.nets(row, r + 1) for r in range(plan.preset.replicates)]
-    replicates = [nets for nets in replicates if all(net.folder.is_finished for net in nets)]
-    single = [100 * correct_by_image(nets)[0].mean(1) for nets in replicates]
-    if _independent([net for nets in replicates for net in nets]):
-        return [accuracy for of_replicate in single for accuracy in of_replicate]
-    return [of_replicate.mean() for of_replicate in single]
-
-
-def _terms(plan: Plan, value: str, more: str, less: str) -> list[np.ndarray]:
-    """A value's difference between two rows as matrices (independent seeds, images), whose means are to be added.
-
-    A seed is a net, where what is compared is the accuracy of nets and no net of a row shares anything trained with
-    another of it: paired with the only net of the other row that it shares something with, or unpaired where no net
-    shares anything with the other row. Elsewhere a seed is a replicate, paired. Replicates that are not finished are left
-    out.
-    """
-    pairs = [(plan.nets(more, r + 1), plan.nets(less, r + 1)) for r in range(plan.preset.replicates)]
-    pairs = [pair for pair in pairs if all(net.folder.manifest.exists() for nets in pair for net in nets)]
-    if not pairs:
-        return []
-    if value in ("accuracy", "average"):
-        ours, theirs = ([net for pair in pairs for net in pair[side]] for side in (0, 1))
-        if (partners := _partners(ours, theirs)) is not None:
-            single = [np.concatenate([correct_by_image(pair[side])[0] for pair in pairs]) for side in (0, 1)]
-            return [single[0] - single[1][partners]] if partners else [single[0], -single[1]]
-    return [np.stack([_of_replicate(value, a) - _of_replicate(value, b) for a, b in pairs])]
-
-
-def _partners(ours: list[Run], theirs: list[Run]) -> list[int] | None:
-    """Of independent nets, the number of the only other one that each is related to; empty where none is to any.
-
-    None where nets of one side share anything trained, or one is related to none or several of the other side.
-    """
-    if not (_independent(ours) and _independent(theirs)):
-        return None
-    shared = np.array([[_related(a, b) for b in theirs] for a in ours])
-    if not shared.any():
-        return []
-    is_one_to_one = len(ours) == len(theirs) and (shared.sum(0) == 1).all() and (shared.sum(1) == 1).all()
-    return list(shared.argmax(1)) if is_one_to_one else None
-
-
-def _of_replicate(value: str, nets: list[Run]) -> np.ndarray:
-    """A value of the nets of a row in one replicate, for each test image."""
-    single, together = correct_by_image(nets)
-    if value in ("accuracy", "average"):
-        return single.mean(0)
-    return together - (single.mean(0) if value == "gain" else 0)
-
-
-def _related(one: Run, other: Run) -> bool:
-    """Whether two nets share anything trained: one is, starts from or learns from what the other does."""
-    return not one.ancestry.isdisjoint(other.ancestry)
-
-
-def _independent(nets: list[Run]) -> bool:
-    return not any(_related(one, other) for number, one in enumerate(nets) for other in nets[:number])
-
-
 def _figure(plan: Plan, claim: FigureClaim) -> Measured:
     return Measured.above("times", claim.published, _later(plan, claim), claim.more_than)
 
@@ -235,45 +182,13 @@ def _later(plan: Plan, claim: FigureClaim) -> Estimate:
     return ratio_of_flat_parts(nets[claim.later], nets[claim.earlier], flat[flat["measure"] == claim.measure])
 
 
-def ratio_of_flat_parts(later: list[Run], earlier: list[Run], of_measure: pd.DataFrame) -> Estimate:
-    """How many times later the nets of one curve become flat than those of another, by the flat parts of a measure.
-
-    Seeds, and pairs of them, are those of _terms: nets, or the geometric means over those of each replicate.
-    """
-    flat = of_measure.drop_duplicates("net").set_index("net")["iteration"].dropna()
-    later, earlier = ([net for net in nets if net.id in flat.index] for nets in (later, earlier))
-    if partners := _partners(later, earlier):
-        return paired_ratio(flat[[net.id for net in later]], flat[[earlier[partner].id for partner in partners]])
-    if any(_related(one, other) for one in later for other in earlier):
-        pairs = pd.DataFrame([_of_replicates(nets, flat) for nets in (later, earlier)]).dropna(axis=1)
-        return paired_ratio(*pairs.to_numpy()) if len(pairs.columns) else NOTHING
-    return ratio(*(_independent_flat_parts(nets, flat) for nets in (later, earlier)))
-
-
-def _independent_flat_parts(nets: list[Run], flat: pd.Series) -> list[float]:
-    """The iterations from which nets are flat or, where they share anything trained, the means over each replicate's."""
-    return [flat[net.id] for net in nets] if _independent(nets) else list(_of_replicates(nets, flat))
-
-
-def _of_replicates(nets: list[Run], flat: pd.Series) -> pd.Series:
-    """The geometric mean over the nets of each replicate, by its number."""
-    replicates = pd.Series({net.id: net.spec.replicate for net in nets}, dtype=int)
-    return np.exp(np.log(flat[replicates.index]).groupby(replicates).mean())
-
-
 def _timing(plan: Plan, claim: TimingClaim) -> Measured:
     settings = cast(TrainingTime, plan.preset.timings[claim.timing])
     reference = pd.read_csv(CONFIG / settings.reference).set_index("what")
     published = reference["value"][claim.what]
-    return Measured.above("times", published, _speed_up(plan, claim), published * (1 - claim.tolerance))
-
-
-def _speed_up(plan: Plan, claim: TimingClaim) -> Estimate:
-    path = Path(plan.preset.results) / f"{claim.timing}.csv"
-    if not path.exists():
-        return NOTHING
-    row = pd.read_csv(path).set_index("what").loc[claim.what]
-    return Estimate.of_interval(row["value"], row["low"], row["high"], int(row["rounds"]))
+    rounds = _rounds(plan, claim)
+    estimate = NOTHING if rounds is None else geometric_mean(rounds.loc[claim.what])
+    return Measured.above("times", published, estimate, published * (1 - claim.tolerance))
 
 
 def _inference_time(plan: Plan, claim: InferenceTimeClaim) -> Measured:
@@ -281,16 +196,26 @@ def _inference_time(plan: Plan, claim: InferenceTimeClaim) -> Measured:
     than = claim.than or settings.teacher_label
     numbers = read_published(settings.reference).reindex(index=[claim.row, than], columns=["speed_up"])["speed_up"]
     published = numbers[claim.row] / numbers[than]  # each is the teacher's by its own
-    return Measured.above("times", published, _ratio(plan, claim, than), claim.more_than)
+    rounds = _rounds(plan, claim)
+    estimate = NOTHING if rounds is None else paired_ratio(rounds.loc[than], rounds.loc[claim.row])
+    return Measured.above("times", published, estimate, claim.more_than)
 
 
-def _ratio(plan: Plan, claim: InferenceTimeClaim, than: str) -> Estimate:
-    """Each round of the measurement is a seed."""
+def _rounds(plan: Plan, claim: TimingClaim | InferenceTimeClaim) -> pd.DataFrame | None:
+    """What was measured in each round, which is a seed, by line; None where nothing was measured.
+
+    Raises UserError for a comparison without its rounds.
+    """
     path = Path(plan.preset.results) / f"{claim.timing}.csv"
     if not path.exists():
-        return NOTHING
-    rounds = read_labelled(path).set_index("row").filter(regex=r"^round\d+$")
-    return paired_ratio(rounds.loc[than], rounds.loc[claim.row])
+        return None
+    frame = read_labelled(path)
+    rounds = frame.set_index(frame.columns[0]).filter(regex=r"^round\d+$")
+    if rounds.empty:
+        raise UserError(
+            f"{path}: has no rounds, which say how sure the times are. Delete it, so that it is measured again."
+        )
+    return rounds
 
 
 def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:
@@ -317,18 +242,18 @@ def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def write_claims(plan: Plan, csv: Path) -> None:
-    """Judge a preset's claims, and write them as CSV, and beside it as Markdown and HTML."""
+def write(plan: Plan) -> Path:
+    """Judge a preset's claims, and write them as CSV, which it gives, and beside it as Markdown and HTML."""
     if not plan.claims:
         raise UserError(
             f"preset {plan.preset.name!r}: judges no claims. Name their file there, such as claims: fsp/claims.yaml."
         )
-    frame = judge(plan)
+    frame, csv, about = judge(plan), Path(Result(plan, "claims").file), plan.preset.about
     write_atomically(csv, frame.to_csv(index=False, float_format="%.4g").encode())
-    title = f"What the paper claims, and what came out (preset {plan.preset.name}; differences in percentage points)"
-    about = plan.preset.about
+    title = f"{CLAIMS} (preset {plan.preset.name}; differences in percentage points)"
     safe = shown_claims(frame).map(in_markdown).to_markdown(index=False, disable_numparse=True)
     markdown = f"{in_markdown(f'{title}. {about}')}\n\n{safe}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())
     kind = "texts claims demonstration" if plan.preset.demonstration else "texts claims"
     write_atomically(csv.with_suffix(".html"), table_page(title, shown_claims(frame), about, kind))
+    return csv

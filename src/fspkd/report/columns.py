@@ -52,6 +52,11 @@ def _each(row: Nets) -> dict[str, float]:
     return {f"net{number}": 100 * net.mean() for number, net in zip(row.finished, row.counted[0], strict=True)}
 
 
+def is_net(column: str) -> bool:
+    """Whether a column of that name has single nets, as `nets` gives them."""
+    return column.startswith("net") and column.removeprefix("net").isdigit()
+
+
 COLUMNS = {
     "nets": Column(_each, whole=False),
     "average": Column(lambda row: {"average": 100 * row.counted[0].mean()}, has_interval=True),
@@ -62,6 +67,7 @@ COLUMNS = {
         lambda row: {"iterations": sum(run.folder.read_manifest().iterations for run in row.runs)}, form="{:,.0f}"
     ),
 }
+
 OF_NETS = ("nets", "average", "ensemble", "iterations")
 OF_SINGLE_NETS = {  # of which average and ensemble would be the same
     "accuracy": ("accuracy", "iterations"),

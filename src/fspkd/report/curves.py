@@ -1,7 +1,7 @@
 """Figures of training loss and test accuracy over the iterations, and where the curves become flat."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
@@ -11,12 +11,10 @@ import seaborn as sns
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from fspkd.config import results
-from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.report.claims import ratio_of_flat_parts
-from fspkd.report.figures import save
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import shown
+from fspkd.report.seeds import ratio_of_flat_parts
 from fspkd.runs.spec import Run
 
 POINTS = 100  # of a smoothed loss curve
@@ -70,7 +68,7 @@ def flat_from(net: Run, curve: pd.DataFrame, measure: str) -> float:
     return near.idxmax()
 
 
-def flat_parts(curves: Curves, measures: Collection[str] = tuple(MEASURES)) -> pd.DataFrame:
+def flat_parts(curves: Curves, measures: Iterable[str]) -> pd.DataFrame:
     """Where each net's curves enter their flat part: columns measure, curve, net, iteration."""
     rows = [
         (measure, label, net.id, flat_from(net, curve, measure))
@@ -81,13 +79,20 @@ def flat_parts(curves: Curves, measures: Collection[str] = tuple(MEASURES)) -> p
     return pd.DataFrame(rows, columns=["measure", "curve", "net", "iteration"])
 
 
-def draw_figure(title: str, curves: Curves, flat: pd.DataFrame) -> plt.Figure:
-    """A panel for each measure that `flat` has, over the iterations: training loss, on a logarithmic scale, and test
+def read(plan: Plan, name: str) -> tuple[Curves, pd.DataFrame]:
+    """The curves of a figure, and their flat parts in what it has panels of."""
+    curves = read_curves(plan, name)
+    return curves, flat_parts(curves, cast(results.Curves, plan.preset.figures[name]).measures)
+
+
+def draw(title: str, data: tuple[Curves, pd.DataFrame]) -> plt.Figure:
+    """A panel for each measure that has flat parts, over the iterations: training loss, on a logarithmic scale, and test
     accuracy in percent.
 
     A line is the mean over the nets of a curve that are still trained, the band around it reaches from their lowest to their
     highest value, and a dotted line stands where the mean net enters its flat part.
     """
+    curves, flat = data
     sns.set_theme(context="paper", style="whitegrid")
     measures = list(dict.fromkeys(flat["measure"]))
     drawing, panels = plt.subplots(1, len(measures), figsize=(8, 3.4), layout="constrained", squeeze=False)
@@ -129,17 +134,13 @@ def _thinned(curve: pd.DataFrame, column: str) -> pd.DataFrame:
     return curve[["iteration", column]].dropna()
 
 
-def numbers(plan: Plan, name: str) -> bytes:
-    """The content of a figure's CSV file."""
-    return _csv(read_curves(plan, name))
+def files(data: tuple[Curves, pd.DataFrame]) -> dict[str, bytes]:
+    """The numbers behind a figure, an iteration a row, and its flat parts.
 
-
-def _csv(curves: Curves) -> bytes:
-    """The numbers behind a figure as CSV: an iteration a row; means over a curve's nets.
-
-    They are those where the nets were tested or, of first stages, which are not tested, the losses that are drawn.
+    Numbers are means over a curve's nets: where these were tested or, of first stages, which are not tested, the losses that
+    are drawn.
     """
-    columns = {}
+    (curves, flat), columns = data, {}
     for label, nets in curves.items():
         if any(net.spec.stage == 1 for net, _ in nets):
             drawn = pd.concat([_thinned(curve, "smoothed_loss") for _, curve in nets]).groupby("iteration")
@@ -148,17 +149,11 @@ def _csv(curves: Curves) -> bytes:
         tested = pd.concat([curve.dropna(subset="test_accuracy") for _, curve in nets]).groupby("iteration")
         for measure, column in MEASURES.items():
             columns[f"{label}: {measure}"] = tested[column].mean()
-    return pd.DataFrame(columns).sort_index().reset_index().to_csv(index=False, float_format="%.6g").encode()
-
-
-def write(plan: Plan, name: str, png: Path) -> None:
-    """Write a figure as PNG, beside it as SVG, its numbers and its flat parts as CSV; the same data gives the same bytes."""
-    curves = read_curves(plan, name)
-    figure = cast(results.Curves, plan.preset.figures[name])
-    flat = flat_parts(curves, figure.measures)
-    save(draw_figure(f"{figure.title} (preset {plan.preset.name})", curves, flat), png)
-    write_atomically(png.with_suffix(".csv"), _csv(curves))
-    write_atomically(png.with_name(f"{png.stem}_flat.csv"), flat.to_csv(index=False).encode())
+    numbers = pd.DataFrame(columns).sort_index().reset_index()
+    return {
+        ".csv": numbers.to_csv(index=False, float_format="%.6g").encode(),
+        "_flat.csv": flat.to_csv(index=False).encode(),
+    }
 
 
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:

@@ -10,9 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.lines import Line2D
 
-from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.report.figures import save
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import shown
 from fspkd.report.points import measured_points
@@ -24,8 +22,10 @@ PUBLISHED = {"linestyle": "--", "linewidth": 1, "markersize": 5, "markerfacecolo
 FAILED = {"linestyle": "none", "marker": "x", "markersize": 6, "markeredgewidth": 1.5}
 GREY = "0.35"
 
+read = measured_points
 
-def draw_figure(title: str, points: pd.DataFrame) -> plt.Figure:
+
+def draw(title: str, points: pd.DataFrame) -> plt.Figure:
     """A panel for each that `points` has, as of measured_points: test accuracy in percent over the layers, a colour a method.
 
     A filled marker is the mean over the nets that learnt, its bar reaches from the lowest to the highest of them; hollow
@@ -110,20 +110,9 @@ def _legend(points: pd.DataFrame, styles: dict[str, dict[str, object]]) -> list[
     return handles
 
 
-def numbers(plan: Plan, name: str) -> bytes:
-    """The content of a figure's CSV file: a net a row."""
-    return _csv(measured_points(plan, name))
-
-
-def _csv(points: pd.DataFrame) -> bytes:
-    return points.to_csv(index=False, float_format="%.6g").encode()
-
-
-def write(plan: Plan, name: str, png: Path) -> None:
-    """Write a figure as PNG, beside it as SVG, and its numbers as CSV; the same nets give the same bytes."""
-    points = measured_points(plan, name)
-    save(draw_figure(f"{plan.preset.figures[name].title} (preset {plan.preset.name})", points), png)
-    write_atomically(png.with_suffix(".csv"), _csv(points))
+def files(points: pd.DataFrame) -> dict[str, bytes]:
+    """The numbers behind a figure: a net a row."""
+    return {".csv": points.to_csv(index=False, float_format="%.6g").encode()}
 
 
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:

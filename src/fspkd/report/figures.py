@@ -1,9 +1,7 @@
-"""What all kinds of figure share: which module draws one, and how a drawing is written."""
+"""What all kinds of figure share: how one is written."""
 
-import importlib
 import io
 from pathlib import Path
-from types import ModuleType
 
 import matplotlib
 
@@ -13,15 +11,25 @@ import matplotlib.pyplot as plt
 
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
+from fspkd.report.kinds import module_of
+from fspkd.result import Result
 
 
-def drawn_by(plan: Plan, name: str) -> ModuleType:
-    """The module of a figure's kind.
+def write(plan: Plan, name: str) -> Path:
+    """Write a figure as PNG, beside it as SVG, and its numbers as CSV; gives the PNG. The same nets give the same bytes."""
+    figure, png = plan.preset.figures[name], Path(Result(plan, "figure", name).file)
+    kind = module_of(figure)
+    data = kind.read(plan, name)
+    save(kind.draw(f"{figure.title} (preset {plan.preset.name})", data), png)
+    for end, content in kind.files(data).items():
+        write_atomically(png.with_name(f"{name}{end}"), content)
+    return png
 
-    `write(plan, name, png)` writes its files, `numbers(plan, name)` gives the content of its CSV, and `on_page(plan, name)`
-    what stands below it on a page: a note and a table.
-    """
-    return importlib.import_module(f"fspkd.report.{plan.preset.figures[name].kind}")
+
+def numbers(plan: Plan, name: str) -> bytes:
+    """The content of a figure's CSV file."""
+    kind = module_of(plan.preset.figures[name])
+    return kind.files(kind.read(plan, name))[".csv"]
 
 
 def save(drawing: plt.Figure, png: Path) -> None:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -17,11 +16,9 @@ from fspkd.data.packed import load_data
 from fspkd.engine.batches import Images
 from fspkd.engine.capture import Captured
 from fspkd.engine.device import new_stream
-from fspkd.files import write_atomically
 from fspkd.models.counts import counts
 from fspkd.models.net import Net
 from fspkd.plan import Plan
-from fspkd.report.pages import table_page
 from fspkd.report.predictions import correct_by_image
 from fspkd.report.stats import paired_ratio
 from fspkd.report.tables import PUBLISHED, as_texts, read_published
@@ -101,20 +98,12 @@ def how(frame: pd.DataFrame) -> str:
     """What the times are of, and on what they were measured."""
     first = frame.iloc[0]
     on = first["device"] if first["device"] != "cpu" else f"{first['processor']}, threads: {first['threads']}"
+    published = " In brackets the published values." if any(frame.filter(like=PUBLISHED)) else ""
     return (
         f"Speed-ups are those of computing all test images in batches of {BATCH}, in float32, on {on}; their intervals are "
         f"over {ROUNDS} rounds. Weights, and multiplications for one image, are those of convolutions and linear layers, "
-        f"without biases."
+        f"without biases.{published}"
     )
-
-
-def write(frame: pd.DataFrame, plan: Plan, csv: Path) -> None:
-    """Write a comparison as CSV, and beside it as HTML."""
-    write_atomically(csv, frame.to_csv(index=False, float_format="%.6g").encode())
-    settings = plan.preset.timings[csv.stem]
-    published = "; in brackets the published value" if settings.reference else ""
-    title = f"{settings.title} (preset {plan.preset.name}{published})"
-    write_atomically(csv.with_suffix(".html"), table_page(title, shown_timing(frame), how(frame), note=settings.note))
 
 
 def seconds_per_round(runs: list[Run], images: Images) -> np.ndarray:

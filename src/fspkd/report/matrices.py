@@ -12,11 +12,9 @@ from fspkd.data.packed import load_data
 from fspkd.data.sets import PretrainedWeights
 from fspkd.distill.fsp import Fsp
 from fspkd.engine.batches import Images
-from fspkd.files import write_atomically
 from fspkd.lazy import torch
 from fspkd.networks.residual import ResidualNetwork
 from fspkd.plan import Plan
-from fspkd.report.figures import save
 from fspkd.runs.spec import Run
 from fspkd.train.nets import finished_net, initial_net
 
@@ -53,7 +51,13 @@ def matrices_of(first: Run) -> Matrices:
     return {pair: {name: of_net[number] for name, of_net in matrices.items()} for number, pair in enumerate(pairs)}
 
 
-def draw_figure(title: str, matrices: Matrices) -> plt.Figure:
+def read(plan: Plan, name: str) -> Matrices:
+    """The matrices of a figure's net."""
+    ((first,),) = plan.drawn(name)
+    return matrices_of(first)
+
+
+def draw(title: str, matrices: Matrices) -> plt.Figure:
     """A row for each net and a column for each matrix; the colours of a column mean the same."""
     sns.set_theme(context="paper", style="white")
     size = (1 + 2.6 * len(matrices), 7.5)
@@ -76,34 +80,15 @@ def _distance(of_nets: dict[str, np.ndarray], name: str) -> float:
     return float(((of_nets[name] - of_nets[TEACHER]) ** 2).mean())
 
 
-def _csv(matrices: Matrices) -> bytes:
+def files(matrices: Matrices) -> dict[str, bytes]:
+    """The numbers behind a figure: a matrix of a net a row."""
     rows = [
         (pair, name, _distance(of_nets, name), float(of_nets[name].mean()))
         for pair, of_nets in matrices.items()
         for name in of_nets
     ]
-    return (
-        pd.DataFrame(rows, columns=["layers", "net", "distance", "mean"])
-        .to_csv(index=False, float_format="%.4g")
-        .encode()
-    )
-
-
-def _measured(plan: Plan, name: str) -> Matrices:
-    ((first,),) = plan.drawn(name)
-    return matrices_of(first)
-
-
-def numbers(plan: Plan, name: str) -> bytes:
-    """The content of a figure's CSV file: a matrix of a net a row."""
-    return _csv(_measured(plan, name))
-
-
-def write(plan: Plan, name: str, png: Path) -> None:
-    """Write a figure as PNG, beside it as SVG, and its numbers as CSV; the same nets give the same bytes."""
-    matrices = _measured(plan, name)
-    save(draw_figure(f"{plan.preset.figures[name].title} (preset {plan.preset.name})", matrices), png)
-    write_atomically(png.with_suffix(".csv"), _csv(matrices))
+    frame = pd.DataFrame(rows, columns=["layers", "net", "distance", "mean"])
+    return {".csv": frame.to_csv(index=False, float_format="%.4g").encode()}
 
 
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:

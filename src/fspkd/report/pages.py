@@ -6,6 +6,7 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
+CLAIMS = "What the paper claims, and what came out"  # the title of verdicts on claims
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
     autoescape=True,

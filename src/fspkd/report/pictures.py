@@ -8,9 +8,13 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from fspkd.plan import Plan
+from fspkd.report.columns import is_net
 from fspkd.report.figures import save
 from fspkd.report.labelled import read_labelled
+from fspkd.report.pages import CLAIMS
 from fspkd.report.tables import INTERVAL, PUBLISHED, row_labels
+from fspkd.result import Result
 
 MEANS = ("average", "accuracy", "error")  # the column that stands for a row
 COLORS = {"reproduced": "#029e73", "not reproduced": "#d55e00"}  # of seaborn's colour-blind palette; others are grey
@@ -24,7 +28,7 @@ def draw_table(frame: pd.DataFrame, title: str, unit: str) -> plt.Figure:
     drawing, axes = plt.subplots(figsize=(8, 1.3 + LINE * 1.3 * len(frame)), layout="constrained")
     places, (blue, _, green, *_) = np.arange(len(frame)), sns.color_palette("colorblind")
     mean = next((column for column in MEANS if column in frame), None)
-    nets = [c for c in frame if c.startswith("net") and c.removeprefix("net").isdigit()]
+    nets = [column for column in frame if is_net(column)]
 
     def draw(column: str | None, label: str | None, below: float = 0.0, **style: object) -> None:
         if column in frame and frame[column].notna().any():
@@ -96,11 +100,14 @@ def _title(drawing: plt.Figure, title: str) -> None:
     drawing.suptitle(textwrap.fill(title.replace("$", r"\$"), 90), fontsize=10)
 
 
-def write_table(csv: Path, png: Path, title: str, unit: str) -> None:
-    """Draw a table whose values are of a unit."""
-    save(draw_table(read_labelled(csv), title, unit), png)
+def write_table(plan: Plan, name: str) -> None:
+    """Draw a table from its CSV, beside it."""
+    table, csv = plan.preset.tables[name], Path(Result(plan, "table", name).file)
+    title = f"{table.title} (preset {plan.preset.name})"
+    save(draw_table(read_labelled(csv), title, f"test {table.measured} in percent"), csv.with_suffix(".png"))
 
 
-def write_claims(csv: Path, png: Path, title: str, is_demonstration: bool) -> None:
-    """Draw claims."""
-    save(draw_claims(read_labelled(csv), title, is_demonstration), png)
+def write_claims(plan: Plan) -> None:
+    """Draw claims from their CSV, beside it."""
+    csv, title = Path(Result(plan, "claims").file), f"{CLAIMS} (preset {plan.preset.name})"
+    save(draw_claims(read_labelled(csv), title, plan.preset.demonstration), csv.with_suffix(".png"))

@@ -11,10 +11,8 @@ import seaborn as sns
 
 from fspkd.config.results import Plateau
 from fspkd.engine.schedule import progress
-from fspkd.files import write_atomically
 from fspkd.lazy import torch
 from fspkd.plan import Plan
-from fspkd.report.figures import save
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import shown
 from fspkd.runs.spec import Run
@@ -37,7 +35,7 @@ def guessing_loss(net: Run, classes: int) -> pd.Series:
     return pd.Series(losses.tolist(), range(1, len(done) + 1))
 
 
-def measured(plan: Plan, name: str) -> dict[str, dict[str, pd.Series]]:
+def read(plan: Plan, name: str) -> dict[str, dict[str, pd.Series]]:
     """Loss / loss of guessing, by curve and net: means over WINDOW iterations, of the nets that are finished."""
     found: dict[str, dict[str, pd.Series]] = {}
     for label, reference in cast(Plateau, plan.preset.figures[name]).curves.items():
@@ -56,18 +54,22 @@ def first_below(level: float, relative: pd.Series) -> float:
     return math.nan if below.empty else below.index[0]
 
 
-def _lines(curves: dict[str, dict[str, pd.Series]]) -> pd.DataFrame:
-    """A net a line: how long it was trained, when it left the plateau and halved its loss, and what that is at the end."""
+def files(curves: dict[str, dict[str, pd.Series]]) -> dict[str, bytes]:
+    """The numbers behind a figure.
+
+    A net a row: how long it was trained, when it left the plateau and halved its loss, and what that is at the end.
+    """
     lines = [
         (label, net, relative.index[-1], first_below(LEFT, relative), first_below(HALF, relative), relative.iloc[-1])
         for label, nets in curves.items()
         for net, relative in nets.items()
     ]
     frame = pd.DataFrame(lines, columns=["curve", "net", "iterations", "left_at", "half_at", "last"])
-    return frame.astype({"left_at": "Int64", "half_at": "Int64"})
+    frame = frame.astype({"left_at": "Int64", "half_at": "Int64"})
+    return {".csv": frame.to_csv(index=False, float_format="%.4g").encode()}
 
 
-def draw_figure(title: str, curves: dict[str, dict[str, pd.Series]]) -> plt.Figure:
+def draw(title: str, curves: dict[str, dict[str, pd.Series]]) -> plt.Figure:
     """The relative loss of each net over the iterations; a dot stands where it leaves the plateau.
 
     The legend says after how many iterations that is, a mean over the nets that do.
@@ -96,22 +98,6 @@ def draw_figure(title: str, curves: dict[str, dict[str, pd.Series]]) -> plt.Figu
     drawing.supxlabel("dots: the plateau is left", fontsize="small")
     sns.despine(drawing)
     return drawing
-
-
-def numbers(plan: Plan, name: str) -> bytes:
-    """The content of a figure's CSV file: a net a row."""
-    return _csv(measured(plan, name))
-
-
-def _csv(curves: dict[str, dict[str, pd.Series]]) -> bytes:
-    return _lines(curves).to_csv(index=False, float_format="%.4g").encode()
-
-
-def write(plan: Plan, name: str, png: Path) -> None:
-    """Write a figure as PNG, beside it as SVG, and its numbers as CSV; the same nets give the same bytes."""
-    curves = measured(plan, name)
-    save(draw_figure(f"{plan.preset.figures[name].title} (preset {plan.preset.name})", curves), png)
-    write_atomically(png.with_suffix(".csv"), _csv(curves))
 
 
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:

@@ -6,14 +6,13 @@ from typing import cast
 import pandas as pd
 
 from fspkd.config.load import CONFIG
+from fspkd.config.preset import Preset
 from fspkd.config.results import Matrices
 from fspkd.data.sets import LOCATION_VARIABLE
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan, load_plans, not_found
-from fspkd.report.claims import write_claims
-from fspkd.report.figures import drawn_by
-from fspkd.report.tables import make_table, write_table
+from fspkd.report import claims, figures, tables
 from fspkd.result import wanted_by_results
 from fspkd.runs.exported import export_run
 from fspkd.runs.folder import ExportedFolder
@@ -31,7 +30,12 @@ def exported_plan(name: str) -> Plan:
     preset = next((p.preset for p in load_plans(invalid=problems.append).values() if p.preset.name == name), None)
     if preset is None:
         raise not_found(f"{REPRODUCTION / name}: no preset in {CONFIG}/ is called {name!r}.", problems)
-    place = REPRODUCTION / name
+    return exported(preset)
+
+
+def exported(preset: Preset) -> Plan:
+    """That plan of a preset."""
+    place = REPRODUCTION / preset.name
     here = preset.model_copy(update={"results": str(place)})
     return Plan(here, environment={}, runs=place / "runs", folder=ExportedFolder)
 
@@ -42,21 +46,21 @@ def export(plan: Plan) -> list[Run]:
     These are time comparisons, and figures of matrices, which need weights. Raises UserError, before anything is written, for
     runs that have another name where the images are elsewhere.
     """
-    exported = exported_plan(plan.preset.name)
+    there = exported(plan.preset)
     finished = [run for run in wanted_by_results(plan) if run.folder.is_finished]
-    if elsewhere := sorted({run.data.settings.name for run in finished if run.id not in exported.runs}):
+    if elsewhere := sorted({run.data.settings.name for run in finished if run.id not in there.runs}):
         variables = ", ".join(LOCATION_VARIABLE.format(name=name.upper()) for name in elsewhere)
         raise UserError(
             f"{plan.preset.results}: nets on {', '.join(elsewhere)} are known by where the images are, as {variables} says, "
             f"and others could not find them. Pin the images: give the data set a sha256, and train again."
         )
     for run in finished:
-        export_run(run, cast(ExportedFolder, exported.run(run.id).folder))
+        export_run(run, cast(ExportedFolder, there.run(run.id).folder))
     files = [f"{timing}.csv" for timing in plan.preset.timings]
     files += [f"{name}{end}" for name in _of_weights(plan) for end in (".csv", ".png")]
     for file in files:
         if (made := Path(plan.preset.results) / file).exists():
-            write_atomically(Path(exported.preset.results) / file, made.read_bytes())
+            write_atomically(Path(there.preset.results) / file, made.read_bytes())
     return finished
 
 
@@ -66,21 +70,17 @@ def recompute(plan: Plan) -> list[Path]:
     Of tables, those of which a net is there; of figures, those of which a net of each curve, or point, is, and that need no
     weights.
     """
-    preset, place = plan.preset, Path(plan.preset.results)
     written = []
-    for name, table in preset.tables.items():
+    for name, table in plan.preset.tables.items():
         if any(net.folder.is_finished for net in plan.shown(table.rows)):
-            written.append(place / f"{name}.csv")
-            write_table(make_table(plan, name), plan, name, written[-1])
-    for name in preset.figures:
+            written.append(tables.write(plan, name))
+    for name in plan.preset.figures:
         there = all(any(net.folder.is_finished for net in nets) for nets in plan.drawn(name))
         if there and name not in _of_weights(plan):
-            written.append(place / f"{name}.png")
-            drawn_by(plan, name).write(plan, name, written[-1])
+            written.append(figures.write(plan, name))
     if plan.claims:
-        written.append(place / "claims.csv")
-        write_claims(plan, written[-1])
-    written.append(place / "nets.csv")
+        written.append(claims.write(plan))
+    written.append(Path(plan.preset.results) / "nets.csv")
     write_atomically(written[-1], nets(plan).to_csv(index=False).encode())
     return written
 

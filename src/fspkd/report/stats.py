@@ -29,12 +29,6 @@ class Estimate:
     images: float = 0.0
     is_ratio: bool = False
 
-    @classmethod
-    def of_interval(cls, value: float, low: float, high: float, n: int) -> "Estimate":
-        """The mean of n values, of which only Student's interval is left."""
-        seeds = ((high - low) / 2 / stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) ** 2 if n > 1 else np.nan
-        return cls(value, low, high, n, seeds, n - 1)
-
     def p_value(self, threshold: float) -> float:
         """Two-sided, of the hypothesis that the true value is the threshold; NaN for a single seed."""
         distance = np.log(self.value / threshold) if self.is_ratio else self.value - threshold
@@ -60,6 +54,9 @@ class Estimate:
         return float(farther(distance, self.seeds, self.df, self.images))
 
 
+NOTHING = Estimate(np.nan, np.nan, np.nan, 0)  # of no seed
+
+
 def farther(distance: np.ndarray | float, seeds: np.ndarray | float, df: float, images: np.ndarray | float) -> Any:
     """The probability that the sum of two parts is farther from 0 than a distance; arrays are broadcast.
 
@@ -73,14 +70,20 @@ def farther(distance: np.ndarray | float, seeds: np.ndarray | float, df: float, 
     return 2 * tails @ weights / weights.sum()
 
 
+def _student(df: Any) -> Any:
+    """Half the width of Student's interval, in standard errors; arrays of degrees of freedom give arrays."""
+    return stats.t.ppf((1 + CONFIDENCE) / 2, df)
+
+
 def over_seeds(values: Sequence[float]) -> Estimate:
     """The mean of independent values, with Student's interval; without one where there is a single value."""
     values = np.asarray(values, float)
-    if len(values) < 2:
-        return Estimate(values.mean(), np.nan, np.nan, len(values))
-    seeds, df = np.var(values, ddof=1) / len(values), len(values) - 1
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, df) * np.sqrt(seeds)
-    return Estimate(values.mean(), values.mean() - half, values.mean() + half, len(values), seeds, df)
+    n, mean = len(values), values.mean()
+    if n < 2:
+        return Estimate(mean, np.nan, np.nan, n)
+    variance = values.var(ddof=1)
+    half = mean_half_width(variance, n - 1, n)
+    return Estimate(mean, mean - half, mean + half, n, variance / n, n - 1)
 
 
 def median(values: Sequence[float], threshold: float) -> tuple[Estimate, float]:
@@ -110,7 +113,7 @@ def within_groups(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
 
 def mean_half_width(variance: float, freedom: int, n: int) -> float:
     """Half of Student's interval for the mean of n values, from their variance and its degrees of freedom; NaN without any."""
-    return stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(variance / n) if n and freedom else np.nan
+    return _student(freedom) * np.sqrt(variance / n) if n and freedom else np.nan
 
 
 def over_seeds_and_images(terms: Sequence[np.ndarray]) -> Estimate:
@@ -128,7 +131,7 @@ def over_seeds_and_images(terms: Sequence[np.ndarray]) -> Estimate:
     images = np.var(sum(term.mean(0) for term in terms), ddof=1) / count
     repeated = [term for term in terms if len(term) > 1]
     if not repeated:
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * np.sqrt(images)
+        half = _student(count - 1) * np.sqrt(images)
         return Estimate(value, value - half, value + half, 1)
     for term in repeated:
         luck = term - term.mean(1, keepdims=True) - term.mean(0) + term.mean()
@@ -149,10 +152,10 @@ def half_width(parts: np.ndarray, degrees: np.ndarray, images: np.ndarray | floa
     agree. docs/statistics.md has the simulations.
     """
     square = parts.sum(0) + images
-    return stats.t.ppf((1 + CONFIDENCE) / 2, welch(parts, degrees, images / 2)) * np.sqrt(square)
+    return _student(welch(parts, degrees, images / 2)) * np.sqrt(square)
 
 
-def welch(parts: np.ndarray, degrees: np.ndarray, known: np.ndarray | float = 0.0) -> Any:
+def welch(parts: np.ndarray, degrees: np.ndarray, known: np.ndarray | float) -> Any:
     """Welch and Satterthwaite's degrees of freedom of a sum of squared standard errors; of the first part if all are 0."""
     spread = (parts**2 / degrees.reshape(-1, *[1] * (parts.ndim - 1))).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -168,7 +171,7 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
     logs = [values[~np.isnan(values)] for values in logs]
     n = min(map(len, logs))
     if n == 0:
-        return Estimate(np.nan, np.nan, np.nan, 0)
+        return NOTHING
     value = np.exp(logs[0].mean() - logs[1].mean())
     if n == 1:
         return Estimate(value, np.nan, np.nan, 1, is_ratio=True)
@@ -179,11 +182,16 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
     return Estimate(value, low, high, n, seeds, n - 1, is_ratio=True)
 
 
-def paired_ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
-    """The geometric mean of the ratios of pairs, with Student's interval of its logarithm."""
-    logs = over_seeds(np.log(np.asarray(over, float)) - np.log(np.asarray(under, float)))
+def geometric_mean(values: Sequence[float]) -> Estimate:
+    """The geometric mean of independent positive values, with Student's interval of its logarithm."""
+    logs = over_seeds(np.log(np.asarray(values, float)))
     value, low, high = np.exp([logs.value, logs.low, logs.high])
     return Estimate(value, low, high, logs.n, logs.seeds, logs.df, is_ratio=True)
+
+
+def paired_ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
+    """The geometric mean of the ratios of pairs, with Student's interval of its logarithm."""
+    return geometric_mean(np.asarray(over, float) / np.asarray(under, float))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

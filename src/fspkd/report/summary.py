@@ -1,7 +1,6 @@
 """One page with all results of a preset, and how each number was made."""
 
 import base64
-import importlib
 import os
 from collections import Counter
 from datetime import datetime
@@ -13,10 +12,12 @@ import yaml
 from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.report.claims import shown_claims
-from fspkd.report.figures import drawn_by
+from fspkd.report.kinds import module_of
 from fspkd.report.labelled import read_labelled
-from fspkd.report.pages import duration, render
+from fspkd.report.pages import CLAIMS, duration, render
+from fspkd.report.stats import CONFIDENCE
 from fspkd.report.tables import PUBLISHED, make_table, notes, shown_table
+from fspkd.result import told_on_page
 from fspkd.runs.spec import Run
 
 
@@ -38,8 +39,7 @@ def summary(plan: Plan) -> bytes:
 
 def _facts(plan: Plan) -> pd.DataFrame:
     """What ran: counts, dates, machines, versions."""
-    # A row that nothing shows need not have been trained.
-    manifests = [run.folder.read_manifest() for run in plan.runs.values() if run.folder.is_finished]
+    manifests = [run.folder.read_manifest() for run in told_on_page(plan) if run.folder.is_finished]
     if not manifests:
         raise UserError(
             f"{plan.preset.results}: nothing is trained yet. Make it all with: snakemake {plan.preset.results}/summary.html"
@@ -71,7 +71,13 @@ def _claims(csv: Path) -> dict[str, object]:
     frame = read_labelled(csv)
     counts = Counter("undecided" if v.startswith("undecided") else v for v in frame["verdict"])
     words = [f"{counts[word]} {word}" for word in ("reproduced", "not reproduced", "undecided") if counts[word]]
-    return {"counts": ", ".join(words), "frame": shown_claims(frame), "svg": _svg(csv)}
+    return {
+        "title": CLAIMS,
+        "counts": ", ".join(words),
+        "level": f"{1 - CONFIDENCE:g}",
+        "frame": shown_claims(frame),
+        "svg": _svg(csv),
+    }
 
 
 def _svg(csv: Path) -> str:
@@ -108,15 +114,16 @@ def _settings(plan: Plan, run: Run) -> dict[str, object]:
 
 
 def _figure(plan: Plan, name: str) -> dict[str, object]:
-    note, frame = drawn_by(plan, name).on_page(plan, name)
+    figure = plan.preset.figures[name]
+    note, frame = module_of(figure).on_page(plan, name)
     svg = _svg(Path(plan.preset.results, f"{name}.csv"))
-    return {"name": name, "title": plan.preset.figures[name].title, "svg": svg, "note": note, "frame": frame}
+    return {"name": name, "title": figure.title, "svg": svg, "note": note, "frame": frame}
 
 
 def _timing(plan: Plan, name: str) -> dict[str, object]:
     settings = plan.preset.timings[name]
     frame = read_labelled(Path(plan.preset.results, f"{name}.csv"))
-    kind = importlib.import_module(f"fspkd.report.{settings.kind}")
+    kind = module_of(settings)
     return {
         "name": name,
         "title": settings.title,

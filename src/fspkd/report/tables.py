@@ -12,10 +12,11 @@ from fspkd.config.load import CONFIG
 from fspkd.config.published import labels as published_labels
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.report.columns import COLUMNS, OF_NETS, OF_SINGLE_NETS, Nets
+from fspkd.report.columns import COLUMNS, OF_NETS, OF_SINGLE_NETS, Nets, is_net
 from fspkd.report.origins import warnings
 from fspkd.report.pages import table_page
 from fspkd.report.stats import mean_half_width, over_seeds, within_groups
+from fspkd.result import Result
 
 PUBLISHED, INTERVAL, QUOTED = "_published", "_ci95", "quoted"
 LONGEST = 150  # bytes of a label in the name of a file, which has 255, with what it is called until it is whole
@@ -116,7 +117,7 @@ def _over_nets(ours: dict[str, dict[str, float]], rows: dict[str, str]) -> list[
 
 def _kind(column: str) -> str:
     """The key in COLUMNS of a column's name."""
-    return "nets" if column.removeprefix("net").isdigit() else column
+    return "nets" if is_net(column) else column
 
 
 def read_reference(plan: Plan, name: str) -> pd.DataFrame:
@@ -155,7 +156,7 @@ def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
             if column + suffix in frame:
                 added = as_texts(frame[column + suffix], number).map(form.format)
                 texts = texts + (added.mask(quoted, "") if suffix == INTERVAL else added)
-        heading = column.replace("net", "net ") if column.startswith("net") else column
+        heading = column.replace("net", "net ") if is_net(column) else column
         shown[heading] = texts
     return shown
 
@@ -186,30 +187,31 @@ def as_texts(numbers: pd.Series, form: str) -> pd.Series:
     return pd.Series([form.format(number) if pd.notna(number) else "–" for number in numbers], numbers.index, object)
 
 
-def write_table(frame: pd.DataFrame, plan: Plan, name: str, csv: Path) -> None:
-    """Write a table as CSV, beside it as Markdown, HTML and LaTeX for people, and in a folder below its metrics for DVC."""
-    _write_metrics(frame.set_index("row").loc[list(plan.preset.tables[name].rows)], csv.parent / "metrics" / name)
+def write(plan: Plan, name: str) -> Path:
+    """Write a table as CSV, which it gives, as Markdown, HTML and LaTeX for people, and in a folder its metrics for DVC."""
+    table, csv, frame = plan.preset.tables[name], Path(Result(plan, "table", name).file), make_table(plan, name)
+    _write_metrics(frame.set_index("row").loc[list(table.rows)], csv.parent / "metrics" / name)
     write_atomically(csv, table_csv(frame))
     shown = shown_table(frame)
-    published = "; in brackets the published value" if plan.preset.tables[name].reference else ""
-    half_widths = "; ± half a 95 % interval for other nets" if plan.preset.tables[name].intervals else ""
+    published = "; in brackets the published value" if table.reference else ""
+    half_widths = "; ± half a 95 % interval for other nets" if table.intervals else ""
     if plan.preset.replicates > 1:  # and then no other intervals
         half_widths = f"; ± half a 95 % interval of the mean over {plan.preset.replicates} replicates"
-    note = f"{plan.preset.tables[name].title} (preset {plan.preset.name}{published}{half_widths})."
+    title = f"{table.title} (preset {plan.preset.name}{published}{half_widths})."
+    below = notes(plan, name)
     alignment = ("left", *["right"] * (shown.shape[1] - 1))
-    below = "\n\n".join(notes(plan, name))
-    safe = shown.map(in_markdown)
-    markdown = f"{in_markdown(note)}\n\n{safe.to_markdown(index=False, disable_numparse=True, colalign=alignment)}\n"
-    markdown += f"\n{in_markdown(below)}\n" if below else ""
-    write_atomically(csv.with_suffix(".md"), markdown.encode())
+    body = shown.map(in_markdown).to_markdown(index=False, disable_numparse=True, colalign=alignment)
+    texts = [in_markdown(title), body, *map(in_markdown, below)]
+    write_atomically(csv.with_suffix(".md"), ("\n\n".join(texts) + "\n").encode())
     latex = shown.map(lambda text: text.translate(LATEX)).to_latex(
         index=False,
-        caption=" ".join([note, *notes(plan, name)]).translate(LATEX),
+        caption=" ".join([title, *below]).translate(LATEX),
         label=f"tab:{name}",
         column_format="l" + "r" * (shown.shape[1] - 1),
     )
     write_atomically(csv.with_suffix(".tex"), latex.encode())
-    write_atomically(csv.with_suffix(".html"), table_page(note, shown, note=below or None))
+    write_atomically(csv.with_suffix(".html"), table_page(title, shown, note="\n\n".join(below) or None))
+    return csv
 
 
 def _write_metrics(rows: pd.DataFrame, folder: Path) -> None:

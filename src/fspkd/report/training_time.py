@@ -1,7 +1,7 @@
 """The time comparison of the FSP paper, section 4.1, measured on the machine at hand."""
 
 import time
-from pathlib import Path
+from collections.abc import Iterable
 from typing import cast, get_args
 
 import numpy as np
@@ -14,10 +14,9 @@ from fspkd.data.packed import load_data
 from fspkd.engine.batches import Images
 from fspkd.engine.device import new_stream
 from fspkd.engine.step import Step, steps_of
-from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.report.pages import duration, table_page
-from fspkd.report.stats import over_seeds
+from fspkd.report.pages import duration
+from fspkd.report.stats import geometric_mean
 from fspkd.runs.spec import Run
 from fspkd.train.session import new_member
 
@@ -29,9 +28,10 @@ PER_100 = "s per 100 iterations"
 def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
     """Seconds per 100 iterations, hours and speed-ups, with the published values under the same names.
 
-    Columns: what, value, low, high (a 95 % interval over rounds, of speed-ups), rounds, published, unit, device. Test
-    passes, checkpoints and start-up are not in it. "Saved" is a stage 1 that is given the teacher's matrices at no cost;
-    "shared" one in which the nets of a row have them computed once for all.
+    Columns: what; value, the geometric mean over rounds; low and high, of speed-ups, a 95 % interval of it; rounds, their
+    number; published; unit; the value in each round: round1, round2, ...; device. Test passes, checkpoints and start-up are
+    not in it. "Saved" is a stage 1 that is given the teacher's matrices at no cost; "shared" one in which the nets of a row
+    have them computed once for all.
     """
     settings = cast(TrainingTime, plan.preset.timings[name])
     teachers, students, shuffled = (plan.rows[row] for row in settings.nets)
@@ -44,21 +44,21 @@ def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
         _with_saved_targets(_new_step([stage1], images)),
         _new_step(all_stage1, images),
     ]
-    measured = _seconds_per_100(steps)
-
-    def rows_of(seconds: list[float]) -> list[tuple[str, float, str]]:
-        return _comparison(teachers, students, shuffled, seconds)
-
-    rows = rows_of([min(rounds) for rounds in measured])
-    by_round = [[value for _, value, _ in rows_of(list(seconds))] for seconds in zip(*measured, strict=True)]
-    frame = pd.DataFrame(rows, columns=["what", "value", "unit"])
-    half = [over_seeds(values).high - over_seeds(values).value for values in zip(*by_round, strict=True)]
-    is_speed_up = frame["unit"] == "times"
-    frame.insert(2, "low", (frame["value"] - half).where(is_speed_up))
-    frame.insert(3, "high", (frame["value"] + half).where(is_speed_up))
-    frame.insert(4, "rounds", ROUNDS)
+    what, rounds, units = zip(*_comparison(teachers, students, shuffled, _seconds_per_100(steps)), strict=True)
+    estimates, is_speed_up = pd.DataFrame([geometric_mean(of_line) for of_line in rounds]), pd.Series(units) == "times"
     published = pd.read_csv(CONFIG / settings.reference).set_index("what")["value"]
-    frame.insert(5, "published", frame["what"].map(published))
+    frame = pd.DataFrame(
+        {
+            "what": what,
+            "value": estimates["value"],
+            "low": estimates["low"].where(is_speed_up),
+            "high": estimates["high"].where(is_speed_up),
+            "rounds": estimates["n"],
+            "published": pd.Series(what).map(published),
+            "unit": units,
+        }
+    )
+    frame[[f"round{number}" for number in range(1, ROUNDS + 1)]] = rounds
     frame["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return frame
 
@@ -89,21 +89,17 @@ def how(frame: pd.DataFrame) -> str:
     return f"Measured on {frame['device'].iloc[0]}; test passes and start-up are not in it."
 
 
-def write(frame: pd.DataFrame, plan: Plan, csv: Path) -> None:
-    """Write a time comparison as CSV, and beside it as HTML."""
-    write_atomically(csv, frame.to_csv(index=False, float_format="%.4g").encode())
-    title = f"The paper's time comparison (preset {plan.preset.name}, on {frame['device'].iloc[0]})"
-    write_atomically(csv.with_suffix(".html"), table_page(title, shown_timing(frame)))
-
-
 def _comparison(
-    teachers: list[Run], students: list[Run], shuffled: list[Run], seconds: list[float]
-) -> list[tuple[str, float, str]]:
-    """The rows of the comparison, as (what, value, unit), from seconds per 100 iterations of its four ways."""
+    teachers: list[Run], students: list[Run], shuffled: list[Run], seconds: Iterable[np.ndarray]
+) -> list[tuple[str, np.ndarray, str]]:
+    """The lines of the comparison, as (what, value, unit), from the seconds per 100 iterations of its four ways.
+
+    Values and seconds are those of each round: (ROUNDS,).
+    """
     normal, on_the_fly, saved, shared = seconds
     nets_together = len(dict.fromkeys(run.stage1 for run in shuffled))
 
-    def hours(nets: list[Run], per_100: float) -> float:
+    def hours(nets: list[Run], per_100: np.ndarray | float) -> np.ndarray:
         first = sum(run.spec.iterations for run in dict.fromkeys(run.stage1 for run in nets) if run)
         return (first * per_100 + sum(run.spec.iterations for run in nets) * normal) / 100 / 3600
 
@@ -140,8 +136,8 @@ def _with_saved_targets(step: Step) -> Step:
     return step
 
 
-def _seconds_per_100(steps: list[Step]) -> list[list[float]]:
-    """For each step, its seconds per 100 iterations of one member, in ROUNDS rounds.
+def _seconds_per_100(steps: list[Step]) -> np.ndarray:
+    """For each step, its seconds per 100 iterations of one member, in each round: (steps, ROUNDS).
 
     Steps take turns, and a step's fastest block of a round counts: whatever else the machine does can only make a block
     slower.
@@ -156,4 +152,5 @@ def _seconds_per_100(steps: list[Step]) -> list[list[float]]:
             step.prepare()
             step.fetch()
             taken.append((time.perf_counter() - start) / step.loaded / len(step.members))
-    return [[100 * block.min() for block in np.array_split(taken[WARM_UP:], ROUNDS)] for taken in times]
+    rounds = np.array_split(np.array(times)[:, WARM_UP:], ROUNDS, axis=1)
+    return 100 * np.stack([blocks.min(1) for blocks in rounds], axis=1)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from fspkd.errors import UserError
 from fspkd.plan import Plan
+from fspkd.report.columns import is_net
 from fspkd.report.tables import PUBLISHED, make_table, row_values, table_csv
 from fspkd.result import results_of
 from fspkd.runs.folder import RUNS, Attempt, Manifest, RunFolder
@@ -317,7 +318,7 @@ class Sync:
             for label, r in table.rows.items():
                 if r == row:
                     cells = make_table(self.plan, name, [label]).iloc[0]
-                    keys = [key for key in cells.index[1:] if not key.startswith("net")]
+                    keys = [key for key in cells.index[1:] if not is_net(key.removesuffix(PUBLISHED))]
                     values = {key: round(float(cells[key]), 2) for key in keys if pd.notna(cells[key])}
                     # Of single nets too, so that all rows have the column that readers sort by.
                     own = {f"average{end}": values.get(f"{table.measured}{end}") for end in ("", PUBLISHED)}
@@ -380,9 +381,9 @@ class Sync:
         if name in self.preset.tables:
             current = csv.read_bytes() == table_csv(make_table(self.plan, name))
         elif name in self.preset.figures:
-            from fspkd.report.figures import drawn_by
+            from fspkd.report.figures import numbers
 
-            current = csv.read_bytes() == drawn_by(self.plan, name).numbers(self.plan, name)
+            current = csv.read_bytes() == numbers(self.plan, name)
         else:
             current = True  # measured, so not to be made again
         return [file for file in files if current and file.exists()]

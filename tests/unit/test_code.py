@@ -1,0 +1,91 @@
+"""Of which code results are made: with other code they are made again."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Project
+
+from fspkd.provenance import PACKAGE, with_imports
+from fspkd.workflow import ResultRule, code
+
+LOADED = """
+import importlib, json, sys
+found = {}
+for name in sys.argv[1:]:
+    for module in [module for module in sys.modules if module.startswith("fspkd")]:
+        del sys.modules[module]
+    importlib.import_module(f"fspkd.report.{name}")
+    files = [m.__file__ for n, m in sys.modules.items() if n.startswith(("fspkd.report.", "fspkd.runs."))]
+    found[name] = sorted(files)
+print(json.dumps(found))
+"""
+MODULES = ("tables", "claims", "pictures", "summary", "curves", "depth", "plateau", "matrices")
+
+
+def relative(files: list[str]) -> set[str]:
+    return {str(Path(file).relative_to(PACKAGE)) for file in files}
+
+
+def test_code_of_results_is_what_python_loads_of_it() -> None:
+    loaded = subprocess.run([sys.executable, "-c", LOADED, *MODULES], capture_output=True, text=True, check=True)
+    assert {module: code(f"report/{module}") for module in MODULES} == json.loads(loaded.stdout)
+
+
+def test_imports_are_followed_in_some_folders_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = {
+        "report/mine.py": "from fspkd.report import helpers\nfrom fspkd.runs.other import f\nimport fspkd.plan\n",
+        "report/helpers.py": "def f():\n    from fspkd.report.last import g\n",
+        "report/last.py": "import numpy\nimport fspkd.report.mine\n",
+        "runs/other.py": "from fspkd.report import unused\n",
+        "report/unused.py": "",
+        "plan.py": "",
+    }
+    package = tmp_path / "fspkd"
+    for name, source in sources.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(source)
+    monkeypatch.setattr("fspkd.provenance.PACKAGE", package)
+    followed = ["report/helpers.py", "report/last.py", "report/mine.py"]
+    assert with_imports([package / "report/mine.py"], ["report"]) == [package / name for name in followed]
+    both = with_imports([package / "report/mine.py"], ["report", "runs"])
+    assert both == [package / name for name in (*followed, "report/unused.py", "runs/other.py")]
+
+
+def test_figures_are_made_of_the_methods_and_networks_that_they_compute_with(project: Project) -> None:
+    """Which their modules find by the names that the nets' settings have."""
+    project.content["networks"]["other"] = {"architecture": "imagenet_resnet", "modules": [1, 1, 1, 1], "width": 2}
+    own = {"data": "images", "network": "other", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "short"}}
+    project.content["rows"]["other"] = own
+    kinds = {
+        "curves": {"curves": {"A": "fitnet"}},
+        "plateau": {"curves": {"A": "fitnet"}},
+        "matrices": {"net": "student/1"},
+        "depth": {"panels": {"All": {"A": ["other"]}}},
+    }
+    project.set("figures", {kind: {"kind": kind, "title": "T", **settings} for kind, settings in kinds.items()})
+    project.set("claims", None)
+    plan, deciding = project.plan(), ("distill/", "engine/", "models/")
+    found = {kind: relative(ResultRule(plan, "figure", kind).inputs()["code"]) for kind in kinds}
+    assert not [file for file in found["curves"] if file.startswith(deciding)]
+    assert {"distill/kd.py", "engine/schedule.py"} < found["plateau"]
+    assert {"distill/fsp.py", "engine/batches.py", "train/nets.py", "models/cifar_resnet.py"} < found["matrices"]
+    assert {"models/counts.py", "models/imagenet_resnet.py"} < found["depth"]
+    assert "distill/hint.py" not in set().union(*found.values())
+    assert "models/imagenet_resnet.py" not in found["matrices"]
+
+
+def test_pages_are_made_of_their_templates_and_times_of_no_code(project: Project) -> None:
+    plan = project.plan()
+    pages = {"table": "table1", "claims": None, "summary": None}
+    code = {kind: relative(ResultRule(plan, kind, name).inputs()["code"]) for kind, name in pages.items()}
+    templates = {kind: {Path(file).stem for file in files if file.endswith(".j2")} for kind, files in code.items()}
+    assert templates == {
+        "table": {"page.html", "table.html"},
+        "claims": {"page.html", "table.html"},
+        "summary": {"page.html", "summary.html"},
+    }
+    assert {"report/curves.py", "report/training_time.py"} < code["summary"]
+    assert "code" not in ResultRule(plan, "timing", "timing").inputs()
