@@ -134,7 +134,10 @@ def broken_off_by(error: Exception) -> Exception:
             "not enough memory",
         ),
         (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be"), "not enough memory"),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "not enough memory"),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            "not enough memory",
+        ),
         (broken_off_by(RuntimeError("CUDA out of memory. Tried to allocate")), "not enough memory"),
         (
             OSError(24, "Too many open files", "x.npz"),
