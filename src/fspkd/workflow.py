@@ -59,6 +59,12 @@ def names_in(plans: dict[str, Plan], section: str, kind: str | None = None, belo
     return "|".join(patterns) or "(?!)"
 
 
+def names_of_pictures(plans: dict[str, Plan]) -> str:
+    """A pattern for the names of all tables and, where a preset has claims, for `claims`, each right after its folder."""
+    claims = (f"(?<={re.escape(f'{folder}/')})claims" for folder, plan in plans.items() if plan.claims)
+    return "|".join([*claims, names_in(plans, "tables")])
+
+
 def code(*files: str) -> list[str]:
     """Files of the package."""
     return [str(PACKAGE / file) for file in files]

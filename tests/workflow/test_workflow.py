@@ -192,12 +192,11 @@ def test_a_target_that_nothing_makes_and_a_preset_that_is_not_valid_are_told(mad
     assert (invalid.stdout + invalid.stderr).count("config/mine.yaml: sede = 3: unknown key") == 1
     for name in ("mine", "twin"):
         (made.folder / "config" / f"{name}.yaml").unlink()
-    mistyped = made.run("snakemake", "-n", "results/tiny/tabel1.csv")
-    assert mistyped.returncode == 1
-    assert (
-        "results/tiny/tabel1.csv: nothing makes this file. Did you mean results/tiny/table1.csv?"
-        in mistyped.stdout + mistyped.stderr
-    )
+    made.set("claims", ...)
+    for name, told in (("tabel1.csv", ". Did you mean results/tiny/table1.csv?"), ("claims.png", "")):
+        result = made.run("snakemake", "-n", f"results/tiny/{name}")
+        assert result.returncode == 1
+        assert f"results/tiny/{name}: nothing makes this file{told}" in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ rule picture:
     log:
         "{results}/logs/{picture}_picture.log",
     wildcard_constraints:
-        picture=f"claims|{names_in(PLANS, 'tables')}",
+        picture=names_of_pictures(PLANS),
     retries: 0  # runs where snakemake does
     localrule: True
     params:
