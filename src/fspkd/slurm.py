@@ -4,6 +4,7 @@ Imports no torch.
 """
 
 import getpass
+import math
 import os
 import re
 import shlex
@@ -21,7 +22,6 @@ from fspkd.errors import UserError
 from fspkd.settings import PositiveInt, Settings, matching
 
 SITE = Path("slurm/site.yaml")
-ATTEMPTS = 4  # the first and the three retries of profiles/slurm
 SECONDS_BETWEEN_LOOKS = 20
 SECONDS_BETWEEN_REMINDERS = 600
 
@@ -55,7 +55,7 @@ class Site(Settings):
     qos: Text | None = None
     cpus_per_task: PositiveInt | None = None
     slurm_extra: Extra | None = None  # more options of sbatch
-    runtime: Annotated[int, Field(ge=ATTEMPTS)] = 240  # minutes, of the last attempt
+    runtime: PositiveInt = 240  # minutes, of the last attempt
     mem_mb: PositiveInt = 8000
     checkpoint_seconds: PositiveInt = 30  # what a job that is killed may lose
 
@@ -67,11 +67,19 @@ class Site(Settings):
             )
         return self
 
-    def resources(self) -> dict[str, object]:
-        """The resources of a rule whose jobs need a GPU; every attempt asks for another quarter of the time."""
+    def resources(self, retries: Callable[[], int]) -> dict[str, object]:
+        """The resources of a rule whose jobs need a GPU. The k-th of n attempts asks for k n-ths of the time.
+
+        `retries` gives how many attempts follow the first, which Snakemake knows once it has read the rules.
+        """
+
+        def runtime(wildcards: object, attempt: int) -> int:
+            # A snakemake inside of a job makes no retries, whichever attempt the job is.
+            return math.ceil(self.runtime * attempt / max(attempt, 1 + retries()))
+
         given = self.model_dump(exclude_none=True)
         given |= {} if self.gres else {"gpu": 1}
-        return {**given, "runtime": lambda wildcards, attempt: self.runtime * attempt // ATTEMPTS}
+        return {**given, "runtime": runtime}
 
     def options(self) -> list[str]:
         """The options of sbatch for such a job, at its last attempt."""

@@ -86,9 +86,9 @@ rule timing:
         ),
     log:
         "{results}/logs/{timing}.log",
-    threads: workflow.cores if workflow.local_exec else 1  # here, nothing else may run beside it
+    threads: lambda wildcards: workflow.cores if workflow.local_exec else 1  # here, nothing else may run beside it
     resources:
-        **SITE.resources(),
+        **ON_GPU,
     params:
         quietly=quietly,
         decided_by=decides("timing"),

@@ -1,11 +1,13 @@
 """
 What is particular to SLURM: what a site asks of jobs, and what is told about the queue.
 
-SITE.resources() are the resources of a rule that needs a GPU; elsewhere than on SLURM only the number of GPUs counts.
+ON_GPU are the resources of a rule that needs a GPU; elsewhere than on SLURM only the number of GPUs counts.
 """
 
 import threading
 from collections import defaultdict
+
+from snakemake.settings.types import ExecutionSettings
 
 from fspkd.slurm import check_site, is_queued, load_site, watch_queue
 
@@ -15,6 +17,10 @@ try:
     SITE = load_site()
 except UserError as error:
     raise WorkflowError(str(error))
+
+ON_GPU = SITE.resources(
+    retries=lambda: (workflow.execution_settings or ExecutionSettings()).retries
+)
 
 
 def mend_executor():

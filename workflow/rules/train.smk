@@ -27,7 +27,7 @@ for training in training_rules(PLANS.values(), MEMBERS):
             run=training.runs,
         threads: 1
         resources:
-            **SITE.resources(),
+            **ON_GPU,
         params:
             arguments=training.arguments,
             message=training.message,
