@@ -26,6 +26,7 @@ TYPES = {
     "tuple_type": "must be a list",
     "string_type": "must be text; put quotes around it",
     "int_type": "must be a whole number, such as 10000",
+    "too_short": "must not be empty",
 }
 DEEPEST, LARGEST = 50, 100_000  # mappings and lists in each other; values of a file
 
@@ -105,6 +106,8 @@ def explain(
     """One paragraph for pydantic's findings: file, key, value, and what to do; `made_from` is what `laid_out` gives."""
     findings, tags = [], discriminators(Preset) | discriminators(Claims)
     for item in error.errors():
+        if item["type"] == "too_short" and item["input"]:
+            continue  # pydantic counts the valid ones of a tuple; the others are told of
         content: Any = merged
         keys, is_key = [], True
         for position, key in enumerate(item["loc"], 1):
