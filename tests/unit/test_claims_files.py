@@ -107,7 +107,7 @@ def test_claims_about_rows_on_other_data_are_refused(project: Project) -> None:
 @pytest.mark.parametrize(
     ("names", "count"),
     [
-        (("fsp/paper", "fsp/mini", "fsp/quickstart"), 44),
+        (("fsp/paper", "fsp/mini", "fsp/quickstart"), 45),
         (("fitnets/paper", "fitnets/quickstart"), 32),  # its mini preset has fewer tables
     ],
 )
