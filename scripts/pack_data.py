@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fspkd.data.packed import save_packed
 from fspkd.data.sources import prepared, read_images
-from fspkd.errors import UserError, run_command
+from fspkd.errors import run_command
 from fspkd.plan import load_plans, not_found
 from fspkd.result import wanted_by_results
 from fspkd.settings import suggest
@@ -21,9 +21,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="the packed file; its name says which data set")
     args = parser.parse_args()
-    problems: list[UserError] = []
-    plans = load_plans(invalid=problems.append).values()
-    sets = {data.path: data for plan in plans for data in plan.data.values()}
+    plans, problems = load_plans()
+    sets = {data.path: data for plan in plans.values() for data in plan.data.values()}
     if args.output not in sets:
         message = f"{args.output}: no preset in config/ has such a data set{suggest(str(args.output), sets)}"
         raise not_found(message, problems)
@@ -31,7 +30,7 @@ def main() -> None:
     packed = read_images(data)
     pin = packed.sha256
     packed = prepared(packed, data)
-    for run in [run for plan in plans for run in wanted_by_results(plan) if run.data.path == args.output]:
+    for run in [run for plan in plans.values() for run in wanted_by_results(plan) if run.data.path == args.output]:
         run.check_size(packed.images["train"].shape[1:3])  # now, and not when its teacher has been trained for hours
     save_packed(packed, args.output)
     for split, images in packed.images.items():

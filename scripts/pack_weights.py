@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from fspkd.data.pretrained import pack_weights
-from fspkd.errors import UserError, run_command
+from fspkd.errors import run_command
 from fspkd.plan import load_plans, not_found
 from fspkd.settings import suggest
 
@@ -17,9 +17,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="the packed file; its name says which weights")
     args = parser.parse_args()
-    problems: list[UserError] = []
-    plans = load_plans(invalid=problems.append).values()
-    known = {p.weights: p for plan in plans for p in plan.weights}
+    plans, problems = load_plans()
+    known = {p.weights: p for plan in plans.values() for p in plan.weights}
     if args.output not in known:
         message = f"{args.output}: no preset in config/ has such weights{suggest(str(args.output), known)}"
         raise not_found(message, problems)

@@ -335,7 +335,9 @@ MISTAKES = [
         r"figures.matrices.net = 'fitnet/1': must be one net of a row whose first stage learns FSP matrices",
         told_by_schema=False,
     ),
-    Mistake("figures.figure2", depth({"wide": {"BP": []}}), r"figures.figure2.panels.wide.BP = \[\]: must not be empty"),
+    Mistake(
+        "figures.figure2", depth({"wide": {"BP": []}}), r"figures.figure2.panels.wide.BP = \[\]: must not be empty"
+    ),
     Mistake("figures.figure2", depth({"wide": {}}), r"figures.figure2.panels.wide = \{\}: must not be empty"),
     Mistake("timings.timing.students", ..., r"timings.timing.students: missing"),
     Mistake("tables", ..., r"tables: missing"),

@@ -25,11 +25,10 @@ if unknown := sorted(config.keys() - {"members"}):
         f"--config {unknown[0]}: unknown key; the only one is members. Settings are given by a preset in config/."
     )
 
-PROBLEMS = []  # with presets, which stop nothing but what these presets make
 OF_OTHER_CODE = set()  # of the runs that results show, and of those that these rest on
 
 try:
-    PLANS = load_plans(invalid=PROBLEMS.append)
+    PLANS, PROBLEMS = load_plans()  # these stop nothing but what their presets make
 except UserError as error:
     raise WorkflowError(str(error))
 
