@@ -31,8 +31,6 @@ include: "workflow/rules/targets.smk"
 
 
 localrules:
-    pack_data,
-    pack_weights,
     table,
     claims,
     summary,

@@ -74,9 +74,9 @@ class Plan:
                 self._row(name, replicate)
 
     @property
-    def weights(self) -> list[PretrainedWeights]:
-        """All weights from elsewhere that rows start or learn from."""
-        return [*self.pretrained.values(), *self.teachers.values()]
+    def packed(self) -> list[DataSet | PretrainedWeights]:
+        """All data sets, and all weights from elsewhere that rows start or learn from."""
+        return [*self.data.values(), *self.pretrained.values(), *self.teachers.values()]
 
     @property
     def rows(self) -> dict[str, list[Run]]:

@@ -12,7 +12,6 @@ from snakemake.iocontainers import Wildcards
 
 from fspkd.config.load import CONFIG, read_yaml
 from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau, Table
-from fspkd.data.sets import DataSet
 from fspkd.plan import Plan
 from fspkd.provenance import PACKAGE
 from fspkd.result import Result, read_by_results, results_of, wanted_by_results
@@ -177,8 +176,7 @@ def phase_outputs(plan: Plan, phase: str) -> list[str]:
 
 def packed_files(plan: Plan) -> list[str]:
     """The packed data sets and pretrained weights that the results of a preset wait for."""
-    files = (read.path if isinstance(read, DataSet) else read.weights for read in read_by_results(plan))
-    return [ancient(str(file)) for file in files]
+    return [ancient(str(read.path)) for read in read_by_results(plan)]
 
 
 # --- results ----------------------------------------------------------------------------------------------

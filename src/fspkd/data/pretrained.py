@@ -59,8 +59,8 @@ def pack_weights(pretrained: PretrainedWeights) -> Path:
             f"they belong to."
         )
     state = {name: state[name].to(expected[name].dtype) for name in expected if not name.startswith(own)}
-    weights.save_weights(state, pretrained.weights, pretrained.id)
-    return pretrained.weights
+    weights.save_weights(state, pretrained.path, pretrained.id)
+    return pretrained.path
 
 
 def _check_normalisation(pretrained: PretrainedWeights) -> None:
