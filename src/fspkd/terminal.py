@@ -39,6 +39,14 @@ def expect(messages: list[str]) -> None:
     expected = sum(int(count) for message in messages for _, count in TRAINING.findall(message))
 
 
+def quietly(wildcards: object, output: object) -> str:
+    """What keeps what a job prints to its log from the terminal, where a view tells it.
+
+    A param of rules; since it depends on outputs, Snakemake makes nothing anew for it.
+    """
+    return "> /dev/null" if is_live else ""
+
+
 def duration(seconds: float) -> str:
     """In the unit that fits."""
     for unit, length in (("h", 3600), ("min", 60)):
