@@ -42,11 +42,13 @@ def rising(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
-def suggest(name: str, names: Iterable) -> str:
-    """'; did you mean ...' for a close match among names, else what there is."""
+def suggest(name: str, names: Iterable, otherwise: str | None = None) -> str:
+    """'; did you mean ...' for a close match among names, else `otherwise` or what there is."""
     names = [str(other) for other in names]
     if close := difflib.get_close_matches(str(name), names, 1):
         return f"; did you mean {close[0]!r}?"
+    if otherwise is not None:
+        return otherwise
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"; there is: {', '.join(names[:NAMED]) or 'nothing'}{more}"
 

@@ -1,6 +1,5 @@
 """What can be asked of Snakemake, what is there already, and what was asked for that nothing makes. Imports no torch."""
 
-import difflib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ from tabulate import tabulate
 from fspkd.errors import UserError
 from fspkd.plan import Plan, not_found
 from fspkd.result import results_of, wanted_by_results
+from fspkd.settings import suggest
 
 
 class Rule(Protocol):
@@ -31,9 +31,8 @@ def check_targets(
     for target in targets:
         if target in known or any(rule.is_producer(target) for rule in rules):
             continue
-        close = difflib.get_close_matches(target, known, 1)
-        meant = f" Did you mean {close[0]}?" if close else ""
-        raise not_found(f"{target}: nothing makes this file.{meant} What there is: snakemake", problems)
+        meant = suggest(target, known, otherwise="; what there is: snakemake")
+        raise not_found(f"{target}: nothing makes this file{meant}", problems)
 
 
 def look_at_targets(

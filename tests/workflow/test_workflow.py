@@ -193,7 +193,7 @@ def test_a_target_that_nothing_makes_and_a_preset_that_is_not_valid_are_told(mad
     for name in ("mine", "twin"):
         (made.folder / "config" / f"{name}.yaml").unlink()
     made.set("claims", ...)
-    for name, told in (("tabel1.csv", ". Did you mean results/tiny/table1.csv?"), ("claims.png", "")):
+    for name, told in (("tabel1.csv", "; did you mean 'results/tiny/table1.csv'?"), ("claims.png", "")):
         result = made.run("snakemake", "-n", f"results/tiny/{name}")
         assert result.returncode == 1
         assert f"results/tiny/{name}: nothing makes this file{told}" in result.stdout + result.stderr
