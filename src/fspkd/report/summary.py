@@ -15,9 +15,10 @@ from fspkd.plan import Plan
 from fspkd.report.claims import shown_claims
 from fspkd.report.figures import drawn_by
 from fspkd.report.labelled import read_labelled
-from fspkd.report.pages import duration, render
+from fspkd.report.pages import render
 from fspkd.report.tables import PUBLISHED, make_table, notes, shown_table
 from fspkd.runs.spec import Run
+from fspkd.times import duration
 
 
 def summary(plan: Plan) -> bytes:

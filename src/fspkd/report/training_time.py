@@ -16,9 +16,10 @@ from fspkd.engine.device import new_stream
 from fspkd.engine.step import Step, steps_of
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.report.pages import duration, table_page
+from fspkd.report.pages import table_page
 from fspkd.report.stats import over_seeds
 from fspkd.runs.spec import Run
+from fspkd.times import duration
 from fspkd.train.session import new_member
 
 WARM_UP, LEAST, SECONDS = 2, 15, 10.0  # blocks before the measurement, and in it; seconds that it lasts at least
