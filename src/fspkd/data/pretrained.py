@@ -166,6 +166,5 @@ def _file(pretrained: PretrainedWeights) -> Path:
         ) from None
     file = DOWNLOADS / url.rsplit("/", 1)[1]
     if not file.exists():
-        DOWNLOADS.mkdir(parents=True, exist_ok=True)
         with_retries(lambda: torch.hub.download_url_to_file(url, str(file), progress=False), variable)
     return file
