@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from fspkd.config.claims import load_claims
 from fspkd.config.load import CONFIG, EXTENDED, chain_of, preset_files, preset_of, writes_to
@@ -131,7 +131,7 @@ class Plan:
         shown += [nets for other in others if isinstance(other, Depth | InferenceTime) for nets in other.nets]
         return list(dict.fromkeys(run for reference in shown for run in self.nets(reference)))
 
-    def jobs(self, members: int, without: Collection[str] = (), wanted: Collection[str] = ()) -> list[tuple[Run, ...]]:
+    def jobs(self, members: int, without: Collection[str], wanted: Collection[str]) -> list[tuple[Run, ...]]:
         """All runs, but for those that another plan trains, in groups of up to `members` that one process trains together.
 
         A group's runs are on one data set and equally deep in the graph of runs, so none waits for another. The runs of
@@ -182,7 +182,9 @@ class Plan:
             start = self._run(name, replicate, shared, 1, row.stage1, start)
         return self._run(name, replicate, number, 2, row.stage2, start)
 
-    def _run(self, row_name: str, replicate: int, number: int | None, stage: int, method: Method, start: Other) -> Run:
+    def _run(
+        self, row_name: str, replicate: int, number: int | None, stage: Literal[1, 2], method: Method, start: Other
+    ) -> Run:
         preset, row = self.preset, self.preset.rows[row_name]
         reference = getattr(method, "teacher", None)
         teacher: Other = self.teachers.get(reference or "")
