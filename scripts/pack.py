@@ -24,10 +24,9 @@ def main() -> None:
     if args.output not in known:
         message = f"{args.output}: no preset in config/ has such data or weights{suggest(str(args.output), known)}"
         raise not_found(message, problems)
+    # Whether nets can use the images is looked at now, and not when their teachers have been trained for hours.
     readers = [run for plan in plans.values() for run in wanted_by_results(plan) if run.data.path == args.output]
-    pack(
-        known[args.output], [run.check_size for run in readers]
-    )  # now, and not when its teacher has been trained for hours
+    pack(known[args.output], [run.check_size for run in readers])
 
 
 if __name__ == "__main__":
