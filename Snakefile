@@ -13,8 +13,13 @@ from snakemake.utils import min_version
 
 min_version("9.27")  # before what uses it
 
+from snakemake.logging import logger
+
+from fspkd.slurm import prepare_slurm
+from fspkd.targets import look_at_targets
 from fspkd.terminal import expect
 from fspkd.tracking.follow import Follower
+from fspkd.workflow import share_gpus
 
 FOLLOWER = Follower()
 
@@ -27,15 +32,9 @@ include: "workflow/rules/slurm.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/results.smk"
-include: "workflow/rules/targets.smk"
 
 
-localrules:
-    pack_data,
-    pack_weights,
-    table,
-    claims,
-    summary,
+look_at_targets(workflow, PLANS.values(), PROBLEMS, RESULTS.of_other_code)
 
 
 onstart:
@@ -47,13 +46,9 @@ onstart:
                 if "message" in job.params.keys()
             ]
         )
-        prepare_slurm()
-        if (
-            workflow.executor_plugin.name == "local"
-            and "gpu" not in workflow.global_resources
-            and gpus_here()
-        ):
-            workflow.register_resource("gpu", gpus_here())  # a job a GPU
+        if workflow.executor_plugin.name == "slurm":
+            prepare_slurm(SITE, logger)
+        share_gpus(workflow)
         FOLLOWER.start(list(PLANS))
 
 

@@ -20,7 +20,10 @@ def main() -> None:
     for results in args.results:
         if not has_begun(plan_for(results)):
             raise UserError(f"{results}: holds no runs. Make some first: snakemake {results}/table1.csv")
-    sender = Sender(args.results or [Path(results) for results in load_plans(invalid=print)])
+    plans, problems = ({}, []) if args.results else load_plans()
+    for problem in problems:
+        print(problem)
+    sender = Sender(args.results or list(map(Path, plans)))
     is_sent = sender.send()
     if args.server and args.server.startswith("http"):
         for results, sync in sender.syncs.items():

@@ -25,7 +25,7 @@ def make_folder(root: Path, mode: str = "RGB", size: tuple[int, int] = (6, 6), p
 
 
 def read_source(data: DataSet) -> PackedData:
-    """A data set as scripts/pack_data.py packs it."""
+    """A data set as scripts/pack.py packs it."""
     return prepared(read_images(data), data)
 
 

@@ -103,7 +103,7 @@ MISTAKES = [
         told_by_schema=False,
     ),
     Mistake("rows.student.stage2.method", "fsp", r"rows.student.stage2"),
-    Mistake("schedules.short", [], r"schedules.short: must not be empty"),
+    Mistake("schedules.short", [], r"schedules.short = \[\]: must not be empty"),
     Mistake(
         "rows.student.stage1.method", "fps", r"tiny.yaml: rows.student.stage1.method = 'fps': must be one of .*'fsp'"
     ),
@@ -161,7 +161,7 @@ MISTAKES = [
         r"rows.student.start = 'teacher': must be one net of that row, such as teacher/1",
         told_by_schema=False,
     ),
-    Mistake("tables.table1.rows", {}, r"tables.table1.rows: must not be empty"),
+    Mistake("tables.table1.rows", {}, r"tables.table1.rows = \{\}: must not be empty"),
     Mistake(
         "tables.table1.marks",
         {"§": "nothing"},
@@ -335,8 +335,10 @@ MISTAKES = [
         r"figures.matrices.net = 'fitnet/1': must be one net of a row whose first stage learns FSP matrices",
         told_by_schema=False,
     ),
-    Mistake("figures.figure2", depth({"wide": {"BP": []}}), r"figures.figure2.panels.wide.BP: must not be empty"),
-    Mistake("figures.figure2", depth({"wide": {}}), r"figures.figure2.panels.wide: must not be empty"),
+    Mistake(
+        "figures.figure2", depth({"wide": {"BP": []}}), r"figures.figure2.panels.wide.BP = \[\]: must not be empty"
+    ),
+    Mistake("figures.figure2", depth({"wide": {}}), r"figures.figure2.panels.wide = \{\}: must not be empty"),
     Mistake("timings.timing.students", ..., r"timings.timing.students: missing"),
     Mistake("tables", ..., r"tables: missing"),
     Mistake("tables.table1.intervals", "seeds", r"tables.table1.intervals = 'seeds': input should be 'nets'"),
@@ -389,7 +391,7 @@ MISTAKES = [
         r"config/fsp/reference/check.csv: has no column 'what'. Give it one",
         told_by_schema=False,
     ),
-    Mistake("tables.table1.quoted", [], r"tables.table1.quoted: must not be empty"),
+    Mistake("tables.table1.quoted", [], r"tables.table1.quoted = \[\]: must not be empty"),
     Mistake(
         "tables.table1.quoted",
         ["Teacher*", "Studend*†"],
@@ -423,7 +425,7 @@ MISTAKES = [
     Mistake(
         "alternatives",
         {"choices": alternatives({"wrong": {}})},
-        r"tiny.yaml: alternatives.choices.changes.wrong: must not be empty",
+        r"tiny.yaml: alternatives.choices.changes.wrong = \{\}: must not be empty",
         told_by_schema=False,  # where it refers to what a row may have, draft 7 lets it say no more
     ),
     Mistake(
@@ -474,7 +476,7 @@ MISTAKES = [
         r"tiny.yaml: alternatives.choices: intervals over nets .* those of student, student_longer share a stage 1",
         told_by_schema=False,
     ),
-    Mistake("networks.net", maxout(), r"tiny.yaml: networks.net.layers: must not be empty"),
+    Mistake("networks.net", maxout(), r"tiny.yaml: networks.net.layers = \[\]: must not be empty"),
     Mistake(
         "networks.net",
         maxout({"conv": 4, "kernel": 3, "full": 5}),

@@ -8,13 +8,13 @@ torch.
 
 import graphlib
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from fspkd.config.claims import load_claims
-from fspkd.config.load import CONFIG, EXTENDED, chain_of, load_preset, preset_files, writes_to
+from fspkd.config.load import CONFIG, EXTENDED, chain_of, preset_files, preset_of, writes_to
 from fspkd.config.preset import Method, Preset, Row
 from fspkd.config.published import check_published
 from fspkd.config.results import Claim, Curves, Depth, InferenceTime, Matrices
@@ -74,9 +74,9 @@ class Plan:
                 self._row(name, replicate)
 
     @property
-    def weights(self) -> list[PretrainedWeights]:
-        """All weights from elsewhere that rows start or learn from."""
-        return [*self.pretrained.values(), *self.teachers.values()]
+    def packed(self) -> list[DataSet | PretrainedWeights]:
+        """All data sets, and all weights from elsewhere that rows start or learn from."""
+        return [*self.data.values(), *self.pretrained.values(), *self.teachers.values()]
 
     @property
     def rows(self) -> dict[str, list[Run]]:
@@ -131,7 +131,7 @@ class Plan:
         shown += [nets for other in others if isinstance(other, Depth | InferenceTime) for nets in other.nets]
         return list(dict.fromkeys(run for reference in shown for run in self.nets(reference)))
 
-    def jobs(self, members: int, without: Collection[str] = (), wanted: Collection[str] = ()) -> list[tuple[Run, ...]]:
+    def jobs(self, members: int, without: Collection[str], wanted: Collection[str]) -> list[tuple[Run, ...]]:
         """All runs, but for those that another plan trains, in groups of up to `members` that one process trains together.
 
         A group's runs are on one data set and equally deep in the graph of runs, so none waits for another. The runs of
@@ -182,7 +182,9 @@ class Plan:
             start = self._run(name, replicate, shared, 1, row.stage1, start)
         return self._run(name, replicate, number, 2, row.stage2, start)
 
-    def _run(self, row_name: str, replicate: int, number: int | None, stage: int, method: Method, start: Other) -> Run:
+    def _run(
+        self, row_name: str, replicate: int, number: int | None, stage: Literal[1, 2], method: Method, start: Other
+    ) -> Run:
         preset, row = self.preset, self.preset.rows[row_name]
         reference = getattr(method, "teacher", None)
         teacher: Other = self.teachers.get(reference or "")
@@ -274,26 +276,22 @@ def _needed(row: Row) -> Iterator[str]:
     yield from (reference.partition("/")[0] for reference in references if reference)
 
 
-def load_plans(
-    folder: Path = CONFIG,
-    invalid: Callable[[UserError], object] | None = None,
-    only: Collection[str] | None = None,
-) -> dict[str, Plan]:
-    """The plans of all presets in a folder, by the folder of results that each writes; what is extended comes first.
+def load_plans(only: Collection[str] | None = None) -> tuple[dict[str, Plan], list[UserError]]:
+    """The plans of all presets, by the folder of results that each writes, and what is wrong with presets that have none.
 
-    With `only`, those of presets that write to one of these, and whether others are valid is not looked at, which takes time.
-    Raises UserError for a preset that is not valid or writes where another does, unless `invalid` takes it, and where of all
-    presets nothing is left.
+    Of those with a plan, what is extended comes first. With `only`, the plans of presets that write to one of these, and
+    whether others are valid is not looked at, which takes time. Raises UserError where of all presets nothing is left.
     """
-    paths = list(preset_files(folder).values())
+    paths = list(preset_files(CONFIG).values())
     if not paths:
-        raise UserError(f"{folder}: no presets here. Run this from the top folder of the repository.")
-    problems = [UserError(f"{path}: a preset's name ends in .yaml. Rename it.") for path in folder.rglob("*.yml")]
+        raise UserError(f"{CONFIG}: no presets here. Run this from the top folder of the repository.")
+    problems = [UserError(f"{path}: a preset's name ends in .yaml. Rename it.") for path in CONFIG.rglob("*.yml")]
     found: list[tuple[int, Path, Plan]] = []
     for path in paths:
         try:
-            if only is None or writes_to(path) in only:
-                found.append((len(chain_of(path)), path, Plan(load_preset(path))))
+            chain = chain_of(path)
+            if only is None or writes_to(chain) in only:
+                found.append((len(chain), path, Plan(preset_of(chain))))
         except UserError as error:
             problems.append(error)
     plans: dict[str, Plan] = {}
@@ -312,14 +310,9 @@ def load_plans(
             )
         else:
             plans[results], owners[results] = plan, path
-    if problems and (invalid is None or not (plans or only)):
-        raise min(
-            problems, key=lambda problem: EXTENDED in str(problem)
-        )  # rather where a mistake is than where it shows
-    if invalid is not None:
-        for problem in problems:
-            invalid(problem)
-    return plans
+    if problems and not (plans or only):  # told rather where a mistake is than where it shows
+        raise min(problems, key=lambda problem: EXTENDED in str(problem))
+    return plans, problems
 
 
 def not_found(message: str, problems: list[UserError]) -> UserError:
@@ -338,13 +331,12 @@ def plan_for(results: Path) -> Plan:
 
     Others may be invalid: somebody may be editing one while another trains.
     """
-    found = load_plans(invalid=lambda error: None, only={str(results)})
-    if not found:
-        problems: list[UserError] = []
-        plans = load_plans(invalid=problems.append)
+    plans, _ = load_plans(only={str(results)})
+    if not plans:
+        plans, problems = load_plans()
         message = f"{results}: no preset in {CONFIG}/ writes there; their folders are: {', '.join(plans)}."
         raise not_found(message, problems)
-    return found[str(results)]
+    return plans[str(results)]
 
 
 def result_of(plan: Plan, kind: str, path: Path) -> str:

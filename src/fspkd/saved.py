@@ -104,12 +104,12 @@ class Results:
         place, runs = (Path(os.path.normpath(path.absolute())) for path in (self.folder, self._runs))
         if runs.parts[-2:] != RUNS.parts or place == runs or not preset_files((top := runs.parents[1]) / CONFIG):
             return None
-        results, problems = place.relative_to(top).as_posix(), []
+        results = place.relative_to(top).as_posix()
         with chdir(top):  # what presets name is looked for from there
-            plan = load_plans(invalid=problems.append, only={results}).get(results)
-        if problems and not plan:
+            plans, problems = load_plans(only={results})
+        if problems and not plans:
             warnings.warn(f"{problems[0]} Until then the runs of all presets are shown.", stacklevel=3)
-        return plan
+        return plans.get(results)
 
     def _saved(self, name: str = "*") -> list[SavedRun]:
         """All finished runs that lie there, or that one."""

@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -35,13 +35,6 @@ def matching(pattern: str, description: str) -> tuple[AfterValidator, object]:
     return AfterValidator(check), Field(json_schema_extra=seen_by_editors)
 
 
-def not_empty(values: Collection) -> Collection:
-    """A validator of tuples and mappings; raises ValueError for one with nothing in it."""
-    if not values:
-        raise ValueError("must not be empty")
-    return values
-
-
 def rising(values: tuple[int, ...]) -> tuple[int, ...]:
     """A validator of tuples; raises ValueError where they do not rise."""
     if list(values) != sorted(set(values)):
@@ -49,11 +42,13 @@ def rising(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
-def suggest(name: str, names: Iterable) -> str:
-    """'; did you mean ...' for a close match among names, else what there is."""
+def suggest(name: str, names: Iterable, otherwise: str | None = None) -> str:
+    """'; did you mean ...' for a close match among names, else `otherwise` or what there is."""
     names = [str(other) for other in names]
     if close := difflib.get_close_matches(str(name), names, 1):
         return f"; did you mean {close[0]!r}?"
+    if otherwise is not None:
+        return otherwise
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return f"; there is: {', '.join(names[:NAMED]) or 'nothing'}{more}"
 
@@ -69,8 +64,8 @@ Identifier = Annotated[
 NetReference = Annotated[
     str, *matching(r"[a-z0-9_]+(/[1-9][0-9]*)?", "a row, or one net of it, such as teacher or teacher/1")
 ]
-NotEmptyTuple = (Field(strict=False, json_schema_extra={"minItems": 1}), AfterValidator(not_empty))
-NotEmptyMapping = (AfterValidator(not_empty), Field(json_schema_extra={"minProperties": 1}))
+NotEmptyTuple = (Field(strict=False, min_length=1),)
+NotEmptyMapping = (Field(min_length=1),)
 OneNet = Annotated[str, *matching(r"[a-z0-9_]+/[1-9][0-9]*", "one net of a row, such as teacher/1")]
 Sections = Annotated[tuple[PositiveInt, ...], *NotEmptyTuple, AfterValidator(rising)]
 

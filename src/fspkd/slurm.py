@@ -4,26 +4,29 @@ Imports no torch.
 """
 
 import getpass
+import math
 import os
 import re
 import shlex
 import subprocess
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
+from snakemake.exceptions import WorkflowError
 
 from fspkd.config.load import explain, read_yaml
 from fspkd.errors import UserError
 from fspkd.settings import PositiveInt, Settings, matching
 
 SITE = Path("slurm/site.yaml")
-ATTEMPTS = 4  # the first and the three retries of profiles/slurm
 SECONDS_BETWEEN_LOOKS = 20
 SECONDS_BETWEEN_REMINDERS = 600
+LOOKS_UNTIL_LOST = 3  # in a row, at which a job had been preempted and was not queued again
 
 
 def _split(options: str) -> str:
@@ -55,7 +58,7 @@ class Site(Settings):
     qos: Text | None = None
     cpus_per_task: PositiveInt | None = None
     slurm_extra: Extra | None = None  # more options of sbatch
-    runtime: Annotated[int, Field(ge=ATTEMPTS)] = 240  # minutes, of the last attempt
+    runtime: PositiveInt = 240  # minutes, of the last attempt
     mem_mb: PositiveInt = 8000
     checkpoint_seconds: PositiveInt = 30  # what a job that is killed may lose
 
@@ -67,11 +70,19 @@ class Site(Settings):
             )
         return self
 
-    def resources(self) -> dict[str, object]:
-        """The resources of a rule whose jobs need a GPU; every attempt asks for another quarter of the time."""
+    def resources(self, retries: Callable[[], int]) -> dict[str, object]:
+        """The resources of a rule whose jobs need a GPU. The k-th of n attempts asks for k n-ths of the time.
+
+        `retries` gives how many attempts follow the first, which Snakemake knows once it has read the rules.
+        """
+
+        def runtime(wildcards: object, attempt: int) -> int:
+            # A snakemake inside of a job makes no retries, whichever attempt the job is.
+            return math.ceil(self.runtime * attempt / max(attempt, 1 + retries()))
+
         given = self.model_dump(exclude_none=True)
         given |= {} if self.gres else {"gpu": 1}
-        return {**given, "runtime": lambda wildcards, attempt: self.runtime * attempt // ATTEMPTS}
+        return {**given, "runtime": runtime}
 
     def options(self) -> list[str]:
         """The options of sbatch for such a job, at its last attempt."""
@@ -203,6 +214,59 @@ def is_queued(job: str) -> bool:
         return job in _squeue("%i")
     except QueueError:
         return True
+
+
+def prepare_slurm(site: Site, logger: Any) -> None:
+    """Check what a site asks for, and tell what the queue does while the workflow runs.
+
+    Raises WorkflowError, which Snakemake tells, where `check_site` raises UserError.
+    """
+    try:
+        check_site(site, logger.warning)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    threading.Thread(target=watch_queue, args=[logger.info], daemon=True).start()
+
+
+def mend_executor() -> None:
+    """Correct some habits of the SLURM executor, version 2.8, before it starts.
+
+    Each until its repository has done so; numbers are of issues in snakemake/snakemake-executor-plugin-slurm.
+
+    - It looks for ended jobs 40 s after its start and ever more seldom while none ends, in the end every three minutes;
+      so it would learn of the end of an hour's job minutes late. Here it looks every --seconds-between-status-checks. By
+      intention; #319 asks what that option means.
+    - It waits for ever for a cancelled job, since sacct adds who cancelled it ("CANCELLED by 1000"). Once mended
+      (snakemake/snakemake#2167), broken again by #415; no issue is open.
+    - It waits for ever for a job that was preempted, or whose node failed, and that SLURM does not queue again. It has
+      waited since #132, which is right where SLURM does; no issue is open for where it does not.
+    - It waits for ever for all jobs once sacct has not answered: #207.
+    - Its search for an account fails with a message on options of sacct (broken by #415; no issue is open); without one
+      SLURM takes the user's default.
+    """
+    import snakemake_executor_plugin_slurm as plugin
+
+    query = plugin.query_job_status
+    looks = defaultdict(int)
+
+    async def settled(command: str, logger: Any) -> tuple[dict[str, str], float]:
+        states, duration = await query(command, logger)
+        if states is None:
+            return {}, 0.0  # a job of which nothing is known is looked for again
+        for job, state in states.items():
+            states[job] = state.split()[0]
+            gone = states[job] in ("PREEMPTED", "NODE_FAIL") and not is_queued(job)
+            looks[job] = looks[job] + 1 if gone else 0
+            if looks[job] > LOOKS_UNTIL_LOST:
+                states[job] = "CANCELLED"
+        return states, duration
+
+    plugin.query_job_status = settled
+    plugin.get_account = lambda logger: None
+    plugin.Executor.next_seconds_between_status_checks = property(
+        lambda self: self.workflow.remote_execution_settings.seconds_between_status_checks,
+        lambda self, longer: None,
+    )
 
 
 class QueueError(Exception):

@@ -1,15 +1,17 @@
 """What can be asked of Snakemake, what is there already, and what was asked for that nothing makes. Imports no torch."""
 
-import difflib
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from tabulate import tabulate
 
 from fspkd.errors import UserError
 from fspkd.plan import Plan, not_found
 from fspkd.result import results_of, wanted_by_results
+from fspkd.settings import suggest
 
 
 class Rule(Protocol):
@@ -29,9 +31,40 @@ def check_targets(
     for target in targets:
         if target in known or any(rule.is_producer(target) for rule in rules):
             continue
-        close = difflib.get_close_matches(target, known, 1)
-        meant = f" Did you mean {close[0]}?" if close else ""
-        raise not_found(f"{target}: nothing makes this file.{meant} What there is: snakemake", problems)
+        meant = suggest(target, known, otherwise="; what there is: snakemake")
+        raise not_found(f"{target}: nothing makes this file{meant}", problems)
+
+
+def look_at_targets(
+    workflow: Any, plans: Collection[Plan], problems: list[UserError], of_other_code: Collection[str]
+) -> None:
+    """Have a workflow of Snakemake's look at its targets as it builds its DAG; it does not know them while it reads its rules.
+
+    Before, what nothing makes is told, and where nothing is asked for, an overview of what there is; after, the nets of other
+    code, since it is then known which nets are shown.
+    """
+    build = workflow._build_dag
+
+    def build_dag() -> None:
+        asked = workflow.dag_settings
+        try:
+            check_targets(asked.targets, workflow.rules, plans, problems)
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
+        for problem in problems:
+            logger.warning(f"left out: {problem}")
+        if not (asked.targets or asked.target_jobs or asked.forcerun):
+            print(overview(plans))
+            raise SystemExit
+        build()
+        if of_other_code and not workflow.remote_exec:
+            some = ", ".join(sorted(of_other_code)[:3]) + (", ..." if len(of_other_code) > 3 else "")
+            logger.warning(
+                f"{len(of_other_code)} of these nets were trained by other code than this, and stay as they are ({some}). To"
+                f" train them anew, delete their folders, or all of a preset's: python scripts/drop_stale.py FOLDER"
+            )
+
+    workflow._build_dag = build_dag
 
 
 def overview(plans: Iterable[Plan]) -> str:

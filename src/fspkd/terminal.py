@@ -22,6 +22,8 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from fspkd.runs.folder import RunFolder
+from fspkd.times import duration
+from fspkd.train.metrics import COLUMNS
 
 TRAINING = re.compile(r"^train (\S+): (?:at most )?(\d+) iterations", re.MULTILINE)  # a training rule's message
 NOISE = ("Cannot restore ", "--keep-incomplete mode")  # of outputs that are written whole or not at all
@@ -39,12 +41,12 @@ def expect(messages: list[str]) -> None:
     expected = sum(int(count) for message in messages for _, count in TRAINING.findall(message))
 
 
-def duration(seconds: float) -> str:
-    """In the unit that fits."""
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+def quietly(wildcards: object, output: object) -> str:
+    """What keeps what a job prints to its log from the terminal, where a view tells it.
+
+    A param of rules; since it depends on outputs, Snakemake makes nothing anew for it.
+    """
+    return "> /dev/null" if is_live else ""
 
 
 @dataclass
@@ -69,10 +71,10 @@ class Training:
         except OSError:
             return  # it has not begun yet
         for line in lines:
-            iteration, _, loss, _, _, accuracy, *_ = line.split(",") if line.count(",") >= 5 else [""] * 6
-            if iteration.isdigit():
-                self.done, self.loss = int(iteration), loss
-                self.accuracy = accuracy or self.accuracy
+            values = dict(zip(COLUMNS, line.split(","), strict=False))  # the last line may not be whole yet
+            if len(values) == len(COLUMNS) and values["iteration"].isdigit():
+                self.done, self.loss = int(values["iteration"]), values["loss"]
+                self.accuracy = values["test_accuracy"] or self.accuracy
         if self.first is None:
             self.first, self.began = self.done, time.monotonic()
 
@@ -121,7 +123,7 @@ class View:
                 f"{float(training.loss):.4g}" if training.loss else "",
                 f"{float(training.accuracy):.2f} %" if training.accuracy else "",
                 f"{training.speed:.3g}" if training.speed else "",
-                duration(left) if left is not None else "",
+                duration(left, ".0f") if left is not None else "",
             )
         others = [Text(job.message) for job in list(self.jobs.values()) if not job.trainings]
         return Group(*others, *([rows] if trainings else []), Text(self._total(trainings), style="bold"))
@@ -135,7 +137,7 @@ class View:
         if expected:
             text += f", {done:,} of {expected:,} iterations"
         if expected and speed and expected > done:
-            text += f", about {duration((expected - done) / speed)} left"
+            text += f", about {duration((expected - done) / speed, '.0f')} left"
         return text
 
 

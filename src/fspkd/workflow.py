@@ -3,17 +3,18 @@
 import os
 import re
 import subprocess
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from snakemake.io import ancient
 from snakemake.iocontainers import Wildcards
 
 from fspkd.config.load import CONFIG, read_yaml
 from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau, Table
-from fspkd.data.sets import DataSet
+from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.provenance import DECIDING, PACKAGE, with_imports
 from fspkd.result import Result, read_by_results, told_on_page, wanted_by_results
@@ -27,6 +28,18 @@ SHOWN = {"about", "demonstration", "tables", "figures", "timings", "claims"}
 APART = ("timing", "summary")  # a time is not measured again, and a page shows what others have made
 # What a figure has beside its drawings, by kind.
 FIGURES = {"curves": (".csv", "_flat.csv"), "depth": (".csv",), "plateau": (".csv",), "matrices": (".csv",)}
+
+
+def members_of(config: dict) -> int:
+    """How many nets a training job trains side by side, as --config says; raises UserError for what it cannot say."""
+    members = config.get("members", 1)
+    if not isinstance(members, int) or members < 1:
+        raise UserError(f"--config members={members}: must be a whole number, 1 or more: the nets that one job trains.")
+    if unknown := sorted(config.keys() - {"members"}):
+        raise UserError(
+            f"--config {unknown[0]}: unknown key; the only one is members. Settings are given by a preset in config/."
+        )
+    return members
 
 
 def one_of(texts: Iterable[str]) -> str:
@@ -48,6 +61,12 @@ def names_in(plans: dict[str, Plan], section: str, kind: str | None = None, belo
     )
     patterns = (f"(?<={re.escape(f'{folder}/{b}')}){re.escape(name)}" for folder, name in sorted(names) for b in below)
     return "|".join(patterns) or "(?!)"
+
+
+def names_of_pictures(plans: dict[str, Plan]) -> str:
+    """A pattern for the names of all tables and, where a preset has claims, for `claims`, each right after its folder."""
+    claims = (f"(?<={re.escape(f'{folder}/')})claims" for folder, plan in plans.items() if plan.claims)
+    return "|".join([*claims, names_in(plans, "tables")])
 
 
 @cache
@@ -140,6 +159,12 @@ def training_rules(plans: Iterable[Plan], members: int) -> list[TrainingRule]:
     return [TrainingRule(f"train_{phase}", of_phase, False) for phase, of_phase in of_phases.items() if of_phase]
 
 
+def share_gpus(workflow: Any) -> None:
+    """Give jobs that Snakemake runs here a GPU each, unless the user says what they share."""
+    if workflow.executor_plugin.name == "local" and "gpu" not in workflow.global_resources and (gpus := gpus_here()):
+        workflow.register_resource("gpu", gpus)
+
+
 def gpus_here() -> int:
     """How many GPUs local jobs may use: those of CUDA_VISIBLE_DEVICES, or all that the driver knows."""
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
@@ -168,8 +193,7 @@ def phase_outputs(plan: Plan, phase: str) -> list[str]:
 
 def packed_files(plan: Plan) -> list[str]:
     """The packed data sets and pretrained weights that the results of a preset wait for."""
-    files = (read.path if isinstance(read, DataSet) else read.weights for read in read_by_results(plan))
-    return [ancient(str(file)) for file in files]
+    return [ancient(str(read.path)) for read in read_by_results(plan)]
 
 
 # --- results ----------------------------------------------------------------------------------------------
@@ -293,3 +317,49 @@ class ResultRule(Result):
             "manifests": [str(run.folder.manifest) for run in told_on_page(self.plan)],
             "results": [f"{preset.results}/{name}" for name in names],
         }
+
+
+@dataclass
+class ResultRules:
+    """What the rules of results ask, by their wildcards, of the plans by folder of results.
+
+    `of_other_code` fills with the ids of the runs that inputs were asked for, and of those that these rest on, of other code.
+    """
+
+    plans: dict[str, Plan]
+    workflow: Any
+    of_other_code: set[str] = field(default_factory=set)
+
+    def _of(self, kind: str, wildcards: Wildcards) -> ResultRule:
+        return ResultRule(self.plans[wildcards.results], kind, wildcards.get(kind))
+
+    def _pictured(self, wildcards: Wildcards) -> ResultRule:
+        plan, name = self.plans[wildcards.results], wildcards.picture
+        return ResultRule(plan, "claims") if name == "claims" else ResultRule(plan, "table", name)
+
+    def inputs(self, kind: str) -> Callable[[Wildcards], Files]:
+        """What gives the inputs of a result of that kind.
+
+        Nets that it shows and that are gone are trained again, though Snakemake by itself makes no missing file again from
+        which nothing newer is to be made.
+        """
+
+        def inputs(wildcards: Wildcards) -> Files:
+            result = self._of(kind, wildcards)
+            self.workflow.dag.forcefiles.update(result.gone())
+            self.of_other_code.update(run.id for run in with_origins(result.nets) if run.is_of_other_code)
+            return result.inputs()
+
+        return inputs
+
+    def decided_by(self, kind: str) -> Callable[[Wildcards], list[str]]:
+        """What gives the settings and runs that decide a result of that kind."""
+        return lambda wildcards: self._of(kind, wildcards).decided_by()
+
+    def picture_inputs(self, wildcards: Wildcards) -> Files:
+        """What the picture of a table, or of the claims, is made of."""
+        return self._pictured(wildcards).picture_inputs()
+
+    def picture_title(self, wildcards: Wildcards) -> str:
+        """What decides it beside."""
+        return self._pictured(wildcards).picture_title

@@ -254,7 +254,7 @@ def claims_outside(project: Project) -> tuple[str, ...]:
 
 
 def pack(project: Project) -> tuple[str, ...]:
-    return "scripts/pack_data.py", str(project.plan(os.environ).data["images"].path)
+    return "scripts/pack.py", str(project.plan(os.environ).data["images"].path)
 
 
 def image(make: Callable[[Path], object]) -> Attack:

@@ -90,7 +90,7 @@ def test_training(scripts: Project) -> None:
 def test_packing(scripts: Project) -> None:
     data = scripts.plan().net("teacher/1").data.path
     data.unlink()
-    kill_and_repeat([data], "scripts/pack_data.py", str(data))
+    kill_and_repeat([data], "scripts/pack.py", str(data))
 
 
 @pytest.fixture

@@ -234,7 +234,7 @@ def test_learning_is_undecided_where_nets_are_few_related_or_of_both_kinds(deep:
     [
         ("compare: points, figure: figure2, more: alone9, less: alone14", r"more = 'alone9': .* did you mean 'alone8'"),
         ("compare: learning, figure: figure2, nets: [alone8, other], learn: true", r"nets.1 = 'other': preset 'tiny'"),
-        ("compare: learning, figure: figure2, nets: [], learn: true", r"claims.0.nets: must not be empty"),
+        ("compare: learning, figure: figure2, nets: [], learn: true", r"claims.0.nets = \[\]: must not be empty.$"),
         (
             "compare: figure, figure: figure2, measure: test accuracy, later: a, earlier: b, published: 3, more_than: 2",
             r"figure = 'figure2': is of kind depth in preset 'tiny', and compare: figure is about kind curves",

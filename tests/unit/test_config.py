@@ -78,7 +78,7 @@ def test_the_readmes_preset_for_own_images_is_valid_with_what_it_compares(projec
     project.preset_path.unlink()  # of which claims.yaml says nothing now
     blocks = (REPOSITORY / "README.md").read_text().split("```yaml\n")[1:]
     (project.folder / "config" / "mine.yaml").write_text("".join(block.split("```")[0] for block in blocks))
-    plan = load_plans()["results/mine"]
+    plan = load_plans()[0]["results/mine"]
     assert plan.data["cifar10"].settings.name == "flowers"
     assert plan.net("student/3").spec.iterations == 210
     assert plan.preset.tables["lambda"].rows["stage1.weight = 10"] == "student_own_stage1_weight_10"

@@ -42,13 +42,13 @@ def test_packing_tells_the_pin_of_images_of_ones_own(project: Project, tmp_path:
     """That of all of them, whatever is held out; with it they are the same nets' wherever they lie."""
     root = make_folder(tmp_path / "images", size=(8, 8), per_class=10)
     project.set("data.images", {"name": "mine", "source": "imagefolder", "path": str(root), "hold_out": 5})
-    packing = project.run("python", str(REPOSITORY / "scripts/pack_data.py"), str(project.plan().data["images"].path))
+    packing = project.run("python", str(REPOSITORY / "scripts/pack.py"), str(project.plan().data["images"].path))
     assert packing.returncode == 0, packing.stderr
     pin = re.search(r"^sha256: ([0-9a-f]{64})$", packing.stdout, re.MULTILINE)[1]
     project.set("data.images.sha256", pin)
     assert read_source(project.plan().data["images"]).pinned
     project.set("data.images.path", str(root.rename(tmp_path / "elsewhere")))
-    again = project.run("python", str(REPOSITORY / "scripts/pack_data.py"), str(project.plan().data["images"].path))
+    again = project.run("python", str(REPOSITORY / "scripts/pack.py"), str(project.plan().data["images"].path))
     assert (again.returncode, "sha256:" in again.stdout) == (0, False)
 
 

@@ -209,7 +209,7 @@ def test_names_of_runs_are_what_they_have_been(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(REPOSITORY)
     for variable in [name for name in os.environ if name.startswith(("FSPKD_DATA_", "FSPKD_WEIGHTS_"))]:
         monkeypatch.delenv(variable)
-    plans = load_plans(only=NAMES)
+    plans, _ = load_plans(only=NAMES)
     changed = {name for results, names in NAMES.items() for name in names.split() if name not in plans[results].runs}
     assert not changed
 
@@ -219,7 +219,7 @@ def test_presets_share_their_nets(project: Project) -> None:
     row = {"data": "images", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "short"}}
     child = {"extends": "tiny", "results": "results/child", "rows": {"short": row}}
     Path("config/child.yaml").write_text(yaml.safe_dump(child))
-    tiny, more = load_plans().values()
+    tiny, more = load_plans()[0].values()
     assert more.runs.keys() - tiny.runs.keys() == {more.net("short/1").id}
     assert {run.folder for run in tiny.runs.values()} <= {run.folder for run in more.runs.values()}
 

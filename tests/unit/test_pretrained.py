@@ -111,13 +111,13 @@ def test_what_learns_from_a_file_is_what_learns_from_the_net_that_is_in_it(proje
     after = project.plan()
     assert not {run.id for run in trained(after)} & {run.id for run in trained(before)}
     assert after.net("teacher/1").id == teacher.id
-    (weights,) = after.weights
+    (weights,) = after.teachers.values()
     pack_weights(weights)
     for rule in training_rules([after], 1):
         for run in rule.jobs:
             needed = rule.inputs({"run": run})["weights"]
-            assert (str(weights.weights) in needed) == (after.run(run).teacher is not None)
-    assert str(weights.weights) in packed_files(after)
+            assert (str(weights.path) in needed) == (after.run(run).teacher is not None)
+    assert str(weights.path) in packed_files(after)
     project.train("fitnet/1", "student/1")
     assert [weights_sha256(load_weights(run.weights, run.id)) for run in trained(after)] == of_row
     manifest = after.net("fitnet/1").folder.read_manifest()

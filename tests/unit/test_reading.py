@@ -41,8 +41,8 @@ def test_values_of_another_kind_are_told_in_words_of_yaml(project: Project, key:
 
 def test_a_preset_of_another_ending_is_told(project: Project) -> None:
     project.preset_path.with_name("mine.yml").write_text("extends: tiny\nresults: results/mine\n")
-    with pytest.raises(UserError, match=r"config/mine.yml: a preset's name ends in .yaml. Rename it"):
-        load_plans()
+    (problem,) = load_plans()[1]
+    assert str(problem) == "config/mine.yml: a preset's name ends in .yaml. Rename it."
 
 
 def test_a_key_given_twice_is_refused(project: Project) -> None:
@@ -144,7 +144,7 @@ def test_a_preset_shows_what_it_names_and_its_children_what_they_do(project: Pro
         None,
     )
     assert (set(grandchild.tables), set(grandchild.figures)) == ({"mine"}, {"figure3", "other"})
-    needed = [Path(file).name for file in ResultRule(load_plans()["results/child"], "summary").inputs()["results"]]
+    needed = [Path(file).name for file in ResultRule(load_plans()[0]["results/child"], "summary").inputs()["results"]]
     assert needed == ["mine.csv", "mine.svg", "figure3.svg"]
     for shows, message in (("figure4", "must be a list"), ("[figure4]", "no such table, .*did you mean 'figure3'")):
         Path("config/child.yaml").write_text(f"extends: tiny\nresults: results/child\nshows: {shows}\n")
@@ -159,8 +159,8 @@ def test_a_mistake_in_one_preset_does_not_stop_what_another_trains(project: Proj
         told = rf"^config/mine.yaml: sede = 3: unknown key.* As long as that is so: {results}: no preset in config/"
         with pytest.raises(UserError, match=told):
             plan_for(Path(results))
-    with pytest.raises(UserError, match=r"config/mine.yaml"):
-        load_plans()
+    (problem,) = load_plans()[1]
+    assert str(problem).startswith("config/mine.yaml: ")
 
 
 def test_a_mistake_in_what_many_presets_extend_is_told_once(project: Project) -> None:
@@ -179,17 +179,17 @@ def test_a_mistake_in_what_many_presets_extend_is_told_once(project: Project) ->
 
 def test_two_presets_that_write_to_one_folder_are_refused(project: Project) -> None:
     (project.folder / "config" / "twin.yaml").write_text("extends: tiny\n")
-    with pytest.raises(UserError, match=r"twin.yaml: results = 'results/tiny': config/tiny.yaml writes there already"):
-        load_plans()
+    (problem,) = load_plans()[1]
+    told = "config/twin.yaml: results = 'results/tiny': config/tiny.yaml writes there already"
+    assert str(problem).startswith(told)
 
 
 def test_presets_that_would_have_one_name_are_refused(project: Project) -> None:
     for number, results in enumerate(("results/a-b", "results/a/b")):
         (project.folder / "config" / f"twin{number}.yaml").write_text(f"extends: tiny\nresults: {results}\n")
-    with pytest.raises(
-        UserError, match=r"twin1.yaml: results = 'results/a/b': would be called 'a-b', as config/twin0.yaml"
-    ):
-        load_plans()
+    (problem,) = load_plans()[1]
+    told = "config/twin1.yaml: results = 'results/a/b': would be called 'a-b', as config/twin0.yaml"
+    assert str(problem).startswith(told)
 
 
 def test_mistake_is_told_of_the_file_that_has_it(project: Project) -> None:

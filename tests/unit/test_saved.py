@@ -94,7 +94,7 @@ def two_plans(project: Project, monkeypatch: pytest.MonkeyPatch) -> dict[str, Pl
     first = [{"until": 6, "rate": 0.002}]
     more = {"extends": "tiny", "results": "results/more", "replicates": 2, "schedules": {"first": first}}
     (project.folder / "config/more.yaml").write_text(yaml.safe_dump(more))
-    plans = load_plans()
+    plans, _ = load_plans()
     for plan in plans.values():
         for run in plan.runs.values():
             if run.spec.row != "student" and not run.folder.is_finished:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fspkd.errors import UserError
-from fspkd.slurm import gpu_models, load_site
+from fspkd.slurm import Site, gpu_models, load_site
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,19 @@ def test_gpu_models_of_a_cluster(gres: str, models: list[str]) -> None:
 
 
 def test_a_site_that_says_nothing_has_the_documented_defaults() -> None:
-    resources = load_site(Path("none.yaml")).resources()
+    resources = load_site(Path("none.yaml")).resources(lambda: 3)
     assert (resources["checkpoint_seconds"], resources["mem_mb"]) == (30, 8000)
     assert [resources["runtime"](None, attempt) for attempt in (1, 4)] == [60, 240]
+
+
+@pytest.mark.parametrize(
+    ("retries", "asked"), [(0, [50]), (1, [25, 50]), (3, [13, 25, 38, 50]), (99, [1] * 2 + [2] * 2)]
+)
+def test_the_last_of_so_many_attempts_asks_for_all_of_the_time(retries: int, asked: list[int]) -> None:
+    runtime = Site(runtime=50).resources(lambda: retries)["runtime"]
+    assert [runtime(None, attempt) for attempt in range(1, len(asked) + 1)] == asked
+    assert runtime(None, retries + 1) == 50
+    assert Site(runtime=50).resources(lambda: 0)["runtime"](None, retries + 1) == 50  # inside of a job
 
 
 def test_a_gpu_model_that_sbatch_would_misread_is_refused(tmp_path: Path) -> None:
@@ -40,8 +50,8 @@ def test_a_slice_of_a_gpu_is_asked_for_in_the_place_of_one(tmp_path: Path) -> No
     asked = load_site(site)
     assert "--gres=gpu:1g.10gb:1" in asked.options()
     assert not any(option.startswith("--gpus") for option in asked.options())
-    assert asked.resources()["gres"] == "gpu:1g.10gb:1"
-    assert "gpu" not in asked.resources()
+    assert asked.resources(lambda: 3)["gres"] == "gpu:1g.10gb:1"
+    assert "gpu" not in asked.resources(lambda: 3)
     for content, message in (
         ("gres: gpu:1 --wrap=x\n", "site.yaml: gres: must be a generic resource"),
         ("gres: shard:1\ngpu_model: a100\n", "gres = 'shard:1' and gpu_model = 'a100': one of the two says all"),

@@ -63,7 +63,7 @@ def sizes_that_do_not_pool(project: Project) -> None:
 def test_bad_images(workflow: Project, damage: Damage, message: str) -> None:
     damage(workflow)
     target = workflow.plan().data["images"].path
-    assert re.search(message, fails("scripts/pack_data.py", str(target)))
+    assert re.search(message, fails("scripts/pack.py", str(target)))
     assert not target.exists()
 
 
@@ -108,6 +108,9 @@ def test_bad_trainings(workflow: Project, damage: Damage, message: str) -> None:
 def test_bad_commands(workflow: Project) -> None:
     assert "'no-such-run': preset 'tiny' has no such run" in fails("scripts/train.py", "results/tiny", "no-such-run")
     assert "results/tny: no preset in config/ writes there" in fails("scripts/train.py", "results/tny", "x")
+    packed = workflow.plan().data["images"].path
+    told = f"{packed}x: no preset in config/ has such data or weights; did you mean '{packed}'?"
+    assert told in fails("scripts/pack.py", f"{packed}x")
     training = ("scripts/train.py", "results/tiny", workflow.plan().net("teacher/1").id)
     assert "--threads = 0: must be 1 or more" in fails(*training, "--threads", "0")
     for script, file in (("make_table", "table9.csv"), ("make_figure", "table1.png"), ("measure_timing", "table1.csv")):

@@ -17,7 +17,10 @@ import pytest
 from conftest import Project
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from fspkd.terminal import LogHandler
+from fspkd.files import Prefix
+from fspkd.runs.folder import RunFolder
+from fspkd.terminal import LogHandler, Training
+from fspkd.train.metrics import MetricsFile
 
 pytestmark = pytest.mark.usefixtures("not_followed")
 
@@ -69,6 +72,17 @@ def test_a_view_of_what_is_in_training_and_what_was_made(workflow: Project) -> N
         assert (
             f"{run.spec.iterations}/{run.spec.iterations} iterations" in Path(f"results/logs/{run.id}.log").read_text()
         )
+
+
+def test_the_view_has_what_a_run_measured_last(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    metrics = MetricsFile(folder.growing_metrics, Prefix(), validation=True)
+    metrics.append([(1, 0.1, 2.5, 1.0, 3.0, 40.0, 2.0, 50.0), (2, 0.1, 2.25, 1.0)])
+    with folder.growing_metrics.open("a") as file:
+        file.write("3,0.1,2.")  # a line that is not whole yet
+    training = Training(tmp_path, 20)
+    training.look()
+    assert (training.done, training.loss, training.accuracy) == (2, "2.25", "40")
 
 
 @pytest.mark.parametrize("place", ["terminal", "log file"])

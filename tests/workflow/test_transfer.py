@@ -183,7 +183,7 @@ def test_other_weights_than_the_preset_pins_are_refused(transfer: Project, weigh
         pretrained = transfer.plan(dict(os.environ)).pretrained["imagenet"]
         with pytest.raises(UserError, match=message):
             pack_weights(pretrained)
-        assert not pretrained.weights.exists()
+        assert not pretrained.path.exists()
 
     pinned = transfer.content["pretrained"]["imagenet"]["sha256"]
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")

@@ -214,12 +214,11 @@ def test_a_target_that_nothing_makes_and_a_preset_that_is_not_valid_are_told(mad
     assert (invalid.stdout + invalid.stderr).count("config/mine.yaml: sede = 3: unknown key") == 1
     for name in ("mine", "twin"):
         (made.folder / "config" / f"{name}.yaml").unlink()
-    mistyped = made.run("snakemake", "-n", "results/tiny/tabel1.csv")
-    assert mistyped.returncode == 1
-    assert (
-        "results/tiny/tabel1.csv: nothing makes this file. Did you mean results/tiny/table1.csv?"
-        in mistyped.stdout + mistyped.stderr
-    )
+    made.set("claims", ...)
+    for name, told in (("tabel1.csv", "; did you mean 'results/tiny/table1.csv'?"), ("claims.png", "")):
+        result = made.run("snakemake", "-n", f"results/tiny/{name}")
+        assert result.returncode == 1
+        assert f"results/tiny/{name}: nothing makes this file{told}" in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(
@@ -275,3 +274,22 @@ def test_a_full_disk_loses_nothing(workflow: Project) -> None:
         subprocess.run(["mount", "-o", "remount,size=10m", run.folder], check=True)
         assert workflow.run(*command).returncode == 0
         assert workflow.checksums() == expected
+
+
+@pytest.mark.usefixtures("not_followed")
+def test_each_attempt_asks_slurm_for_its_part_of_the_time_and_for_one_processor(workflow: Project) -> None:
+    """Here SLURM is pretended, and refuses each job."""
+    workflow.train("teacher/1", "teacher/2")
+    (workflow.folder / "slurm").symlink_to("profiles/slurm")
+    (workflow.folder / "bin").mkdir()
+    asked = workflow.folder / "asked"
+    sbatch = f'case "$*" in *--test-only*) ;; *) echo "$*" >> {asked}; exit 1 ;; esac'
+    for name, script in (("sbatch", sbatch), ("sinfo", "echo 'gpu* infinite'"), ("squeue", ""), ("sacct", "")):
+        command = workflow.folder / "bin" / name
+        command.write_text(f"#!/bin/sh\n{script}\n")
+        command.chmod(0o755)
+    path = f"PATH={workflow.folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    result = workflow.run("env", path, "snakemake", "--profile", "slurm", "--retries", "1", "results/tiny/timing.csv")
+    assert result.returncode == 1
+    jobs = re.findall(r" -t (\d+) .*--cpus-per-task=(\d+)", asked.read_text())
+    assert jobs == [("120", "1"), ("240", "1")], result.stdout + result.stderr

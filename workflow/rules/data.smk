@@ -5,34 +5,25 @@ Needs:  what their sources name, or the place that FSPKD_DATA_<NAME> or FSPKD_WE
 Makes:  data/packed/<name>/<hash>.npz, data/packed/<name>/<hash>.pt
 """
 
+for kind, end, what in (
+    ("data", "npz", "data set"),
+    ("weights", "pt", "pretrained weights"),
+):
 
-rule pack_data:
-    input:
-        script=ancient("scripts/pack_data.py"),
-    output:
-        "data/packed/{name}/{hash}.npz",
-    log:
-        "results/logs/pack_data-{name}-{hash}.log",
-    retries: 0  # runs where snakemake does
-    params:
-        quietly=quietly,
-    message:
-        "pack the data set {wildcards.name}"
-    shell:
-        "python {input.script:q} {output:q} 2>&1 | tee -i {log:q} {params.quietly}"
-
-
-rule pack_weights:
-    input:
-        script=ancient("scripts/pack_weights.py"),
-    output:
-        "data/packed/{name}/{hash}.pt",
-    log:
-        "results/logs/pack_weights-{name}-{hash}.log",
-    retries: 0  # runs where snakemake does
-    params:
-        quietly=quietly,
-    message:
-        "pack the pretrained weights {wildcards.name}"
-    shell:
-        "python {input.script:q} {output:q} 2>&1 | tee -i {log:q} {params.quietly}"
+    rule:
+        name:
+            f"pack_{kind}"
+        input:
+            script=ancient("scripts/pack.py"),
+        output:
+            f"data/packed/{{name}}/{{hash}}.{end}",
+        log:
+            f"results/logs/pack_{kind}-{{name}}-{{hash}}.log",
+        retries: 0  # runs where snakemake does
+        localrule: True
+        params:
+            quietly=quietly,
+        message:
+            f"pack the {what} {{wildcards.name}}"
+        shell:
+            "python {input.script:q} {output:q} 2>&1 | tee -i {log:q} {params.quietly}"

@@ -9,10 +9,14 @@ Makes:  <results>/<table>.csv, .md, .html, .tex, and its metrics, <results>/metr
         <results>/summary.html
 """
 
+from fspkd.workflow import FIGURES, ResultRules, names_of_pictures
+
+RESULTS = ResultRules(PLANS, workflow)
+
 
 rule table:
     input:
-        unpack(needs("table")),
+        unpack(RESULTS.inputs("table")),
         script="scripts/make_table.py",
     output:
         csv="{results}/{table}.csv",
@@ -30,9 +34,10 @@ rule table:
     wildcard_constraints:
         table=names_in(PLANS, "tables", below=("", "metrics/")),
     retries: 0  # runs where snakemake does
+    localrule: True
     params:
         quietly=quietly,
-        decided_by=decides("table"),
+        decided_by=RESULTS.decided_by("table"),
     message:
         "write {output.csv}"
     shell:
@@ -46,7 +51,7 @@ for kind, numbers in FIGURES.items():
         name:
             f"figure_{kind}"
         input:
-            unpack(needs("figure")),
+            unpack(RESULTS.inputs("figure")),
             script="scripts/make_figure.py",
         output:
             png="{results}/{figure}.png",
@@ -65,7 +70,7 @@ for kind, numbers in FIGURES.items():
         localrule: True
         params:
             quietly=quietly,
-            decided_by=decides("figure"),
+            decided_by=RESULTS.decided_by("figure"),
         message:
             "draw {output.png}"
         shell:
@@ -74,7 +79,7 @@ for kind, numbers in FIGURES.items():
 
 rule timing:
     input:
-        unpack(needs("timing")),
+        unpack(RESULTS.inputs("timing")),
         script="scripts/measure_timing.py",
     output:
         csv="{results}/{timing}.csv",
@@ -86,12 +91,12 @@ rule timing:
         ),
     log:
         "{results}/logs/{timing}.log",
-    threads: workflow.cores if workflow.local_exec else 1  # here, nothing else may run beside it
+    threads: lambda wildcards: workflow.cores if workflow.local_exec else 1  # here, nothing else may run beside it
     resources:
-        **SITE.resources(),
+        **ON_GPU,
     params:
         quietly=quietly,
-        decided_by=decides("timing"),
+        decided_by=RESULTS.decided_by("timing"),
     message:
         "measure {output.csv}"
     shell:
@@ -100,7 +105,7 @@ rule timing:
 
 rule claims:
     input:
-        unpack(needs("claims")),
+        unpack(RESULTS.inputs("claims")),
         script="scripts/judge_claims.py",
     output:
         csv="{results}/claims.csv",
@@ -116,9 +121,10 @@ rule claims:
     wildcard_constraints:
         results=one_of(folder for folder, plan in PLANS.items() if plan.claims),
     retries: 0  # runs where snakemake does
+    localrule: True
     params:
         quietly=quietly,
-        decided_by=decides("claims"),
+        decided_by=RESULTS.decided_by("claims"),
     message:
         "write {output.csv}"
     shell:
@@ -127,7 +133,7 @@ rule claims:
 
 rule picture:
     input:
-        unpack(lambda wildcards: pictured(wildcards).picture_inputs()),
+        unpack(RESULTS.picture_inputs),
         script="scripts/draw_picture.py",
     output:
         png="{results}/{picture}.png",
@@ -140,12 +146,12 @@ rule picture:
     log:
         "{results}/logs/{picture}_picture.log",
     wildcard_constraints:
-        picture=f"claims|{names_in(PLANS, 'tables')}",
+        picture=names_of_pictures(PLANS),
     retries: 0  # runs where snakemake does
     localrule: True
     params:
         quietly=quietly,
-        title=lambda wildcards: pictured(wildcards).picture_title,
+        title=RESULTS.picture_title,
     message:
         "draw {output.png}"
     shell:
@@ -154,7 +160,7 @@ rule picture:
 
 rule summary:
     input:
-        unpack(needs("summary")),
+        unpack(RESULTS.inputs("summary")),
         script="scripts/write_summary.py",
     output:
         report(
@@ -166,9 +172,10 @@ rule summary:
     log:
         "{results}/logs/summary.log",
     retries: 0  # runs where snakemake does
+    localrule: True
     params:
         quietly=quietly,
-        decided_by=decides("summary"),
+        decided_by=RESULTS.decided_by("summary"),
     message:
         "write {output}"
     shell:

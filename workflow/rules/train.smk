@@ -9,6 +9,9 @@ updated, not removed: the script knows a complete run by its checksums, so anoth
 costs the others nothing.
 """
 
+from fspkd.runs.folder import PHASES
+from fspkd.workflow import packed_files, phase_outputs, training_rules
+
 for training in training_rules(PLANS.values(), MEMBERS):
 
     rule:
@@ -27,7 +30,7 @@ for training in training_rules(PLANS.values(), MEMBERS):
             run=training.runs,
         threads: 1
         resources:
-            **SITE.resources(),
+            **ON_GPU,
         params:
             arguments=training.arguments,
             message=training.message,
@@ -40,12 +43,7 @@ for training in training_rules(PLANS.values(), MEMBERS):
 
 
 # The phases of dvc.yaml, of the preset that params.yaml names.
-try:
-    of_dvc = dvc_plan(PLANS)
-except UserError as error:
-    raise WorkflowError(str(error))
-
-if plan := of_dvc:
+if plan := OF_DVC:
 
     rule:
         name:

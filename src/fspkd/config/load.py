@@ -26,6 +26,7 @@ TYPES = {
     "tuple_type": "must be a list",
     "string_type": "must be text; put quotes around it",
     "int_type": "must be a whole number, such as 10000",
+    "too_short": "must not be empty",
 }
 DEEPEST, LARGEST = 50, 100_000  # mappings and lists in each other; values of a file
 
@@ -105,6 +106,8 @@ def explain(
     """One paragraph for pydantic's findings: file, key, value, and what to do; `made_from` is what `laid_out` gives."""
     findings, tags = [], discriminators(Preset) | discriminators(Claims)
     for item in error.errors():
+        if item["type"] == "too_short" and item["input"]:
+            continue  # pydantic counts the valid ones of a tuple; the others are told of
         content: Any = merged
         keys, is_key = [], True
         for position, key in enumerate(item["loc"], 1):
@@ -209,9 +212,9 @@ def chain_of(path: Path) -> list[tuple[Path, dict]]:
     return chain
 
 
-def writes_to(path: Path) -> str | None:
-    """The folder of results that a preset's file, or one that it extends, names. Raises UserError as `chain_of` does."""
-    return next((str(content["results"]) for _, content in chain_of(path) if "results" in content), None)
+def writes_to(chain: list[tuple[Path, dict]]) -> str | None:
+    """The folder of results that a preset's file, or one that it extends, names."""
+    return next((str(content["results"]) for _, content in chain if "results" in content), None)
 
 
 def _without_nulls(merged: dict) -> tuple[dict, list[str]]:
@@ -256,11 +259,14 @@ def _only(merged: dict, own: dict, path: Path) -> dict:
 def load_preset(path: Path) -> Preset:
     """The preset in a YAML file; `extends: fsp/mini` takes config/fsp/mini.yaml as the base that the file changes.
 
-    It is named after its folder of results. Raises UserError, naming file, key and value, for anything that is not a valid
-    preset.
+    Raises UserError, naming file, key and value, for anything that is not a valid preset.
     """
-    path = Path(path)
-    chain = chain_of(path)
+    return preset_of(chain_of(path))
+
+
+def preset_of(chain: list[tuple[Path, dict]]) -> Preset:
+    """The preset that a file is with those that it extends, named after its folder of results; raises UserError likewise."""
+    path = chain[0][0]
     merged: dict = {}
     for file, content in reversed(chain):
         merged = merge({key: value for key, value in merged.items() if key != "shows"}, content)

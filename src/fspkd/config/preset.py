@@ -1,6 +1,6 @@
 """What a preset may say: frozen models that refuse unknown keys. Imports no torch, so that planning is quick."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_origin
 
 from pydantic import Field
 
@@ -28,19 +28,7 @@ ResultsFolder = Annotated[
         "results or a folder in it but runs and logs, such as results/mine",
     ),
 ]
-SECTIONS = (  # the keys of a preset that hold entries by name
-    "divide_schedules",
-    "data",
-    "networks",
-    "pretrained",
-    "schedules",
-    "rows",
-    "tables",
-    "figures",
-    "timings",
-    "alternatives",
-)
-RESULTS = ("tables", "figures", "timings", "alternatives")  # those of what it makes
+RESULTS = ("tables", "figures", "timings", "alternatives")  # the keys of a preset that hold what it makes, by name
 SET_BY_LOADER = ("name", "left_out")  # the keys of a preset that its file does not have
 
 
@@ -140,3 +128,7 @@ class Preset(Settings):
     """the file of claims that are judged"""
     left_out: tuple[str, ...] = ()
     """the entries that are null, such as tables.table2"""
+
+
+# The keys of a preset that hold entries by name.
+SECTIONS = tuple(key for key, field in Preset.model_fields.items() if get_origin(field.annotation) is dict)

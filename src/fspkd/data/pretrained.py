@@ -59,8 +59,8 @@ def pack_weights(pretrained: PretrainedWeights) -> Path:
             f"they belong to."
         )
     state = {name: state[name].to(expected[name].dtype) for name in expected if not name.startswith(own)}
-    weights.save_weights(state, pretrained.weights, pretrained.id)
-    return pretrained.weights
+    weights.save_weights(state, pretrained.path, pretrained.id)
+    return pretrained.path
 
 
 def _check_normalisation(pretrained: PretrainedWeights) -> None:
@@ -166,6 +166,5 @@ def _file(pretrained: PretrainedWeights) -> Path:
         ) from None
     file = DOWNLOADS / url.rsplit("/", 1)[1]
     if not file.exists():
-        DOWNLOADS.mkdir(parents=True, exist_ok=True)
         with_retries(lambda: torch.hub.download_url_to_file(url, str(file), progress=False), variable)
     return file

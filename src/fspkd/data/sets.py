@@ -65,6 +65,11 @@ class PretrainedWeights:
         return f"{self.name}-{digest([*decided_by, 'whole'] if self.whole else decided_by)}"
 
     @property
-    def weights(self) -> Path:
+    def path(self) -> Path:
         """The file that holds them."""
         return PACKED / self.name / f"{self.id.rsplit('-', 1)[1]}.pt"
+
+    @property
+    def weights(self) -> Path:
+        """That file, by the name that it has of a run, from which others start and learn too."""
+        return self.path

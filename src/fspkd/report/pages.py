@@ -32,11 +32,3 @@ def table_page(title: str, frame: pd.DataFrame, about: str = "", kind: str = "",
 def shown(value: float, form: str = ".2f") -> str:
     """A number as people read it; a dash for NaN."""
     return "–" if math.isnan(value) else format(value, form)
-
-
-def duration(seconds: float) -> str:
-    """A time in the unit that fits it."""
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.3g} seconds"

@@ -26,8 +26,8 @@ def exported_plan(name: str) -> Plan:
 
     Raises UserError where no preset has that name.
     """
-    problems: list[UserError] = []
-    preset = next((p.preset for p in load_plans(invalid=problems.append).values() if p.preset.name == name), None)
+    plans, problems = load_plans()
+    preset = next((plan.preset for plan in plans.values() if plan.preset.name == name), None)
     if preset is None:
         raise not_found(f"{REPRODUCTION / name}: no preset in {CONFIG}/ is called {name!r}.", problems)
     return exported(preset)

@@ -14,11 +14,12 @@ from fspkd.plan import Plan
 from fspkd.report.claims import shown_claims
 from fspkd.report.kinds import module_of
 from fspkd.report.labelled import read_labelled
-from fspkd.report.pages import CLAIMS, duration, render
+from fspkd.report.pages import CLAIMS, render
 from fspkd.report.stats import CONFIDENCE
 from fspkd.report.tables import PUBLISHED, make_table, notes, shown_table
 from fspkd.result import told_on_page
 from fspkd.runs.spec import Run
+from fspkd.times import duration
 
 
 def summary(plan: Plan) -> bytes:

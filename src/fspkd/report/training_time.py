@@ -15,9 +15,9 @@ from fspkd.engine.batches import Images
 from fspkd.engine.device import new_stream
 from fspkd.engine.step import Step, steps_of
 from fspkd.plan import Plan
-from fspkd.report.pages import duration
 from fspkd.report.stats import geometric_mean
 from fspkd.runs.spec import Run
+from fspkd.times import duration
 from fspkd.train.session import new_member
 
 WARM_UP, LEAST, SECONDS = 2, 15, 10.0  # blocks before the measurement, and in it; seconds that it lasts at least

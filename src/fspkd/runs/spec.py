@@ -31,8 +31,7 @@ class RunSpec(Settings):
     replicate: int
     number: int | None
     """of the net in its row; None for a stage that all nets of the row share"""
-    stage: int
-    """1 or 2"""
+    stage: Literal[1, 2]
     batches: Literal["own"] | None = None
     """of a first stage: `own`, or those that the first stages of all nets of the row see"""
     seed: int

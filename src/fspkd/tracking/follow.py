@@ -101,7 +101,7 @@ class Sender:
         """Send what is new; problems are told once, and kept in `problems`. Gives whether the store took everything."""
         problems: list[str] = []
         if missing := {str(results) for results in self.results} - self.plans.keys():
-            self.plans |= load_plans(invalid=lambda error: None, only=missing)  # somebody may be editing one of them
+            self.plans |= load_plans(only=missing)[0]  # somebody may be editing one of them
         for results in self.results:
             plan = self.plans.get(str(results))
             if results not in self.syncs and (plan is None or not has_begun(plan)):

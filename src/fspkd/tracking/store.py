@@ -189,7 +189,7 @@ class Store:
 
     def data_set(self, run_id: str, name: str, sha256: str, context: str) -> None:
         """Name the data that a run has used, by their checksum."""
-        source = CodeDatasetSource({"mlflow.source.name": "scripts/pack_data.py", "sha256": sha256})
+        source = CodeDatasetSource({"mlflow.source.name": "scripts/pack.py", "sha256": sha256})
         facts = MetaDataset(source, name=name, digest=sha256[:36]).to_dict()
         entity = Dataset(**{key: facts[key] for key in ("name", "digest", "source_type", "source")})
         if not self.client.get_run(run_id).inputs.dataset_inputs:

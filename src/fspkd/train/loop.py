@@ -58,7 +58,11 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float, 
 
 
 def _claim(run: Run, locks: ExitStack, stopped: list[int]) -> bool:
-    """Lock a run's folder, as soon as no other process trains that run, and say whether it is still to be trained."""
+    """Whether a run is still to be trained, once no other process trains it.
+
+    Locks its folder until `locks` are released, writes its specification there and, where it is to be trained, removes what
+    killed processes have left of files that they were writing.
+    """
     locks.callback(_lock(run, stopped).release)
     specification = yaml.safe_dump(run.spec.model_dump(mode="json"), sort_keys=False)
     write_atomically(run.folder.specification, specification.encode())
@@ -114,34 +118,30 @@ class Loop:
         self.of_member = {session.member: session for session in sessions}
         self.shows = {
             session: Progress(
-                session.run.id, session.member.done, session.run.spec.iterations, bool(session.member.stopping), line
+                session.run.id, session.member.done, session.run.spec.iterations, bool(session.member.stopping)
             )
-            for line, session in enumerate(sessions)
+            for session in sessions
         }
         self.steps = steps_of([session.member for session in sessions if not session.member.complete])
         self.failures: list[str] = []
 
     def to_the_end(self) -> None:
         """Train all runs to their ends; raises UserError for those that failed, if any did."""
-        try:
+        self._retire()
+        saved = time.monotonic()
+        while self.sessions:
+            for session in self.advance():
+                self._leave(session)
+            stop = next(iter(self.stopped), None)  # read once: a later signal waits for the next round
+            if stop or time.monotonic() - saved > self.checkpoint_seconds:
+                for session in self.sessions:
+                    session.save()
+                saved = time.monotonic()
+            if stop:
+                for session in self.sessions:
+                    tell(f"{session.run.id}: signal {stop}, saved at iteration {session.member.done}")
+                raise SystemExit(128 + stop)
             self._retire()
-            saved = time.monotonic()
-            while self.sessions:
-                for session in self.advance():
-                    self._leave(session)
-                stop = next(iter(self.stopped), None)  # read once: a later signal waits for the next round
-                if stop or time.monotonic() - saved > self.checkpoint_seconds:
-                    for session in self.sessions:
-                        session.save()
-                    saved = time.monotonic()
-                if stop:
-                    for session in self.sessions:
-                        tell(f"{session.run.id}: signal {stop}, saved at iteration {session.member.done}")
-                    raise SystemExit(128 + stop)
-                self._retire()
-        finally:
-            for show in self.shows.values():
-                show.close()
         if self.failures:
             raise UserError(" ".join(self.failures))
 

@@ -1,0 +1,33 @@
+#!/usr/bin/env python
+"""Pack a data set, or pretrained weights, that a preset names: python scripts/pack.py data/packed/digits/0123456789.npz
+
+FSPKD_DATA_<NAME> in the environment says where the images of data set <NAME> lie on this machine, FSPKD_WEIGHTS_<NAME> where
+the file of weights <NAME> does.
+"""
+
+import argparse
+from pathlib import Path
+
+from fspkd.data.pack import pack
+from fspkd.errors import run_command
+from fspkd.plan import load_plans, not_found
+from fspkd.result import wanted_by_results
+from fspkd.settings import suggest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path, help="the packed file; its name says which data set, or which weights")
+    args = parser.parse_args()
+    plans, problems = load_plans()
+    known = {packed.path: packed for plan in plans.values() for packed in plan.packed}
+    if args.output not in known:
+        message = f"{args.output}: no preset in config/ has such data or weights{suggest(str(args.output), known)}"
+        raise not_found(message, problems)
+    # Whether nets can use the images is looked at now, and not when their teachers have been trained for hours.
+    readers = [run for plan in plans.values() for run in wanted_by_results(plan) if run.data.path == args.output]
+    pack(known[args.output], [run.check_size for run in readers])
+
+
+if __name__ == "__main__":
+    run_command(main)
