@@ -22,6 +22,7 @@ from fspkd.runs.folder import PHASES
 from fspkd.runs.spec import Run, with_origins
 
 DVC = Path("params.yaml")
+KNOWN_GPUS = Path("/proc/driver/nvidia/gpus")
 Files = dict[str, list[str]]
 # The keys of a preset that decide what is shown of its nets.
 SHOWN = {"about", "demonstration", "tables", "figures", "timings", "claims"}
@@ -166,13 +167,18 @@ def share_gpus(workflow: Any) -> None:
 
 
 def gpus_here() -> int:
-    """How many GPUs local jobs may use: those of CUDA_VISIBLE_DEVICES, or all that the driver knows."""
+    """How many GPUs local jobs may use: those of CUDA_VISIBLE_DEVICES, or all that the driver knows.
+
+    Slices of GPUs (MIG) count as one, since a process sees the first of them only.
+    """
     if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return len([gpu for gpu in visible.split(",") if gpu.strip() not in ("", "-1")])
+        named = [gpu.strip() for gpu in visible.split(",") if gpu.strip() not in ("", "-1")]
+        slices = [gpu for gpu in named if gpu.startswith("MIG")]
+        return len(named) - max(0, len(slices) - 1)
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return 0
+    except (OSError, subprocess.TimeoutExpired):  # containers may have the driver and not the command
+        return len(list(KNOWN_GPUS.glob("*")))
     return len(re.findall(r"^GPU \d", listed, re.MULTILINE))
 
 

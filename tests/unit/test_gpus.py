@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fspkd import workflow
 from fspkd.errors import UserError
 from fspkd.train import gpus
 
@@ -74,3 +75,21 @@ def too_old() -> None:
 
 def no_kernel(size: int, device: str) -> None:
     raise RuntimeError(f"CUDA error: no kernel image is available for execution on {device}\nCompile with ...")
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"),
+    [("", 0), ("-1", 0), ("0", 1), ("0, 2", 2), ("GPU-8a,GPU-9b,", 2), ("MIG-1,MIG-2,MIG-3", 1), (None, 2)],
+)
+def test_gpus_that_jobs_share_are_counted(
+    visible: str | None, count: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Those that are named; else those that the driver knows, where there is no nvidia-smi to ask."""
+    for bus in ("0000:17:00.0", "0000:65:00.0"):
+        (tmp_path / "gpus" / bus).mkdir(parents=True)
+    monkeypatch.setattr(workflow, "KNOWN_GPUS", tmp_path / "gpus")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert workflow.gpus_here() == count
