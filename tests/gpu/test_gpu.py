@@ -11,6 +11,7 @@ from conftest import Project
 from fspkd.draws import random_bits
 from fspkd.engine import device, step, tabulated, validation
 from fspkd.engine.capture import Captured
+from fspkd.report import inference_time, training_time
 from fspkd.runs.spec import Run
 from fspkd.train import loop
 from fspkd.train.session import Session
@@ -181,6 +182,22 @@ def test_resumed_equals_uninterrupted(
     loop.train([run], gpu, 1000)
     assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0, 270]
     assert outcome(run) == expected
+
+
+def test_times_are_measured(project: Project, gpu: torch.device) -> None:
+    timing = {
+        "kind": "inference_time",
+        "title": "Times",
+        "teacher": "teacher/1",
+        "rows": {"One": "teacher/1", "Two": "teacher/2"},
+    }
+    project.set("timings.inference", timing)
+    project.train("teacher/1", "teacher/2", device="cuda")
+    of_training = training_time.measure(project.plan(), "timing", gpu)
+    assert (of_training["value"] > 0).all()
+    of_inference = inference_time.measure(project.plan(), "inference", gpu)
+    assert (of_inference["seconds"] > 0).all()
+    assert {*of_training["device"], *of_inference["device"]} == {torch.cuda.get_device_name(gpu)}
 
 
 def test_gpu_and_cpu_agree(project: Project) -> None:
