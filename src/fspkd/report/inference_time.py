@@ -22,8 +22,8 @@ from fspkd.plan import Plan
 from fspkd.report.predictions import correct_by_image
 from fspkd.report.stats import paired_ratio
 from fspkd.report.tables import PUBLISHED, as_texts, read_published
+from fspkd.report.timings import machine, measured_on
 from fspkd.runs.spec import Run, check_finished
-from fspkd.train.machine import description
 from fspkd.train.nets import finished_net
 
 BATCH = 128
@@ -61,8 +61,7 @@ def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
     frame["compression"] = frame["weights"].iloc[teacher] / frame["weights"]
     frame["seconds"] = np.exp(np.log(rounds).mean(1))
     frame[[f"round{number}" for number in range(1, ROUNDS + 1)]] = rounds
-    machine = description(device)
-    frame = frame.assign(**{key: machine[key] for key in ("device", "processor", "threads")})
+    frame = frame.assign(**machine(device))
     return _with_published(frame, settings.reference).reset_index()
 
 
@@ -96,13 +95,11 @@ def shown_timing(frame: pd.DataFrame) -> pd.DataFrame:
 
 def how(frame: pd.DataFrame) -> str:
     """What the times are of, and on what they were measured."""
-    first = frame.iloc[0]
-    on = first["device"] if first["device"] != "cpu" else f"{first['processor']}, threads: {first['threads']}"
     published = " In brackets the published values." if any(frame.filter(like=PUBLISHED)) else ""
     return (
-        f"Speed-ups are those of computing all test images in batches of {BATCH}, in float32, on {on}; their intervals are "
-        f"over {ROUNDS} rounds. Weights, and multiplications for one image, are those of convolutions and linear layers, "
-        f"without biases.{published}"
+        f"Speed-ups are those of computing all test images in batches of {BATCH}, in float32, on {measured_on(frame)}; their "
+        f"intervals are over {ROUNDS} rounds. Weights, and multiplications for one image, are those of convolutions and linear "
+        f"layers, without biases.{published}"
     )
 
 

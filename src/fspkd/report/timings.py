@@ -1,14 +1,28 @@
-"""What all kinds of time comparison share: how one is written."""
+"""What all kinds of time comparison share: where one is measured, and how it is written."""
 
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.report.kinds import module_of
 from fspkd.report.pages import table_page
 from fspkd.result import Result
+from fspkd.train.machine import description
+
+
+def machine(device: torch.device) -> dict[str, object]:
+    """The columns that say on what a comparison is measured."""
+    described = description(device)
+    return {key: described[key] for key in ("device", "processor", "threads")}
+
+
+def measured_on(frame: pd.DataFrame) -> str:
+    """On what a comparison was measured, for people."""
+    first = frame.iloc[0]
+    return first["device"] if first["device"] != "cpu" else f"{first['processor']}, threads: {first['threads']}"
 
 
 def write(plan: Plan, name: str, frame: pd.DataFrame) -> Path:

@@ -16,6 +16,7 @@ from fspkd.engine.device import new_stream
 from fspkd.engine.step import Step, steps_of
 from fspkd.plan import Plan
 from fspkd.report.stats import geometric_mean
+from fspkd.report.timings import machine, measured_on
 from fspkd.runs.spec import Run
 from fspkd.times import duration
 from fspkd.train.session import new_member
@@ -29,9 +30,9 @@ def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
     """Seconds per 100 iterations, hours and speed-ups, with the published values under the same names.
 
     Columns: what; value, the geometric mean over rounds; low and high, of speed-ups, a 95 % interval of it; rounds, their
-    number; published; unit; the value in each round: round1, round2, ...; device. Test passes, checkpoints and start-up are
-    not in it. "Saved" is a stage 1 that is given the teacher's matrices at no cost; "shared" one in which the nets of a row
-    have them computed once for all.
+    number; published; unit; the value in each round: round1, round2, ...; device, processor, threads. Test
+    passes, checkpoints and start-up are not in it. "Saved" is a stage 1 that is given the teacher's matrices at no cost;
+    "shared" one in which the nets of a row have them computed once for all.
     """
     settings = cast(TrainingTime, plan.preset.timings[name])
     teachers, students, shuffled = (plan.rows[row] for row in settings.nets)
@@ -59,8 +60,7 @@ def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
         }
     )
     frame[[f"round{number}" for number in range(1, ROUNDS + 1)]] = rounds
-    frame["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return frame
+    return frame.assign(**machine(device))
 
 
 def shown_timing(frame: pd.DataFrame) -> pd.DataFrame:
@@ -86,7 +86,7 @@ def _with_unit(value: float, unit: str) -> str:
 
 def how(frame: pd.DataFrame) -> str:
     """What the times are of, and on what they were measured."""
-    return f"Measured on {frame['device'].iloc[0]}; test passes and start-up are not in it."
+    return f"Measured on {measured_on(frame)}; test passes and start-up are not in it."
 
 
 def _comparison(
