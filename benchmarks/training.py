@@ -31,7 +31,6 @@ from cases import BATCH, CASES, make_project, runs_of
 from fspkd.engine import device
 from fspkd.engine.step import BLOCK
 from fspkd.runs.folder import RunFolder
-from fspkd.train.gpus import free_gpu
 from fspkd.train.machine import description
 
 # Each with the module that has it: a process imports no more than its way needs.
@@ -58,7 +57,7 @@ def shortest(way: str, device_type: str) -> int:
 
 def work(connection: Connection, way: str, case: str, members: int, threads: int, folder: str) -> None:
     """A process that runs as many iterations as it is told to, and says how much memory that took (MiB)."""
-    on = device.choose(free_gpu(), threads)
+    on = device.choose(None, threads)
     runs = [replace(run, folder=RunFolder(Path(folder) / run.id)) for run in runs_of(case, members)]
     go = importlib.import_module(WAYS[way]).WAYS[way](case, runs, on)
     go(shortest(way, on.type))

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from fspkd.errors import run_command
+from fspkd.errors import UserError, run_command
 from fspkd.plan import plan_for
 from fspkd.report import claims
 from fspkd.runs.spec import check_finished
@@ -15,6 +15,8 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="the CSV file")
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
+    if args.output.name != "claims.csv":
+        raise UserError(f"{args.output}: verdicts are written to {args.output.with_name('claims.csv')}")
     check_finished(plan.compared if plan.claims else ())
     csv = claims.write(plan)
     print(csv.with_suffix(".md").read_text(), flush=True)

@@ -17,7 +17,9 @@ def main() -> None:
     args = parser.parse_args()
     for folder in args.folders:
         if folder.resolve() != (REPRODUCTION / folder.name).resolve():
-            raise UserError(f"{folder}: exported nets are in {REPRODUCTION / folder.name}; give that folder.")
+            raise UserError(
+                f"{folder}: exported nets are in folders of {REPRODUCTION}: give one, such as {REPRODUCTION}/tenth"
+            )
         for path in recompute(exported_plan(folder.name)):
             print(path)
 

@@ -81,7 +81,8 @@ def _message(error: Exception) -> str | None:
         where = f"{error.filename or 'a file, or standard output'}: {error.strerror}"
         return f"{where}. {OF_THE_MACHINE[error.errno]}, and run the same command again: what was finished stays."
     # CUDA's complaint about a capture that was broken off takes the place of what broke it off.
-    if is_of_the_machine(error) or (isinstance(error.__context__, Exception) and is_of_the_machine(error.__context__)):
+    covered = error.__context__ if isinstance(error, RuntimeError) else None
+    if is_of_the_machine(error) or OUT_OF_MEMORY.search(f"{type(covered).__name__}: {covered}"):
         return (
             "there is not enough memory. Train fewer nets side by side (--config members=1), ask the cluster for more, or end "
             "what else runs, and run the same command again: training goes on from its last checkpoint."

@@ -31,8 +31,8 @@ def check_targets(
     for target in targets:
         if target in known or any(rule.is_producer(target) for rule in rules):
             continue
-        meant = suggest(target, known, otherwise="; what there is: snakemake")
-        raise not_found(f"{target}: nothing makes this file{meant}", problems)
+        meant = suggest(target, known, otherwise=".")
+        raise not_found(f"{target}: nothing makes this file{meant} What there is: snakemake", problems)
 
 
 def look_at_targets(

@@ -71,7 +71,7 @@ def names_of_pictures(plans: dict[str, Plan]) -> str:
 
 
 @cache
-def code(*modules: str, folders: tuple[str, ...] = ("report", "runs")) -> list[str]:
+def code(*modules: str, folders: tuple[str, ...] = ("report", "runs", "times")) -> list[str]:
     """The files of those modules, such as report/tables, and of all that they import of these folders, directly or not."""
     return list(map(str, with_imports((PACKAGE / f"{module}.py" for module in modules), folders)))
 

@@ -168,7 +168,7 @@ def test_one_that_diverges_does_not_stop_the_others(project: Project) -> None:
 def test_a_device_is_given_no_more_than_it_computes_in_time_to_be_stopped(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the third block on, since the second is drawn while the first is computed; and to the same bits."""
+    """The first two blocks are short, since the second is drawn while the first is computed; and to the same bits."""
     project.set("schedules.long", [{"until": 60, "rate": 0.1}])
     project.set("training.evaluate_every", 60)
     run, counts = project.plan().net("teacher/1"), []
@@ -181,7 +181,7 @@ def test_a_device_is_given_no_more_than_it_computes_in_time_to_be_stopped(
         loop.train([run], torch.device("cpu"), 1000)
         outcomes.add(run.folder.read_manifest().weights_sha256)
         shutil.rmtree(run.folder)
-    assert counts == [20, 20, 20, 20, 20, *[1] * 20]
+    assert counts == [10, 10, 20, 20, 10, 10, *[1] * 40]
     assert len(outcomes) == 1
 
 

@@ -12,6 +12,7 @@ from scipy import stats
 
 from fspkd.report import figures
 from fspkd.report.claims import judge
+from fspkd.report.timings import MACHINE
 from fspkd.runs.spec import Run
 
 
@@ -19,7 +20,9 @@ def judged(project: Project) -> pd.DataFrame:
     plan = project.plan()
     figures.write(plan, "figure3")
     rounds = {f"round{number}": speed_up for number, speed_up in enumerate([1.9, 2, 2.1, 2, 2], 1)}
-    frame = pd.DataFrame([{"what": "speed-up of Student* over Teacher, on the fly", **rounds}])
+    frame = pd.DataFrame(
+        [{"what": "speed-up of Student* over Teacher, on the fly", **rounds, **dict.fromkeys(MACHINE, "here")}]
+    )
     frame.to_csv("results/tiny/timing.csv", index=False)
     return judge(plan)
 

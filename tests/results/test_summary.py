@@ -25,7 +25,7 @@ def test_what_ran_is_what_the_page_shows_and_what_that_rests_on(project: Project
         path = Path("results/tiny", name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
-            "what,value,low,high,published,unit,device,processor,threads\nnormal training,1,,,,hours,cpu,a CPU,1\n"
+            "what,value,low,high,published,unit,round1,device,processor,threads\nnormal training,1,,,,hours,1,cpu,a CPU,1\n"
         )
     shown = [plan.net("fitnet/1"), plan.net("fitnet/1").stage1, plan.net("teacher/1")]
     page = summary(plan).decode()

@@ -18,7 +18,7 @@ for name in sys.argv[1:]:
     for module in [module for module in sys.modules if module.startswith("fspkd")]:
         del sys.modules[module]
     importlib.import_module(f"fspkd.report.{name}")
-    files = [m.__file__ for n, m in sys.modules.items() if n.startswith(("fspkd.report.", "fspkd.runs."))]
+    files = [m.__file__ for n, m in sys.modules.items() if n.startswith(("fspkd.report.", "fspkd.runs.", "fspkd.times"))]
     found[name] = sorted(files)
 print(json.dumps(found))
 """

@@ -118,6 +118,19 @@ def test_prefix_is_what_a_file_begins_with(tmp_path: Path, content: bytes, is_in
     assert Prefix().is_in(tmp_path / "none")
 
 
+def test_an_error_of_the_program_is_not_told_as_the_machines() -> None:
+    """Whatever it came upon before; its traceback is needed."""
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_command(fail_after_another)
+
+
+def fail_after_another() -> None:
+    try:
+        raise IsADirectoryError(21, "Is a directory", "weights.pt")
+    except OSError:
+        raise RuntimeError("a bug") from None
+
+
 def broken_off_by(error: Exception) -> Exception:
     """What CUDA makes of an error in a capture, which its end comes before."""
     other = RuntimeError("CUDA error: operation failed due to a previous error during capture")

@@ -26,7 +26,7 @@ class Step:
     a GPU every iteration is the same CUDA graph; a block is queued in one go and its measurements are fetched in one go.
     """
 
-    def __init__(self, members: list[Member], stream: torch.cuda.Stream | None) -> None:
+    def __init__(self, members: list[Member], stream: torch.cuda.Stream | None, block: int | None) -> None:
         self.members, self.stream = members, stream
         first = members[0]
         self.teachers_stream = new_stream(first.images.device) if first.teacher else None
@@ -36,7 +36,7 @@ class Step:
         shape = (size, *images.size, images.channels)
         size_bytes = math.prod(shape) * images.train.element_size()
         self.longest = block = max(1, min(BLOCK[self.device.type], BLOCK_BYTES // size_bytes))
-        self.block = self.longest  # iterations of the next block; fewer change no bit
+        self.block = min(block or self.longest, self.longest)  # iterations of what is drawn next; fewer change no bit
         self.images = torch.zeros(block, *shape, dtype=images.train.dtype, device=self.device)
         self.labels = torch.zeros(block, size, dtype=torch.int64, device=self.device)
         self.progress = torch.zeros(block, device=self.device)
@@ -167,11 +167,14 @@ class Step:
         return [self.position, self.measured, *(tensor for member in self.members for tensor in member.changed())]
 
 
-def steps_of(members: list[Member]) -> list[Step]:
-    """Members together where they see the same batches and teacher, are at the same iteration and train alike."""
+def steps_of(members: list[Member], block: int | None = None) -> list[Step]:
+    """Members together where they see the same batches and teacher, are at the same iteration and train alike.
+
+    `block`: iterations that the device is given at once at first, or as many as it takes.
+    """
     groups: dict[tuple, list[Member]] = {}
     for member in members:
         spec = member.spec
         alike = (batch_draws(spec), spec.teacher, spec.method.method, spec.iterations, spec.training, member.done)
         groups.setdefault(alike, []).append(member)
-    return [Step(group, group[0].stream) for group in groups.values()]
+    return [Step(group, group[0].stream, block) for group in groups.values()]

@@ -23,7 +23,6 @@ from fspkd.config.results import (
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
-from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import CLAIMS, shown, table_page
 from fspkd.report.points import points, published_points
 from fspkd.report.predictions import needed_to_learn
@@ -39,6 +38,7 @@ from fspkd.report.stats import (
     paired_ratio,
 )
 from fspkd.report.tables import in_markdown, read_published, read_reference
+from fspkd.report.timings import read_timing
 from fspkd.result import Result
 
 UNITS = {"times": " times", "percent": " %"}  # as people read them
@@ -204,18 +204,12 @@ def _inference_time(plan: Plan, claim: InferenceTimeClaim) -> Measured:
 def _rounds(plan: Plan, claim: TimingClaim | InferenceTimeClaim) -> pd.DataFrame | None:
     """What was measured in each round, which is a seed, by line; None where nothing was measured.
 
-    Raises UserError for a comparison without its rounds.
+    Raises UserError for a comparison that other code has measured.
     """
-    path = Path(plan.preset.results) / f"{claim.timing}.csv"
-    if not path.exists():
+    if not Path(Result(plan, "timing", claim.timing).file).exists():
         return None
-    frame = read_labelled(path)
-    rounds = frame.set_index(frame.columns[0]).filter(regex=r"^round\d+$")
-    if rounds.empty:
-        raise UserError(
-            f"{path}: has no rounds, which say how sure the times are. Delete it, so that it is measured again."
-        )
-    return rounds
+    frame = read_timing(plan, claim.timing)
+    return frame.set_index(frame.columns[0]).filter(regex=r"^round\d+$")
 
 
 def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:

@@ -22,8 +22,9 @@ from fspkd.plan import Plan
 from fspkd.report.predictions import correct_by_image
 from fspkd.report.stats import paired_ratio
 from fspkd.report.tables import PUBLISHED, as_texts, read_published
-from fspkd.report.timings import machine, measured_on
+from fspkd.report.timings import MACHINE, measured_on
 from fspkd.runs.spec import Run, check_finished
+from fspkd.train.machine import description
 from fspkd.train.nets import finished_net
 
 BATCH = 128
@@ -61,7 +62,8 @@ def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
     frame["compression"] = frame["weights"].iloc[teacher] / frame["weights"]
     frame["seconds"] = np.exp(np.log(rounds).mean(1))
     frame[[f"round{number}" for number in range(1, ROUNDS + 1)]] = rounds
-    frame = frame.assign(**machine(device))
+    described = description(device)
+    frame = frame.assign(**{column: described[column] for column in MACHINE})
     return _with_published(frame, settings.reference).reset_index()
 
 

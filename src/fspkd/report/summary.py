@@ -17,6 +17,7 @@ from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import CLAIMS, render
 from fspkd.report.stats import CONFIDENCE
 from fspkd.report.tables import PUBLISHED, make_table, notes, shown_table
+from fspkd.report.timings import read_timing
 from fspkd.result import told_on_page
 from fspkd.runs.spec import Run
 from fspkd.times import duration
@@ -123,7 +124,7 @@ def _figure(plan: Plan, name: str) -> dict[str, object]:
 
 def _timing(plan: Plan, name: str) -> dict[str, object]:
     settings = plan.preset.timings[name]
-    frame = read_labelled(Path(plan.preset.results, f"{name}.csv"))
+    frame = read_timing(plan, name)
     kind = module_of(settings)
     return {
         "name": name,

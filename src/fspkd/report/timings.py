@@ -3,20 +3,27 @@
 from pathlib import Path
 
 import pandas as pd
-import torch
 
+from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
 from fspkd.report.kinds import module_of
+from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import table_page
 from fspkd.result import Result
-from fspkd.train.machine import description
+
+MACHINE = ("device", "processor", "threads")  # the columns that say on what a comparison is measured
 
 
-def machine(device: torch.device) -> dict[str, object]:
-    """The columns that say on what a comparison is measured."""
-    described = description(device)
-    return {key: described[key] for key in ("device", "processor", "threads")}
+def read_timing(plan: Plan, name: str) -> pd.DataFrame:
+    """A time comparison that was measured; raises UserError for one that other code has measured, without what is here."""
+    csv = Path(Result(plan, "timing", name).file)
+    frame = read_labelled(csv)
+    if not {*MACHINE, "round1"} <= {*frame}:
+        raise UserError(
+            f"{csv}: has no rounds, or not the machine that they were measured on. Delete it, so that it is measured again."
+        )
+    return frame
 
 
 def measured_on(frame: pd.DataFrame) -> str:

@@ -16,9 +16,10 @@ from fspkd.engine.device import new_stream
 from fspkd.engine.step import Step, steps_of
 from fspkd.plan import Plan
 from fspkd.report.stats import geometric_mean
-from fspkd.report.timings import machine, measured_on
+from fspkd.report.timings import MACHINE, measured_on
 from fspkd.runs.spec import Run
 from fspkd.times import duration
+from fspkd.train.machine import description
 from fspkd.train.session import new_member
 
 WARM_UP, LEAST, SECONDS = 2, 15, 10.0  # blocks before the measurement, and in it; seconds that it lasts at least
@@ -60,7 +61,8 @@ def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
         }
     )
     frame[[f"round{number}" for number in range(1, ROUNDS + 1)]] = rounds
-    return frame.assign(**machine(device))
+    described = description(device)
+    return frame.assign(**{column: described[column] for column in MACHINE})
 
 
 def shown_timing(frame: pd.DataFrame) -> pd.DataFrame:

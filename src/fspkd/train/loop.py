@@ -23,6 +23,7 @@ from fspkd.train.usage import usage_recorded
 
 SECONDS_BETWEEN_TRIES = 2.0
 SECONDS_AT_ONCE = 2.0  # of work that a GPU is given, about: for so long it can be neither stopped nor saved
+FIRST_BLOCK = 10  # iterations that it is given at once at first, when nobody knows how long they take
 NETS_OF_A_GPU = 10  # in a job: theirs, their teachers' and those of steps made anew are within CUDA's 32 streams
 
 
@@ -50,7 +51,10 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float, 
                 f"{unfinished[0].folder} and {other.folder}: are trained on different data. Train them one by one."
             )
         if device.type == "cuda" and len(unfinished) > NETS_OF_A_GPU:
-            raise UserError(f"a job can train {NETS_OF_A_GPU} nets on a GPU. Train fewer in one: --config members=3.")
+            raise UserError(
+                f"a job can train at most {NETS_OF_A_GPU} nets on a GPU, and this one has {len(unfinished)}. Train fewer in "
+                f"one, such as three: snakemake --config members=3."
+            )
         images = Images(load_data(data), data.settings.augment, device)
         sessions = [Session(run, images, new_stream(device), preset) for run in unfinished]
         with usage_recorded([run.folder for run in unfinished], device):
@@ -122,7 +126,8 @@ class Loop:
             )
             for session in sessions
         }
-        self.steps = steps_of([session.member for session in sessions if not session.member.complete])
+        self.block = FIRST_BLOCK
+        self.steps = steps_of([session.member for session in sessions if not session.member.complete], self.block)
         self.failures: list[str] = []
 
     def to_the_end(self) -> None:
@@ -161,8 +166,9 @@ class Loop:
         measured = [step.fetch() for step in self.steps]
         seconds = time.monotonic() - begin
         failed = []
-        for step, count, of_step in zip(self.steps, counts, measured, strict=True):
-            step.block = min(step.longest, max(1, int(count * SECONDS_AT_ONCE / seconds)))
+        self.block = max(1, int(max(counts) * SECONDS_AT_ONCE / seconds))
+        for step, of_step in zip(self.steps, measured, strict=True):
+            step.block = min(step.longest, self.block)  # the same for all, so that they go on side by side
             for member, values in zip(step.members, of_step, strict=True):
                 session = self.of_member[member]
                 try:
@@ -187,4 +193,4 @@ class Loop:
         alone = [session.member for session in self.sessions if session.member not in together]
         if regrouped := [member for member in alone if not member.complete]:
             gc.collect()  # what the former step held on the device, its table above all: it refers to itself
-            self.steps += steps_of(regrouped)
+            self.steps += steps_of(regrouped, self.block)
