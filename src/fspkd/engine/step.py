@@ -35,16 +35,16 @@ class Step:
         size = self.spec.training.batch_size
         shape = (size, *images.size, images.channels)
         size_bytes = math.prod(shape) * images.train.element_size()
-        self.longest = block = max(1, min(BLOCK[self.device.type], BLOCK_BYTES // size_bytes))
-        self.block = min(block or self.longest, self.longest)  # iterations of what is drawn next; fewer change no bit
-        self.images = torch.zeros(block, *shape, dtype=images.train.dtype, device=self.device)
-        self.labels = torch.zeros(block, size, dtype=torch.int64, device=self.device)
-        self.progress = torch.zeros(block, device=self.device)
+        self.longest = longest = max(1, min(BLOCK[self.device.type], BLOCK_BYTES // size_bytes))
+        self.block = min(block or longest, longest)  # iterations of what is drawn next; fewer change no bit
+        self.images = torch.zeros(longest, *shape, dtype=images.train.dtype, device=self.device)
+        self.labels = torch.zeros(longest, size, dtype=torch.int64, device=self.device)
+        self.progress = torch.zeros(longest, device=self.device)
         # Rate and momentum of each iteration, where they change within a block.
-        self.scheduled = None if is_constant(self.spec.schedule) else torch.zeros(block, 2, device=self.device)
-        self.measured = torch.zeros(block, len(members), 2, device=self.device)
+        self.scheduled = None if is_constant(self.spec.schedule) else torch.zeros(longest, 2, device=self.device)
+        self.measured = torch.zeros(longest, len(members), 2, device=self.device)
         self.table = Tabulated.of(first, self.batches)  # of what the teacher gives, found by how a batch was drawn
-        self.draws = torch.zeros(block, size, 4, dtype=torch.int64, device=self.device) if self.table else None
+        self.draws = torch.zeros(longest, size, 4, dtype=torch.int64, device=self.device) if self.table else None
         self.position = torch.zeros(1, dtype=torch.int64, device=self.device)  # in the block
         self.block_first = torch.zeros(1, dtype=torch.int64, device=self.device)  # the iteration at position 0
         self._randomise()
