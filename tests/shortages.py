@@ -32,9 +32,11 @@ def memory_left(megabytes: int) -> Iterator[None]:
     gc.collect()
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     large, kept = megabytes * 2**20, []
-    with _limited(resource.RLIMIT_AS, used), suppress(MemoryError):
-        while True:  # what was freed before but not given back could serve again
-            kept.append(bytearray(large))
+    with _limited(resource.RLIMIT_AS, used):
+        for halved in range(8):  # what was freed before but not given back could serve again, the last of it with what is new
+            with suppress(MemoryError):
+                while True:
+                    kept.append(bytearray(large >> halved))
     with _limited(resource.RLIMIT_AS, used + large):
         yield
 
