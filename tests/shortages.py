@@ -33,7 +33,8 @@ def memory_left(megabytes: int) -> Iterator[None]:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     large, kept = megabytes * 2**20, []
     with _limited(resource.RLIMIT_AS, used):
-        for halved in range(8):  # what was freed before but not given back could serve again, the last of it with what is new
+        # What was freed before but not given back could serve again, the last of it together with what is new.
+        for halved in range(8):
             with suppress(MemoryError):
                 while True:
                     kept.append(bytearray(large >> halved))
