@@ -67,7 +67,6 @@ COLUMNS = {
         lambda row: {"iterations": sum(run.folder.read_manifest().iterations for run in row.runs)}, form="{:,.0f}"
     ),
 }
-
 OF_NETS = ("nets", "average", "ensemble", "iterations")
 OF_SINGLE_NETS = {  # of which average and ensemble would be the same
     "accuracy": ("accuracy", "iterations"),

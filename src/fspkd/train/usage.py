@@ -44,17 +44,18 @@ def usage_recorded(folders: list[RunFolder], device: torch.device) -> Iterator[N
 
 def sample(device: torch.device) -> dict[str, float | None]:
     """The time in milliseconds since 1970, the CPU's use and memory, and, of a GPU, use, memory and power, else None."""
-    memory, gpu = psutil.virtual_memory(), device.type == "cuda"
+    memory = psutil.virtual_memory()
+    of_gpu: dict[str, Callable[[], float]] = {
+        "gpu_0_utilization_percentage": lambda: torch.cuda.utilization(device),
+        "gpu_0_memory_usage_megabytes": lambda: round(torch.cuda.device_memory_used(device) / 1e6),
+        "gpu_0_power_usage_watts": lambda: torch.cuda.power_draw(device) / 1000,
+    }
     return {
         "time": int(1000 * time.time()),
         "cpu_utilization_percentage": psutil.cpu_percent(),
         "system_memory_usage_megabytes": round(memory.used / 1e6),
         "system_memory_usage_percentage": memory.percent,
-        "gpu_0_utilization_percentage": _read(lambda: torch.cuda.utilization(device)) if gpu else None,
-        "gpu_0_memory_usage_megabytes": _read(lambda: round(torch.cuda.device_memory_used(device) / 1e6))
-        if gpu
-        else None,
-        "gpu_0_power_usage_watts": _read(lambda: torch.cuda.power_draw(device) / 1000) if gpu else None,
+        **{name: _read(value) if device.type == "cuda" else None for name, value in of_gpu.items()},
     }
 
 
