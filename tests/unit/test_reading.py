@@ -205,3 +205,14 @@ def test_mistake_is_told_of_the_file_that_has_it(project: Project) -> None:
     project.set("schedules.short", [{"until": "soon", "rate": 0.1}])
     with pytest.raises(UserError, match=r"what it extends: config/tiny.yaml: schedules.short.0.until = 'soon'"):
         load_preset(Path("config/child.yaml"))
+
+
+def test_a_preset_whose_base_is_not_there_is_told_once_though_others_extend_it(project: Project) -> None:
+    Path("config/child.yaml").write_text("extends: tinny\nresults: results/child\n")
+    for name in "ab":
+        Path(f"config/{name}.yaml").write_text(f"extends: child\nresults: results/{name}\n")
+    (problem,) = load_plans()[1]
+    assert str(problem).startswith("config/child.yaml: extends = 'tinny'")
+    with pytest.raises(UserError) as told:
+        plan_for(Path("results/child"))
+    assert str(told.value).count("config/child.yaml: extends = 'tinny'") == 1
