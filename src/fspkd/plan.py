@@ -310,9 +310,8 @@ def load_plans(only: Collection[str] | None = None) -> tuple[dict[str, Plan], li
             )
         else:
             plans[results], owners[results] = plan, path
-    problems = list(
-        {str(problem): problem for problem in problems}.values()
-    )  # presets may extend one that is not valid
+    # Of presets that extend one that is not valid, each has the same to tell.
+    problems = list({str(problem): problem for problem in problems}.values())
     if problems and not (plans or only):  # told rather where a mistake is than where it shows
         raise min(problems, key=lambda problem: EXTENDED in str(problem))
     return plans, problems
