@@ -32,6 +32,7 @@ from fspkd.engine import device
 from fspkd.engine.step import BLOCK
 from fspkd.runs.folder import RunFolder
 from fspkd.train.machine import description
+from fspkd.workflow import HUGE_PAGES
 
 # Each with the module that has it: a process imports no more than its way needs.
 WAYS = {
@@ -81,6 +82,10 @@ class Way:
         self.count = 1 if alone else cores
         context = multiprocessing.get_context("spawn")
         self.pipes, self.processes = [], []
+        if WAYS[way] == "engine_ways":
+            os.environ.setdefault(*HUGE_PAGES)  # as the workflow starts what trains
+        else:
+            os.environ.pop(HUGE_PAGES[0], None)
         for number in range(self.count):
             ours, theirs = context.Pipe()
             # Processes of one way train the same nets, each in a folder of its own.

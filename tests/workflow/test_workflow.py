@@ -1,10 +1,12 @@
 """The workflow as users run it: snakemake on the rules, scripts and profile of this repository."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -176,6 +178,33 @@ def test_jobs_here_share_no_gpu_unless_they_are_told_to(workflow: Project) -> No
     shutil.rmtree("results")
     several = workflow.run(*command, "--resources", "gpu=2")
     assert "Execute 2 jobs" in several.stderr
+
+
+@pytest.mark.usefixtures("not_followed")
+def test_what_trains_asks_for_huge_pages(workflow: Project) -> None:
+    """Linux marks its memory so; a user's own settings of glibc are left alone."""
+    given = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not (given.exists() and "[madvise]" in given.read_text() and platform.libc_ver() >= ("glibc", "2.35")):
+        pytest.skip("no huge pages for those who ask for them")
+    run = workflow.plan().net("teacher/1")
+    script = f"""
+        import pathlib
+        kept = bytearray(2**26)
+        pathlib.Path("smaps").write_text(pathlib.Path("/proc/self/smaps").read_text())
+        for file in {run_outputs(run)}:
+            pathlib.Path(file).touch()
+    """
+    (workflow.folder / "scripts" / "train.py").write_text(textwrap.dedent(script))
+
+    def megabytes_marked(**environment: str) -> int:
+        shutil.rmtree("results", ignore_errors=True)
+        ended = workflow.run("snakemake", str(run.folder.weights), **environment)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        sizes = re.findall(r"^Size: +(\d+) kB\n(?:.*\n)*?VmFlags:(.*)$", Path("smaps").read_text(), re.MULTILINE)
+        return sum(int(kilobytes) for kilobytes, flags in sizes if "hg" in flags.split()) // 1024
+
+    assert megabytes_marked() >= 64
+    assert megabytes_marked(GLIBC_TUNABLES="glibc.malloc.check=0") == 0
 
 
 @pytest.mark.usefixtures("not_followed")

@@ -6,13 +6,17 @@ these make. OF_DVC is the plan of the preset in params.yaml, SITE what a SLURM s
 training job trains side by side.
 """
 
+import os
+
 from snakemake.exceptions import WorkflowError
 
 from fspkd.errors import UserError
 from fspkd.plan import load_plans
 from fspkd.slurm import load_site
 from fspkd.terminal import quietly
-from fspkd.workflow import dvc_plan, members_of, names_in, one_of
+from fspkd.workflow import HUGE_PAGES, dvc_plan, members_of, names_in, one_of
+
+os.environ.setdefault(*HUGE_PAGES)  # for all jobs
 
 try:
     MEMBERS = members_of(config)
