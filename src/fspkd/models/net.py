@@ -35,12 +35,23 @@ class Net(nn.Module):
     def regressor(
         self, tap: str, channels: int, kernel: tuple[int, int], init: float | None, generator: torch.Generator
     ) -> nn.Sequential:
-        """A convolution with this net's non-linearity, from maps of so many channels to those at a tap.
+        """A convolution with the non-linearity at a tap, from maps of so many channels to those at it.
 
         Its weights are uniform between minus and plus `init`, or normal, with a variance that keeps the maps' mean square;
         biases are 0.
         """
-        raise NotImplementedError
+        conv, activation = nn.Conv2d(channels, self.network.channels(tap), kernel), self.activation(tap)
+        if init is None:
+            linear = isinstance(activation, nn.Identity)
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="linear" if linear else "relu", generator=generator)
+        else:
+            nn.init.uniform_(conv.weight, -init, init, generator=generator)
+        nn.init.zeros_(conv.bias)
+        return nn.Sequential(conv, activation)
+
+    def activation(self, tap: str) -> nn.Module:
+        """The non-linearity that gives the feature maps at a tap."""
+        return nn.ReLU()
 
     def map_size(self, tap: str) -> tuple[int, int]:
         """The height and width of the feature map at a tap."""

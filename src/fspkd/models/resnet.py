@@ -47,17 +47,6 @@ class ResNet(Net):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
-    def regressor(
-        self, tap: str, channels: int, kernel: tuple[int, int], init: float | None, generator: torch.Generator
-    ) -> nn.Sequential:
-        conv = nn.Conv2d(channels, self.network.channels(tap), kernel)
-        if init is None:
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu", generator=generator)
-        else:
-            nn.init.uniform_(conv.weight, -init, init, generator=generator)
-        nn.init.zeros_(conv.bias)
-        return nn.Sequential(conv, nn.ReLU())
-
     @staticmethod
     def new_stem(channels_in: int, width: int) -> nn.Sequential:
         """What is before the sections: of its modules the second is a convolution, and the third its batch norm."""

@@ -87,17 +87,8 @@ class TorchvisionNet(Net):
         """All but the extractors: those of a copy must share the copy's layers, and are made when they are needed."""
         return {**self.__dict__, "extractors": {}}
 
-    def regressor(
-        self, tap: str, channels: int, kernel: tuple[int, int], init: float | None, generator: torch.Generator
-    ) -> nn.Sequential:
-        conv, activation = nn.Conv2d(channels, self.network.channels(tap), kernel), self.network.activation(tap)
-        if init is None:
-            linear = isinstance(activation, nn.Identity)
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="linear" if linear else "relu", generator=generator)
-        else:
-            nn.init.uniform_(conv.weight, -init, init, generator=generator)
-        nn.init.zeros_(conv.bias)
-        return nn.Sequential(conv, activation)
+    def activation(self, tap: str) -> nn.Module:
+        return self.network.activation(tap)
 
     def randomise(self, draws: Draws, iteration: Callable[[], Tensor]) -> None:
         for name, module in self.model.named_modules():
