@@ -10,19 +10,20 @@ import pandas as pd
 from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.report.columns import is_net
-from fspkd.report.tables import PUBLISHED, make_table, row_values, table_csv
+from fspkd.report.tables import PUBLISHED, make_table, row_values
 from fspkd.result import results_of
 from fspkd.runs.folder import RUNS, Attempt, Manifest, RunFolder
 from fspkd.runs.journal import Journal, final_measurements, read_journal, trusted_journal, usage
 from fspkd.runs.spec import Run, run_in, with_origins
 from fspkd.settings import digest
+from fspkd.tracking.labels import quantity, row_tags, title
 from fspkd.tracking.place import PLACE, Place
+from fspkd.tracking.shown import Shown
 from fspkd.tracking.store import Store
 
 TESTED = ("test_loss", "test_accuracy")
 MEASURED = ("loss", "learning_rate", "gradient_norm", *TESTED, "validation_loss", "validation_accuracy")
 FORMER = "former settings"  # in the names of runs that the present ones do not lead to
-RESULT_FILES = (".csv", ".md", ".html", ".tex", ".png", ".svg")
 
 
 class Sync:
@@ -38,9 +39,9 @@ class Sync:
         self.store = Store(f"fspkd-{self.preset.name}", about)
         self.complete: set[str] = set()  # runs and rows of which nothing is missing
         self.foreign: set[str] = set()  # finished runs, not of the plan, that were trained for other presets
-        self.sent: dict[str, dict[Path, int]] = {}  # when the files of tables and figures that it knows were written
-        self.shown: set[str] = set()  # runs of other presets that results of this one are made of
+        self.in_results: set[str] = set()  # runs, of other presets too, that results of this one are made of
         self.place = Place(self.store)
+        self.shown = Shown(plan, self.store, self.place, self._digest, self.complete)
         self.told: dict[str, bool] = {}  # damages that keep nothing from being sent, and whether they have been told
 
     def send_all(self) -> list[str]:
@@ -50,13 +51,13 @@ class Sync:
         does not answer.
         """
         self.store.refresh()
-        self.shown = self._shown()
+        self.in_results = self._in_results()
         self._leave_former()
         runs = {run.id: run for run in [*self.plan.runs.values(), *self._former_runs()]}
         parts: list[tuple[str, Callable[[Any], None], Any]] = [(name, self._run, run) for name, run in runs.items()]
         parts += [(row, self._row, row) for row in self.plan.rows]
-        parts += [(f"table {table}", self._table, table) for table in self.preset.tables]
-        parts += [(f"figure {figure}", self._figure, figure) for figure in self._figures_alone()]
+        parts += [(f"table {table}", self.shown.send_table, table) for table in self.shown.tables]
+        parts += [(f"figure {figure}", self.shown.send_figure, figure) for figure in self.shown.figures]
         problems = []
         for name, send, part in parts:
             if name not in self.complete:
@@ -68,7 +69,7 @@ class Sync:
         self.told |= dict.fromkeys(news, True)
         return problems + news
 
-    def _shown(self) -> set[str]:
+    def _in_results(self) -> set[str]:
         """The runs in the tables and figures that have been made, and what these start from and learn from."""
         drawn = [result for result in results_of(self.plan) if result.kind in ("table", "figure")]
         made = [result for result in drawn if Path(result.file).exists()]
@@ -93,18 +94,12 @@ class Sync:
 
         Those that were sent from another place, where settings may differ, are left to it.
         """
-        present = {f"{row}-{self._digest([row])}" for row in self.plan.rows}
-        present |= {self._shown_id(name, _rows_of(table.rows.values())) for name, table in self.preset.tables.items()}
-        present |= {self._shown_id(name, _rows_of(self.preset.figures[name].nets)) for name in self._figures_alone()}
+        present = {f"{row}-{self._digest([row])}" for row in self.plan.rows} | self.shown.identities()
         present |= {self.place.own(identity) for identity in present}
         for identity, run in self.store.runs.items():
             is_shown = run.data.tags.get("kind") in ("row", "table", "figure")
             if is_shown and self.place.has_sent(run) and identity not in present:
                 self.store.leave(identity, f", {FORMER}")
-
-    def _shown_id(self, name: str, rows: Iterable[str]) -> str:
-        """What tells a table or figure of that name, made of these rows, from one that other settings made."""
-        return f"shown {name}-{self._digest(rows)}"
 
     def _digest(self, rows: Iterable[str]) -> str:
         return digest([run.id for row in rows for run in self.plan.row_runs(row)])
@@ -126,7 +121,7 @@ class Sync:
         training = run.folder.is_training
         manifest = run.folder.read_manifest() if run.folder.is_finished and not training else None
         journal = self._journal(run.folder)
-        if journal is None or not (journal.attempt.preset == self.preset.name or run.id in self.shown):
+        if journal is None or not (journal.attempt.preset == self.preset.name or run.id in self.in_results):
             return
         row_name = run.spec.row if run.id in self.plan.runs else None
         identity = self.place.of_net(run.id, journal.started, row_name)
@@ -138,7 +133,7 @@ class Sync:
             if row and row.data.metrics:
                 self.store.replace(self._row_id(run.spec.row))
                 self.complete.discard(run.spec.row)
-        tags = {**self._row_tags(run.spec.row), **self._tags(run, journal.attempt)}
+        tags = {**row_tags(self.preset, run.spec.row), **self._tags(run, journal.attempt)}
         if manifest:
             tags["weights_sha256"] = manifest.weights_sha256
             tags |= {"best_iteration": manifest.best_iteration} if manifest.best_iteration else {}
@@ -188,7 +183,7 @@ class Sync:
 
     def _name(self, run: Run) -> str:
         spec = run.spec
-        parts = [self._title(spec.row)]
+        parts = [title(self.preset, spec.row)]
         parts += [f"replicate {spec.replicate}"] if spec.replicate > 1 else []
         parts += [f"net {spec.number}"] if spec.number else []
         parts += ["stage 1"] if spec.stage == 1 else []
@@ -233,32 +228,6 @@ class Sync:
 
     # --- a row --------------------------------------------------------------------------------------------
 
-    def _label(self, row: str) -> str:
-        """What the first table that shows it calls a row, or else the row's own name."""
-        labels = (label for table in self.preset.tables.values() for label, r in table.rows.items() if r == row)
-        return next(labels, row)
-
-    def _tables(self, row: str) -> list[str]:
-        return [name for name, table in self.preset.tables.items() if row in table.rows.values()]
-
-    def _measured(self, row: str) -> str:
-        """Accuracy or error, whichever the first table shows that shows the whole row."""
-        return next((self.preset.tables[table].measured for table in self._tables(row)), "accuracy")
-
-    def _title(self, row: str) -> str:
-        """The label, with the table where several tables have such a row."""
-        label, tables = self._label(row), self.preset.tables.values()
-        shared = len({table.rows[label] for table in tables if label in table.rows}) > 1
-        return f"{label}, {self._tables(row)[0]}" if shared and self._tables(row) else label
-
-    def _row_tags(self, row: str) -> dict[str, object]:
-        return {
-            "preset": self.preset.name,
-            "seed": self.preset.seed,
-            "row": self._label(row),
-            "table": ", ".join(self._tables(row)) or "none",
-        }
-
     def _row_id(self, row: str) -> str:
         return self.place.of_rows(f"{row}-{self._digest([row])}", [row])
 
@@ -267,19 +236,20 @@ class Sync:
         first = (self.preset.rows[settings.stage1_of] if settings.stage1_of else settings).stage1
         tags = {
             "kind": "row",
-            **self._row_tags(row),
+            **row_tags(self.preset, row),
             "stage1": first.method if first else "none",
             PLACE: self.place.name,
         }
-        nets, measured = len(self.plan.nets(row)), self._measured(row)
+        nets = len(self.plan.nets(row))
         tags["mlflow.note.content"] = (
-            f"The mean of {nets} nets, their average and ensemble {measured} in percent, and the paper's (`..._published`)."
+            f"The mean of {nets} nets, their average and ensemble {quantity(self.preset, row)} in percent, and the paper's "
+            f"(`..._published`)."
         )
         identity, start = self._row_id(row), None
         if identity not in self.store.runs:
             journals = (read_journal(run.folder) for run in self.plan.row_runs(row))
             start = min((journal.started for journal in journals if journal), default=None)
-        return self.store.open(identity, self._title(row), tags, None, start)
+        return self.store.open(identity, title(self.preset, row), tags, None, start)
 
     def _row(self, row: str) -> None:
         """The settings of a row; when all its nets are there, their mean curves and the row's values, once each.
@@ -325,82 +295,6 @@ class Sync:
                     return {key: value for key, value in own.items() if value is not None} | values
         values = row_values(self.plan, row)
         return {key: round(values[key], 2) for key in ("average", "ensemble")}
-
-    # --- tables and figures -------------------------------------------------------------------------------
-
-    def _table(self, name: str) -> None:
-        """A table as a run whose artifacts are the table and the figures and time comparisons of its rows."""
-        rows = _rows_of(self.preset.tables[name].rows.values())
-        if not self.complete.issuperset(rows):
-            return
-        shown = {figure: set(_rows_of(f.nets)) for figure, f in self.preset.figures.items()}
-        shown |= {timing: set(_rows_of(t.nets)) for timing, t in self.preset.timings.items()}
-        others = [o for o, needed in shown.items() if needed & set(rows) and self.complete.issuperset(needed)]
-        self._result(name, "table", self.preset.tables[name].title, rows, [name, *others])
-
-    def _figures_alone(self) -> list[str]:
-        """The figures of rows that are in no table."""
-        in_tables = {row for table in self.preset.tables.values() for row in _rows_of(table.rows.values())}
-        return [name for name, figure in self.preset.figures.items() if in_tables.isdisjoint(_rows_of(figure.nets))]
-
-    def _figure(self, name: str) -> None:
-        """A figure as a run of its own, with the figure as its artifacts."""
-        rows = _rows_of(self.preset.figures[name].nets)
-        if self.complete.issuperset(rows):
-            self._result(name, "figure", self.preset.figures[name].title, rows, [name])
-
-    def _result(self, name: str, kind: str, title: str, rows: list[str], results: list[str]) -> None:
-        """A run whose artifacts are the files of results; nothing is done where these are known and none was written anew."""
-        written = _written(file for result in results for file in self._files(result))
-        if written == self.sent.get(name):
-            return
-        if files := [file for result in results for file in self._current_files(result)]:
-            tags = {
-                "kind": kind,
-                kind: name,
-                "preset": self.preset.name,
-                "seed": self.preset.seed,
-                PLACE: self.place.name,
-            }
-            tags["mlflow.note.content"] = title
-            identity = self.place.of_rows(self._shown_id(name, rows), rows)
-            self.store.open(identity, name, tags, None, None)
-            self.store.artifacts(identity, files)
-            self.store.set_status(identity, "FINISHED")
-        self.sent[name] = written  # from before they were read: what was written meanwhile is sent next time
-
-    def _files(self, name: str) -> list[Path]:
-        """The places of what is written of a table, figure or time comparison; the first is its CSV file's."""
-        return [Path(self.preset.results) / f"{name}{end}" for end in RESULT_FILES]
-
-    def _current_files(self, name: str) -> list[Path]:
-        """The files of a table, figure or time comparison; none where they were made of other runs than the plan's."""
-        files = self._files(name)
-        if not (csv := files[0]).exists():
-            return []
-        if name in self.preset.tables:
-            current = csv.read_bytes() == table_csv(make_table(self.plan, name))
-        elif name in self.preset.figures:
-            from fspkd.report.figures import numbers
-
-            current = csv.read_bytes() == numbers(self.plan, name)
-        else:
-            current = True  # measured, so not to be made again
-        return [file for file in files if current and file.exists()]
-
-
-def _written(files: Iterable[Path]) -> dict[Path, int]:
-    """When files were written, in nanoseconds; of those that are there."""
-    times = {}
-    for file in files:
-        with suppress(FileNotFoundError):
-            times[file] = file.stat().st_mtime_ns
-    return times
-
-
-def _rows_of(references: Iterable[str]) -> list[str]:
-    """The rows that a table or figure shows, whole or a net of them."""
-    return list(dict.fromkeys(reference.partition("/")[0] for reference in references))
 
 
 def _points(frame: pd.DataFrame, step: str, keys: Sequence[str]) -> Iterator[tuple[int, int, dict[str, float]]]:

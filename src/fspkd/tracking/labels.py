@@ -1,0 +1,42 @@
+"""What MLflow's runs of a row are called and tagged with, so that they are found as the tables show them."""
+
+from collections.abc import Iterable
+
+from fspkd.config.preset import Preset
+
+
+def label(preset: Preset, row: str) -> str:
+    """What the first table that shows it calls a row, or else the row's own name."""
+    labels = (label for table in preset.tables.values() for label, r in table.rows.items() if r == row)
+    return next(labels, row)
+
+
+def quantity(preset: Preset, row: str) -> str:
+    """Accuracy or error, whichever the first table shows that shows the whole row."""
+    return next((preset.tables[table].measured for table in _tables(preset, row)), "accuracy")
+
+
+def title(preset: Preset, row: str) -> str:
+    """The label, with the table where several tables have such a row."""
+    own, tables = label(preset, row), _tables(preset, row)
+    shared = len({table.rows[own] for table in preset.tables.values() if own in table.rows}) > 1
+    return f"{own}, {tables[0]}" if shared and tables else own
+
+
+def row_tags(preset: Preset, row: str) -> dict[str, object]:
+    """The tags of a row and of its nets."""
+    return {
+        "preset": preset.name,
+        "seed": preset.seed,
+        "row": label(preset, row),
+        "table": ", ".join(_tables(preset, row)) or "none",
+    }
+
+
+def rows_of(references: Iterable[str]) -> list[str]:
+    """The rows that a table or figure shows, whole or a net of them."""
+    return list(dict.fromkeys(reference.partition("/")[0] for reference in references))
+
+
+def _tables(preset: Preset, row: str) -> list[str]:
+    return [name for name, table in preset.tables.items() if row in table.rows.values()]

@@ -1,0 +1,97 @@
+"""Tables and figures as MLflow is sent them: a run each, whose artifacts are what was written of it."""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from fspkd.plan import Plan
+from fspkd.report.tables import make_table, table_csv
+from fspkd.tracking.labels import rows_of
+from fspkd.tracking.place import PLACE, Place
+from fspkd.tracking.store import Store
+
+RESULT_FILES = (".csv", ".md", ".html", ".tex", ".png", ".svg")
+
+
+class Shown:
+    """Sends the tables of a preset, and the figures of rows that are in no table, once all of their rows are sent.
+
+    `digest_of` tells rows of present settings from those of former ones; `complete` is what of the preset is sent.
+    """
+
+    def __init__(
+        self, plan: Plan, store: Store, place: Place, digest_of: Callable[[Iterable[str]], str], complete: set[str]
+    ) -> None:
+        self.plan, self.preset, self.store, self.place = plan, plan.preset, store, place
+        self.digest_of, self.complete = digest_of, complete
+        self.sent: dict[str, dict[Path, int]] = {}  # when the files that MLflow has were written
+        self.tables = {name: rows_of(table.rows.values()) for name, table in self.preset.tables.items()}
+        in_tables = {row for rows in self.tables.values() for row in rows}
+        figures = {name: rows_of(figure.nets) for name, figure in self.preset.figures.items()}
+        self.figures = {name: rows for name, rows in figures.items() if in_tables.isdisjoint(rows)}
+
+    def identities(self) -> set[str]:
+        """What tells these tables and figures from those that other settings made."""
+        return {self._identity(name, rows) for shown in (self.tables, self.figures) for name, rows in shown.items()}
+
+    def send_table(self, name: str) -> None:
+        """A table, with the figures and time comparisons of its rows."""
+        rows = set(self.tables[name])
+        others = {other: set(rows_of(o.nets)) for other, o in (self.preset.figures | self.preset.timings).items()}
+        beside = [o for o, needed in others.items() if needed & rows and self.complete.issuperset(needed)]
+        self._send(name, "table", self.preset.tables[name].title, self.tables[name], [name, *beside])
+
+    def send_figure(self, name: str) -> None:
+        """A figure that is in no table's run."""
+        self._send(name, "figure", self.preset.figures[name].title, self.figures[name], [name])
+
+    def _identity(self, name: str, rows: list[str]) -> str:
+        return f"shown {name}-{self.digest_of(rows)}"
+
+    def _send(self, name: str, kind: str, title: str, rows: list[str], results: list[str]) -> None:
+        """Nothing is done where rows are missing, or where MLflow has the files and none was written anew."""
+        written = _written(file for result in results for file in self._files(result))
+        if not self.complete.issuperset(rows) or written == self.sent.get(name):
+            return
+        if files := [file for result in results for file in self._current_files(result)]:
+            tags = {
+                "kind": kind,
+                kind: name,
+                "preset": self.preset.name,
+                "seed": self.preset.seed,
+                PLACE: self.place.name,
+            }
+            tags["mlflow.note.content"] = title
+            identity = self.place.of_rows(self._identity(name, rows), rows)
+            self.store.open(identity, name, tags, None, None)
+            self.store.artifacts(identity, files)
+            self.store.set_status(identity, "FINISHED")
+        self.sent[name] = written  # from before they were read: what was written meanwhile is sent next time
+
+    def _files(self, name: str) -> list[Path]:
+        """The places of what is written of a table, figure or time comparison; the first is its CSV file's."""
+        return [Path(self.preset.results) / f"{name}{end}" for end in RESULT_FILES]
+
+    def _current_files(self, name: str) -> list[Path]:
+        """The files of a table, figure or time comparison; none where they were made of other runs than the plan's."""
+        files = self._files(name)
+        if not (csv := files[0]).exists():
+            return []
+        if name in self.preset.tables:
+            current = csv.read_bytes() == table_csv(make_table(self.plan, name))
+        elif name in self.preset.figures:
+            from fspkd.report.figures import numbers
+
+            current = csv.read_bytes() == numbers(self.plan, name)
+        else:
+            current = True  # measured, so not to be made again
+        return [file for file in files if current and file.exists()]
+
+
+def _written(files: Iterable[Path]) -> dict[Path, int]:
+    """When files were written, in nanoseconds; of those that are there."""
+    times = {}
+    for file in files:
+        with suppress(FileNotFoundError):
+            times[file] = file.stat().st_mtime_ns
+    return times
