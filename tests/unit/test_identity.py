@@ -26,7 +26,7 @@ NAMES = {  # a change of any setting of the papers' presets that decides what a 
     "results": """
         fitnet_1_loss-1-bc65827250 fitnet_3_losses-3-3f737e912f fitnet_cifar100-1-143b8036ab fitnet_cub200-1-4c6150866e
         plain_both_stages-1-cc44a1b9ae small_alone-1-7a9933c849 small_alone_cifar100-1-4e67ddcc11 small_fitnet-1-e843741da5
-        small_fitnet_cifar100-1-6fe3ec7f2f small_plain_both_stages-1-a95e252556 small_plain_same_time-1-975c8bdfba
+        small_fitnet_cifar100-1-6fe3ec7f2f small_plain_both_stages-1-a95e252556 small_plain_same_time-1-4c31e1a93d
         small_student-1-1f6bc2641a small_student_cifar100-1-d0e5210a1a student-1-8b31297535 student-stage1-a6bfe6f90b
         student_cifar100-1-23dcebba3d student_cub200-1-356715a006 student_each-1-2d0872abd8 student_full-1-b1d89396af
         student_own_stage1-1-2d0a3efc81 student_scratch_cub200-1-016c7e2af5 student_shuffled-1-2cf776aa6c
