@@ -7,6 +7,7 @@ from pathlib import Path
 from fspkd.errors import UserError, run_command
 from fspkd.plan import plan_for
 from fspkd.report import claims
+from fspkd.result import Result
 from fspkd.runs.spec import check_finished
 
 
@@ -17,7 +18,7 @@ def main() -> None:
     plan = plan_for(args.output.parent)
     if args.output.name != "claims.csv":
         raise UserError(f"{args.output}: verdicts are written to {args.output.with_name('claims.csv')}")
-    check_finished(plan.compared if plan.claims else ())
+    check_finished(Result(plan, "claims").runs if plan.claims else ())
     csv = claims.write(plan)
     print(csv.with_suffix(".md").read_text(), flush=True)
 

@@ -18,7 +18,7 @@ def main() -> None:
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
     name = result_of(plan, "figures", args.output)
-    check_finished(Result(plan, "figure", name).nets)
+    check_finished(Result(plan, "figure", name).runs)
     with followed(args.output.parent):
         figures.write(plan, name)
 

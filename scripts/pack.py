@@ -9,10 +9,16 @@ import argparse
 from pathlib import Path
 
 from fspkd.data.pack import pack
+from fspkd.data.sets import DataSet, PretrainedWeights
 from fspkd.errors import run_command
 from fspkd.plan import load_plans, not_found
 from fspkd.result import wanted_by_results
 from fspkd.settings import suggest
+
+
+def nearness(packed: DataSet | PretrainedWeights) -> int:
+    """2 for what lies on this machine, 1 for a download, 0 for what should lie here and does not."""
+    return 2 * Path(packed.place).exists() if packed.place else 1
 
 
 def main() -> None:
@@ -20,7 +26,9 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="the packed file; its name says which data set, or which weights")
     args = parser.parse_args()
     plans, problems = load_plans()
-    known = {packed.path: packed for plan in plans.values() for packed in plan.packed}
+    # Presets may have the same images from several sources: what lies here comes before a download, the first one's first.
+    given = [packed for plan in plans.values() for packed in plan.packed]
+    known = {packed.path: packed for packed in sorted(reversed(given), key=nearness)}
     if args.output not in known:
         message = f"{args.output}: no preset in config/ has such data or weights{suggest(str(args.output), known)}"
         raise not_found(message, problems)

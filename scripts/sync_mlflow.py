@@ -19,7 +19,7 @@ def main() -> None:
     args = parser.parse_args()
     for results in args.results:
         if not has_begun(plan_for(results)):
-            raise UserError(f"{results}: holds no runs. Make some first: snakemake {results}/table1.csv")
+            raise UserError(f"{results}: holds no runs. Make some first: snakemake {results}/summary.html")
     plans, problems = ({}, []) if args.results else load_plans()
     for problem in problems:
         print(problem)

@@ -150,6 +150,12 @@ MISTAKES = [
     Mistake("rows.student.stage1_of", "fitnet", r"rows.student: stage1_of stands alone", told_by_schema=False),
     Mistake("rows.student.start", "Teacher", r"rows.student.start: must be scratch, row/number.*and is 'Teacher'"),
     Mistake(
+        "pretrained",
+        {"scratch": {"weights": "ResNet34_Weights.IMAGENET1K_V1", "network": "net", "sha256": "b627a593"}},
+        r"pretrained.scratch: of a row, start: scratch means no weights. Give it another name",
+        told_by_schema=False,
+    ),
+    Mistake(
         "rows.student.start",
         "imagenet",
         r"rows.student.start = 'imagenet': no such entry in pretrained",

@@ -24,7 +24,7 @@ from fspkd.errors import UserError
 from fspkd.networks.network import Network
 from fspkd.runs.folder import RUNS, RunFolder
 from fspkd.runs.spec import Run, RunSpec
-from fspkd.settings import suggest
+from fspkd.settings import row_of, suggest
 
 TOLD = 3  # presets that are not valid, in a message
 Other = Run | PretrainedWeights | None  # what a run may start or learn from
@@ -273,7 +273,7 @@ def _needed(row: Row) -> Iterator[str]:
     """The rows that one waits for, and teachers that were trained elsewhere."""
     start = row.start if "/" in row.start else None  # and not from scratch or pretrained weights
     references = [start, row.stage1_of, *_teachers(row)]
-    yield from (reference.partition("/")[0] for reference in references if reference)
+    yield from (row_of(reference) for reference in references if reference)
 
 
 def load_plans(only: Collection[str] | None = None) -> tuple[dict[str, Plan], list[UserError]]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, cast
 
+from fspkd.config.results import TrainingTime
 from fspkd.data.sets import DataSet, PretrainedWeights
 from fspkd.plan import Plan
 from fspkd.runs.spec import Run, with_origins
@@ -48,6 +49,13 @@ class Result:
         nets = self.nets
         return list(dict.fromkeys([*(net.stage1 for net in nets if net.stage1), *nets]))
 
+    @property
+    def trained(self) -> list[Run]:
+        """Those of its runs that have to be trained for it: of trainings that it times, no more than their teachers."""
+        if self.kind == "timing" and isinstance(self.settings, TrainingTime):
+            return [run.teacher for run in self.runs if isinstance(run.teacher, Run)]
+        return self.runs
+
 
 def results_of(plan: Plan) -> list[Result]:
     """All that a preset makes, its page last."""
@@ -57,16 +65,8 @@ def results_of(plan: Plan) -> list[Result]:
 
 
 def wanted_by_results(plan: Plan) -> list[Run]:
-    """The runs that a preset's results show, then all that these wait for, each once; it may have others."""
-    return with_origins(run for result in results_of(plan) for run in result.runs)
-
-
-def told_on_page(plan: Plan) -> list[Run]:
-    """The runs that a preset's page shows something of, then all that these wait for, each once.
-
-    A training that is only timed is no run of these: it need not be trained.
-    """
-    return with_origins(run for result in results_of(plan) if result.kind != "timing" for run in result.runs)
+    """The runs that are trained for a preset's results, then all that these wait for, each once; it may have others."""
+    return with_origins(run for result in results_of(plan) for run in result.trained)
 
 
 def read_by_results(plan: Plan) -> list[DataSet | PretrainedWeights]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A finished run: a net through one stage. What is read is compared with the manifest's checksums first."""
+    """A finished run: a net through one stage. What is read is compared with the checksums that its manifest has first."""
 
     folder: RunFolder
 
@@ -57,7 +57,14 @@ class SavedRun:
 
     @property
     def predictions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits (N, K) and labels (N,) of the test images, in the order of the packed data; a first stage has none."""
+        """Logits (N, K) and labels (N,) of the test images, in the order of the packed data.
+
+        Raises UserError for a first stage, which has none.
+        """
+        if self.spec.stage == 1:
+            raise UserError(
+                f"{self.folder}: is a first stage, which predicts nothing. See the run that starts from it."
+            )
         return load_predictions(self.folder.vouched(self.folder.predictions))
 
     def net(self) -> "Net":

@@ -42,6 +42,11 @@ def rising(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
+def row_of(reference: str) -> str:
+    """The row of a reference to it, or to a net of it, such as teacher/1."""
+    return reference.partition("/")[0]
+
+
 def suggest(name: str, names: Iterable, otherwise: str | None = None) -> str:
     """'; did you mean ...' for a close match among names, else `otherwise` or what there is."""
     names = [str(other) for other in names]

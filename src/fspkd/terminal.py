@@ -75,7 +75,7 @@ class Training:
             if len(values) == len(COLUMNS) and values["iteration"].isdigit():
                 self.done, self.loss = int(values["iteration"]), values["loss"]
                 self.accuracy = values["test_accuracy"] or self.accuracy
-        if self.first is None:
+        if self.first is None or self.done < self.first:  # it has begun, or gone back to its checkpoint
             self.first, self.began = self.done, time.monotonic()
 
     @property

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from snakemake.io import ancient
 from snakemake.iocontainers import Wildcards
 
 from fspkd.config.load import CONFIG, read_yaml
-from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau, Table
+from fspkd.config.results import Curves, Depth, Figure, InferenceTime, Matrices, Plateau, Table
 from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.provenance import DECIDING, PACKAGE, with_imports
-from fspkd.result import Result, read_by_results, told_on_page, wanted_by_results
+from fspkd.result import Result, read_by_results, wanted_by_results
 from fspkd.runs.folder import PHASES
 from fspkd.runs.spec import Run, with_origins
 
@@ -30,7 +30,7 @@ Files = dict[str, list[str]]
 SHOWN = {"about", "demonstration", "tables", "figures", "timings", "claims"}
 APART = ("timing", "summary")  # a time is not measured again, and a page shows what others have made
 # What a figure has beside its drawings, by kind.
-FIGURES = {"curves": (".csv", "_flat.csv"), "depth": (".csv",), "plateau": (".csv",), "matrices": (".csv",)}
+FIGURES = {get_args(of.model_fields["kind"].annotation)[0]: of.ends for of in get_args(get_args(Figure)[0])}
 
 
 def members_of(config: dict) -> int:
@@ -148,11 +148,11 @@ def training_rules(plans: Iterable[Plan], members: int) -> list[TrainingRule]:
     """The rules that train: one for each phase or, where a job trains several runs side by side, one for each job.
 
     The folders of the runs of a job have nothing in common, so no pattern of a rule fits several such jobs. A run that several
-    presets share is trained for the first of them.
+    presets share is trained for the first of them, or of those that refuse to have it computed in float32.
     """
     taken: set[str] = set()
     jobs: dict[str, tuple[Plan, tuple[Run, ...]]] = {}
-    for plan in plans:
+    for plan in sorted(plans, key=lambda plan: plan.preset.without_bfloat16 is None):
         wanted = {run.id for run in wanted_by_results(plan)}
         jobs |= {runs[0].id: (plan, runs) for runs in plan.jobs(members, without=taken, wanted=wanted)}
         taken |= plan.runs.keys()
@@ -186,7 +186,7 @@ def gpus_here() -> int:
 
 def dvc_plan(plans: dict[str, Plan]) -> Plan | None:
     """The plan of the preset that params.yaml names, where there is such a file and such a preset."""
-    return plans.get(read_yaml(DVC).get("results", "")) if DVC.exists() else None
+    return plans.get(str(read_yaml(DVC).get("results"))) if DVC.exists() else None
 
 
 def run_outputs(run: Run) -> list[str]:
@@ -322,7 +322,7 @@ class ResultRule(Result):
         kinds = sorted({f"report/{e.kind}" for e in (*preset.figures.values(), *preset.timings.values())})
         return {
             "code": [*code("report/summary", *kinds), *templates("page", "summary")],
-            "manifests": [str(run.folder.manifest) for run in told_on_page(self.plan)],
+            "manifests": [str(run.folder.manifest) for run in wanted_by_results(self.plan)],
             "results": [f"{preset.results}/{name}" for name in names],
         }
 

@@ -346,6 +346,19 @@ def test_a_run_that_another_process_trains_is_waited_for(project: Project) -> No
     assert project.checksums().keys() == {run.id}
 
 
+def test_a_complete_run_is_free_while_others_of_its_job_are_trained(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.train("teacher/1")
+    complete, other = project.plan().nets("teacher")
+    found = []
+    monkeypatch.setattr(
+        loop.Loop, "to_the_end", lambda _: found.append((complete.folder.is_training, other.folder.is_training))
+    )
+    loop.train([complete, other], torch.device("cpu"), 1000)
+    assert found == [(False, True)]
+
+
 def test_training_goes_on_where_nobody_reads_what_it_says(project: Project) -> None:
     run = project.plan().net("teacher/1")
     command = f"{sys.executable} {REPOSITORY}/scripts/train.py results/tiny {run.id} 2>&1 | true"

@@ -81,6 +81,12 @@ def test_a_preset_that_shares_nets_is_sent_what_it_shows(made: Project) -> None:
     child = {"extends": "tiny", "results": "results/child", "claims": None, "rows": {"short": row}, "tables": tables}
     Path("config/child.yaml").write_text(yaml.safe_dump(child))
     assert not has_begun(plan_for(Path("results/child")))
+    drawn = {"extends": "tiny", "results": "results/drawn", "shows": ["figure3"]}
+    Path("config/drawn.yaml").write_text(yaml.safe_dump(drawn))
+    assert not has_begun(plan_for(Path("results/drawn")))
+    Path("results/drawn").mkdir()
+    Path("results/drawn/figure3.png").touch()
+    assert has_begun(plan_for(Path("results/drawn")))
     assert made.run("snakemake", "results/child/mine.csv", **{FOLLOWED: "1"}).returncode == 0
     sync = Sync(plan_for(Path("results/child")))
     assert sync.send_all() == []

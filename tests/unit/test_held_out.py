@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from conftest import REPOSITORY, Project
 from image_folders import folder, make_folder, read_source
 from PIL import Image
@@ -50,6 +51,14 @@ def test_packing_tells_the_pin_of_images_of_ones_own(project: Project, tmp_path:
     project.set("data.images.path", str(root.rename(tmp_path / "elsewhere")))
     again = project.run("python", str(REPOSITORY / "scripts/pack.py"), str(project.plan().data["images"].path))
     assert (again.returncode, "sha256:" in again.stdout) == (0, False)
+    # Of presets that name other places for these images, one that names the right place is enough.
+    child = {"extends": "tiny", "results": "results/child", "data": {"images": {"path": str(root)}}}
+    Path("config/child.yaml").write_text(yaml.safe_dump(child))
+    for place, other in ((root, tmp_path / "elsewhere"), (tmp_path / "elsewhere", root)):
+        assert not place.exists()
+        packing = project.run("python", str(REPOSITORY / "scripts/pack.py"), str(project.plan().data["images"].path))
+        assert packing.returncode == 0, packing.stderr
+        other.rename(place)
 
 
 def test_one_image_must_be_left_to_train_on(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import Project
 from snakemake.io import is_flagged
 
 from fspkd.engine.batches import batch_draws
 from fspkd.errors import UserError
-from fspkd.plan import Plan
+from fspkd.plan import Plan, load_plans
+from fspkd.result import wanted_by_results
 from fspkd.runs.folder import PHASES
 from fspkd.workflow import packed_files, phase_outputs, training_rules
 
@@ -225,6 +227,23 @@ def test_phases_hold_what_results_wait_for_alone(project: Project) -> None:
         "stage1": {plan.net("fitnet/1").start.id},
     }
     assert packed_files(plan) == [str(plan.net("fitnet/1").data.path)]
+
+
+def test_of_trainings_that_are_timed_their_teachers_alone_are_trained(project: Project) -> None:
+    child = {"extends": "tiny", "results": "results/child", "shows": ["timing"]}
+    Path("config/child.yaml").write_text(yaml.safe_dump(child))
+    plan = load_plans()[0]["results/child"]
+    assert wanted_by_results(plan) == plan.nets("teacher")[:1]
+
+
+def test_what_one_preset_refuses_is_trained_for_no_other(project: Project) -> None:
+    """Else a net that both share would be computed in float32, since the other preset comes first."""
+    child = {"extends": "tiny", "results": "results/child", "without_bfloat16": "refuse"}
+    Path("config/child.yaml").write_text(yaml.safe_dump(child))
+    plans = [load_plans()[0][f"results/{name}"] for name in ("tiny", "child")]
+    jobs = [job for rule in training_rules(plans, 1) for job in rule.jobs.values()]
+    assert {plan.preset.name for plan, _ in jobs} == {"child"}
+    assert {run for _, runs in jobs for run in runs} == set(wanted_by_results(plans[0]))
 
 
 @pytest.mark.parametrize("pinned", [False, True])

@@ -150,6 +150,9 @@ def test_a_preset_shows_what_it_names_and_its_children_what_they_do(project: Pro
         Path("config/child.yaml").write_text(f"extends: tiny\nresults: results/child\nshows: {shows}\n")
         with pytest.raises(UserError, match=rf"config/child.yaml: shows = .*: {message}"):
             load_preset(Path("config/child.yaml"))
+    Path("config/child.yaml").write_text("extends: tiny\nresults: results/child\nshows: [figure3]\ntables: 5\n")
+    with pytest.raises(UserError, match=r"config/child.yaml: tables = 5: "):
+        load_preset(Path("config/child.yaml"))
 
 
 def test_a_mistake_in_one_preset_does_not_stop_what_another_trains(project: Project) -> None:

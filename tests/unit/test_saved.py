@@ -8,12 +8,14 @@ import pytest
 import torch
 import yaml
 from conftest import REPOSITORY, Project, finish
+from shortages import no_more_files
 
 import fspkd
 from fspkd.data.packed import load_packed
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans
 from fspkd.runs.folder import RunFolder
+from fspkd.runs.predictions import load_predictions
 
 
 @pytest.fixture
@@ -182,9 +184,13 @@ def test_what_is_not_there_is_told(results: "fspkd.results", tmp_path: Path) -> 
         with pytest.raises(UserError, match=message):
             ask()
     run = results.run("student/1")
+    with no_more_files(), pytest.raises(OSError, match="Too many open files"):
+        load_predictions(run.folder.predictions)
     run.folder.predictions.write_bytes(results.run("student/2").folder.predictions.read_bytes())
     with pytest.raises(UserError, match=r"predictions.npz: is gone, or not what manifest.json beside it says"):
         _ = run.predictions
+    with pytest.raises(UserError, match="is a first stage, which predicts nothing"):
+        _ = results.run(results.run("student/1").spec.start).predictions
     with pytest.raises(AttributeError, match="no_such_thing"):
         _ = fspkd.no_such_thing
     assert isinstance(results.runs, pd.DataFrame)

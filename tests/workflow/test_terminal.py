@@ -83,6 +83,10 @@ def test_the_view_has_what_a_run_measured_last(tmp_path: Path) -> None:
     training = Training(tmp_path, 20)
     training.look()
     assert (training.done, training.loss, training.accuracy) == (2, "2.25", "40")
+    metrics = MetricsFile(folder.growing_metrics, Prefix(), validation=True)  # it has no checkpoint, and starts anew
+    metrics.append([(1, 0.1, 2.5, 1.0)])
+    training.look()
+    assert (training.done, training.speed) == (1, 0)
 
 
 @pytest.mark.parametrize("place", ["terminal", "log file"])

@@ -20,7 +20,7 @@ from fspkd.config.results import (
     TimingClaim,
 )
 from fspkd.errors import UserError
-from fspkd.settings import suggest
+from fspkd.settings import row_of, suggest
 
 KINDS = {  # that an entry has to be of for a claim about it
     "figure": "curves",
@@ -136,7 +136,7 @@ def _check_value(preset: Preset, claim: RowsClaim, entry: Table | InferenceTime,
 
 
 def _check_data(preset: Preset, claim: RowsClaim, entry: Table | InferenceTime, where: str) -> None:
-    more, less = (preset.rows[entry.rows[label].partition("/")[0]].data for label in (claim.more, claim.less))
+    more, less = (preset.rows[row_of(entry.rows[label])].data for label in (claim.more, claim.less))
     if more != less:
         raise UserError(
             f"{where}: {claim.more!r} is on {more!r} and {claim.less!r} on {less!r}, and only rows on the same test images "

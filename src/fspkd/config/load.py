@@ -238,6 +238,8 @@ def _only(merged: dict, own: dict, path: Path) -> dict:
 
     Raises UserError for a name that it does not have.
     """
+    if not all(isinstance(merged.get(key) or {}, dict) for key in RESULTS):
+        return merged  # which is told when it is validated
     shown, names = merged["shows"], ["claims"]
     names += [name for key in RESULTS for name in merged.get(key) or ()]
     if not isinstance(shown, list):

@@ -8,7 +8,7 @@ from fspkd.config.data import WEIGHTS_FILES
 from fspkd.config.preset import Preset, Row
 from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau, Table, TrainingTime
 from fspkd.config.training import ByValidation, divided, divided_stop
-from fspkd.settings import suggest
+from fspkd.settings import row_of, suggest
 
 GUESSED = ("cross_entropy", "kd")  # methods that compare nothing but outputs, by cross-entropies
 
@@ -21,6 +21,8 @@ def problems(preset: Preset) -> Iterator[str]:
     if preset.training.evaluate_every is None:
         yield "training.evaluate_every: must be a number; only first stages are never tested"
     for name, pretrained in preset.pretrained.items():
+        if name == "scratch":
+            yield "pretrained.scratch: of a row, start: scratch means no weights. Give it another name"
         where = f"pretrained.{name}.network"
         yield from _known(preset, "networks", pretrained.network, where)
         network = preset.networks.get(pretrained.network)
@@ -195,7 +197,7 @@ def _curves(preset: Preset, name: str, figure: Curves) -> Iterator[str]:
     for label, nets in figure.curves.items():
         where = f"figures.{name}.curves.{label}"
         yield from _nets(preset, nets, where)
-        row = preset.rows.get(nets.partition("/")[0])
+        row = preset.rows.get(row_of(nets))
         if figure.stage == 1 and row and not (row.stage1 or row.stage1_of):
             yield f"{where} = {nets!r}: that row has no stage 1, and the figure is of first stages"
 
@@ -204,7 +206,7 @@ def _plateau(preset: Preset, name: str, figure: Plateau) -> Iterator[str]:
     for label, nets in figure.curves.items():
         where = f"figures.{name}.curves.{label}"
         yield from _nets(preset, nets, where)
-        row = preset.rows.get(nets.partition("/")[0])
+        row = preset.rows.get(row_of(nets))
         if row and row.stage2.method not in GUESSED:
             yield (
                 f"{where} = {nets!r}: that row ends with {row.stage2.method}, of which no loss of guessing is known. Name rows "
@@ -215,7 +217,7 @@ def _plateau(preset: Preset, name: str, figure: Plateau) -> Iterator[str]:
 def _matrices(preset: Preset, name: str, figure: Matrices) -> Iterator[str]:
     where = f"figures.{name}.net"
     yield from _nets(preset, figure.net, where)
-    row = preset.rows.get(figure.net.partition("/")[0])
+    row = preset.rows.get(row_of(figure.net))
     first = preset.rows[row.stage1_of].stage1 if row and row.stage1_of in preset.rows else row and row.stage1
     if row and not (first and first.method == "fsp" and "/" in figure.net):
         yield f"{where} = {figure.net!r}: must be one net of a row whose first stage learns FSP matrices, such as student/1"
@@ -225,7 +227,7 @@ def _panels(preset: Preset, name: str, figure: Depth) -> Iterator[str]:
     where = f"figures.{name}.panels"
     if twice := [nets for nets, times in Counter(figure.nets).items() if times > 1]:
         yield f"{where}: names {', '.join(twice)} more than once. Give each point a row of its own"
-    rows = [preset.rows.get(nets.partition("/")[0]) for nets in figure.nets]
+    rows = [preset.rows.get(row_of(nets)) for nets in figure.nets]
     if len(data := dict.fromkeys(row.data for row in rows if row)) > 1:
         yield f"{where}: has rows on {', '.join(data)}, and only those on one data set can be compared. Name such rows"
     for panel, methods in figure.panels.items():
@@ -237,7 +239,7 @@ def _line(preset: Preset, line: tuple[str, ...], where: str) -> Iterator[str]:
     by_layers: dict[int, str] = {}
     for nets in line:
         yield from _nets(preset, nets, where)
-        row = preset.rows.get(nets.partition("/")[0])
+        row = preset.rows.get(row_of(nets))
         if row and row.network in preset.networks:
             layers = preset.networks[row.network].layer_count
             if (other := by_layers.setdefault(layers, nets)) != nets:
@@ -258,8 +260,7 @@ def _files(preset: Preset) -> Iterator[str]:
     """Whether two results would be one file."""
     files = [(f"tables.{name}", name) for name in preset.tables]
     for name, figure in preset.figures.items():
-        files += [(f"figures.{name}", name)]
-        files += [(f"figures.{name}", f"{name}_flat")] if isinstance(figure, Curves) else []
+        files += [(f"figures.{name}", f"{name}{end.removesuffix('.csv')}") for end in figure.ends]
     files += [(f"timings.{name}", name) for name in preset.timings]
     taken = {"claims": "the claims'", "summary": "the summary's"}
     for where, stem in files:
@@ -271,10 +272,10 @@ def _files(preset: Preset) -> Iterator[str]:
 def _inference_time(preset: Preset, where: str, timing: InferenceTime) -> Iterator[str]:
     if timing.teacher not in timing.nets:
         yield f"{where}.teacher = {timing.teacher!r}: is none of its rows. Name one of {', '.join(timing.nets)}"
-    teacher = preset.rows.get(timing.teacher.partition("/")[0])
+    teacher = preset.rows.get(row_of(timing.teacher))
     for label, net in timing.rows.items():
         yield from _nets(preset, net, f"{where}.rows.{label}")
-        row = preset.rows.get(net.partition("/")[0])
+        row = preset.rows.get(row_of(net))
         if row and teacher and row.data != teacher.data:
             yield f"{where}.rows.{label} = {net!r}: must be on the data of the teacher, {teacher.data!r}"
 

@@ -1,6 +1,6 @@
 """What a preset may say about tables, figures and time comparisons, and a paper's claims about them."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -54,6 +54,8 @@ class Table(Settings):
 class Curves(Settings):
     """A figure of the training loss and test accuracy over the iterations of a stage, a curve a row."""
 
+    ends: ClassVar[tuple[str, ...]] = (".csv", "_flat.csv")  # of the files of numbers beside its drawings
+
     kind: Literal["curves"]
     """what the figure shows"""
     title: str
@@ -80,6 +82,8 @@ class Depth(Settings):
     A point is a row. How deep its nets are, its network says.
     """
 
+    ends: ClassVar[tuple[str, ...]] = (".csv",)  # of the files of numbers beside its drawings
+
     kind: Literal["depth"]
     """what the figure shows"""
     title: str
@@ -100,6 +104,8 @@ class Plateau(Settings):
     """A figure of how long nets guess: the training loss of the last stage, as a part of that of a net which gives all classes
     the same probability, a curve a net."""
 
+    ends: ClassVar[tuple[str, ...]] = (".csv",)  # of the files of numbers beside its drawings
+
     kind: Literal["plateau"]
     """what the figure shows"""
     title: str
@@ -115,6 +121,8 @@ class Plateau(Settings):
 
 class Matrices(Settings):
     """A figure of the FSP matrices of a student, before and after its first stage, and of its teacher."""
+
+    ends: ClassVar[tuple[str, ...]] = (".csv",)  # of the files of numbers beside its drawings
 
     kind: Literal["matrices"]
     """what the figure shows"""

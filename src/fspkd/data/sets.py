@@ -43,6 +43,11 @@ class DataSet:
         return replace(self, settings=self.settings.model_copy(update={"validation": None}))
 
     @property
+    def place(self) -> str | None:
+        """Where its images lie on this machine, if that is said."""
+        return self.location or getattr(self.settings, "path", None)
+
+    @property
     def path(self) -> Path:
         """The file that holds its images."""
         return PACKED / self.settings.name / f"{self.id.rsplit('-', 1)[1]}.npz"
@@ -63,6 +68,11 @@ class PretrainedWeights:
     def id(self) -> str:
         decided_by = [self.settings.sha256, self.network.model_dump(mode="json", exclude_none=True)]
         return f"{self.name}-{digest([*decided_by, 'whole'] if self.whole else decided_by)}"
+
+    @property
+    def place(self) -> str | None:
+        """Where they lie on this machine, if that is said."""
+        return self.location or (self.settings.weights if self.settings.is_file else None)
 
     @property
     def path(self) -> Path:

@@ -11,6 +11,7 @@ from fspkd.networks.network import Network
 from fspkd.plan import Plan
 from fspkd.report.labelled import read_labelled
 from fspkd.report.predictions import correct_by_image, needed_to_learn
+from fspkd.settings import row_of
 
 
 class Point(NamedTuple):
@@ -25,7 +26,7 @@ def points(plan: Plan, name: str) -> dict[str, Point]:
     """Where the rows, or nets of one, stand that a figure names, in its order."""
     preset = plan.preset
     return {
-        nets: Point(panel, method, preset.networks[preset.rows[nets.partition("/")[0]].network].layer_count)
+        nets: Point(panel, method, preset.networks[preset.rows[row_of(nets)].network].layer_count)
         for panel, methods in cast(Depth, preset.figures[name]).panels.items()
         for method, rows in methods.items()
         for nets in rows

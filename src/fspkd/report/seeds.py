@@ -29,7 +29,7 @@ def differences(plan: Plan, value: str, more: str, less: str) -> list[np.ndarray
     out.
     """
     pairs = [(plan.nets(more, r + 1), plan.nets(less, r + 1)) for r in range(plan.preset.replicates)]
-    pairs = [pair for pair in pairs if all(net.folder.manifest.exists() for nets in pair for net in nets)]
+    pairs = [pair for pair in pairs if all(net.folder.is_finished for nets in pair for net in nets)]
     if not pairs:
         return []
     if value in ("accuracy", "average"):

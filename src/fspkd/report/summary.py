@@ -18,7 +18,7 @@ from fspkd.report.pages import CLAIMS, render
 from fspkd.report.stats import CONFIDENCE
 from fspkd.report.tables import PUBLISHED, make_table, notes, shown_table
 from fspkd.report.timings import read_timing
-from fspkd.result import told_on_page
+from fspkd.result import wanted_by_results
 from fspkd.runs.spec import Run
 from fspkd.times import duration
 
@@ -41,7 +41,7 @@ def summary(plan: Plan) -> bytes:
 
 def _facts(plan: Plan) -> pd.DataFrame:
     """What ran: counts, dates, machines, versions."""
-    manifests = [run.folder.read_manifest() for run in told_on_page(plan) if run.folder.is_finished]
+    manifests = [run.folder.read_manifest() for run in wanted_by_results(plan) if run.folder.is_finished]
     if not manifests:
         raise UserError(
             f"{plan.preset.results}: nothing is trained yet. Make it all with: snakemake {plan.preset.results}/summary.html"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fspkd.errors import UserError
+from fspkd.errors import UserError, is_of_the_machine
 from fspkd.files import write_atomically
 
 
@@ -22,6 +22,8 @@ def load_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with np.load(path) as file:
             return file["logits"], file["labels"]
     except Exception as error:  # zipfile, numpy and zlib each raise their own
+        if is_of_the_machine(error):
+            raise
         raise UserError(
             f"{path}: these predictions cannot be read ({error}). Delete the file and make it again: snakemake {path}"
         ) from None

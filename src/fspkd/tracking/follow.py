@@ -24,6 +24,7 @@ from filelock import FileLock
 
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans
+from fspkd.result import results_of
 from fspkd.runs.journal import read_journal
 
 if TYPE_CHECKING:
@@ -82,10 +83,10 @@ def followed(results: Path) -> Iterator[None]:
 
 
 def has_begun(plan: Plan) -> bool:
-    """Whether anything was made for a preset: a table, or a net that others may share."""
-    tables = (Path(plan.preset.results) / f"{table}.csv" for table in plan.preset.tables)
+    """Whether anything was made for a preset: a table or figure, or a net that others may share."""
+    drawn = (Path(result.file) for result in results_of(plan) if result.kind in ("table", "figure"))
     journals = (read_journal(run.folder) for run in plan.runs.values())
-    return any(table.exists() for table in tables) or any(j and j.attempt.preset == plan.preset.name for j in journals)
+    return any(file.exists() for file in drawn) or any(j and j.attempt.preset == plan.preset.name for j in journals)
 
 
 class Sender:
@@ -104,9 +105,9 @@ class Sender:
             self.plans |= load_plans(only=missing)[0]  # somebody may be editing one of them
         for results in self.results:
             plan = self.plans.get(str(results))
-            if results not in self.syncs and (plan is None or not has_begun(plan)):
-                continue
             try:
+                if results not in self.syncs and (plan is None or not has_begun(plan)):
+                    continue
                 with LOCK:  # one process at a time looks what is there and sends the rest
                     if plan and results not in self.syncs:
                         from fspkd.tracking.sync import Sync

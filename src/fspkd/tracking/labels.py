@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from fspkd.config.preset import Preset
+from fspkd.settings import row_of
 
 
 def label(preset: Preset, row: str) -> str:
@@ -35,7 +36,7 @@ def row_tags(preset: Preset, row: str) -> dict[str, object]:
 
 def rows_of(references: Iterable[str]) -> list[str]:
     """The rows that a table or figure shows, whole or a net of them."""
-    return list(dict.fromkeys(reference.partition("/")[0] for reference in references))
+    return list(dict.fromkeys(row_of(reference) for reference in references))
 
 
 def _tables(preset: Preset, row: str) -> list[str]:

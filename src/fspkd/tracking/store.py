@@ -187,13 +187,13 @@ class Store:
         self.client.log_batch(run_id, metrics=batch)
         self._last |= {(run_id, point.key): point.step for point in batch}
 
-    def data_set(self, run_id: str, name: str, sha256: str, context: str) -> None:
-        """Name the data that a run has used, by their checksum."""
+    def data_set(self, run_id: str, name: str, sha256: str) -> None:
+        """Name the data that a run was trained on, by their checksum."""
         source = CodeDatasetSource({"mlflow.source.name": "scripts/pack.py", "sha256": sha256})
         facts = MetaDataset(source, name=name, digest=sha256[:36]).to_dict()
         entity = Dataset(**{key: facts[key] for key in ("name", "digest", "source_type", "source")})
         if not self.client.get_run(run_id).inputs.dataset_inputs:
-            self.client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
+            self.client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
 
     def artifacts(self, identity: str, files: list[Path]) -> None:
         """Files, unless the run holds them with that content."""

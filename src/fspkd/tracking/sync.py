@@ -20,9 +20,10 @@ from fspkd.tracking.labels import quantity, row_tags, title
 from fspkd.tracking.place import PLACE, Place
 from fspkd.tracking.shown import Shown
 from fspkd.tracking.store import Store
+from fspkd.train.metrics import COLUMNS, VALIDATION_COLUMNS
 
 TESTED = ("test_loss", "test_accuracy")
-MEASURED = ("loss", "learning_rate", "gradient_norm", *TESTED, "validation_loss", "validation_accuracy")
+MEASURED = (*COLUMNS[1:], *VALIDATION_COLUMNS)
 FORMER = "former settings"  # in the names of runs that the present ones do not lead to
 
 
@@ -157,7 +158,7 @@ class Sync:
     def _finish(self, run: Run, journal: Journal, manifest: Manifest, tracked: str) -> None:
         folder, images, identity = run.folder, manifest.images, self.place.nets[run.id]
         name = run.spec.data.rsplit("-", 1)[0]
-        self.store.data_set(tracked, name, cast(str, manifest.inputs_sha256["data"]), "training")
+        self.store.data_set(tracked, name, cast(str, manifest.inputs_sha256["data"]))
         self.store.artifacts(identity, [folder.specification, folder.manifest, folder.vouched(folder.metrics)])
         if run.spec.stage == 2:
             from fspkd.train.nets import finished_net

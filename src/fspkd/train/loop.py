@@ -64,14 +64,16 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float, 
 def _claim(run: Run, locks: ExitStack, stopped: list[int]) -> bool:
     """Whether a run is still to be trained, once no other process trains it.
 
-    Locks its folder until `locks` are released, writes its specification there and, where it is to be trained, removes what
+    Locks its folder, until `locks` are released if it is to be trained, and writes its specification there; then removes what
     killed processes have left of files that they were writing.
     """
-    locks.callback(_lock(run, stopped).release)
+    lock = _lock(run, stopped)
+    locks.callback(lock.release)
     specification = yaml.safe_dump(run.spec.model_dump(mode="json"), sort_keys=False)
     write_atomically(run.folder.specification, specification.encode())
     if is_complete(run):
         tell(f"{run.folder}: complete, nothing to do")
+        lock.release()  # others need not wait for the rest of this job
         return False
     run.folder.remove_left_overs()
     return True

@@ -84,7 +84,6 @@ def _driver() -> str | None:
 
     try:
         pynvml.nvmlInit()
-        version = pynvml.nvmlSystemGetDriverVersion()
+        return pynvml.nvmlSystemGetDriverVersion()
     except pynvml.NVMLError:
         return None
-    return version if isinstance(version, str) else version.decode()
