@@ -24,14 +24,15 @@ CIFAR, IMAGENET = "src/fspkd/models/cifar_resnet.py", "src/fspkd/models/imagenet
 
 NAMES = {  # a change of any setting of the papers' presets that decides what a net gives changes one of these
     "results": """
-        fitnet_1_loss-1-bc65827250 fitnet_3_losses-3-3f737e912f fitnet_cifar100-1-143b8036ab fitnet_cub200-1-4c6150866e
-        plain_both_stages-1-cc44a1b9ae small_alone-1-7a9933c849 small_alone_cifar100-1-4e67ddcc11 small_fitnet-1-e843741da5
-        small_fitnet_cifar100-1-6fe3ec7f2f small_plain_both_stages-1-a95e252556 small_plain_same_time-1-4c31e1a93d
-        small_student-1-1f6bc2641a small_student_cifar100-1-d0e5210a1a student-1-8b31297535 student-stage1-a6bfe6f90b
-        student_cifar100-1-23dcebba3d student_cub200-1-356715a006 student_each-1-2d0872abd8 student_full-1-b1d89396af
-        student_own_stage1-1-2d0a3efc81 student_scratch_cub200-1-016c7e2af5 student_shuffled-1-2cf776aa6c
-        student_shuffled-2-stage1-7b0e6ff134 teacher-1-ffb9d497e1 teacher_again-1-16dd1e06b8
-        teacher_scratch_cub200-1-9b3079de9a teacher_slowly_cub200-1-6d17747955 teacher_third-1-45f7624173
+        fitnet_1_loss-1-2b7796d34c fitnet_3_losses-3-b3941d0a01 fitnet_cifar100-1-143b8036ab
+        fitnet_cub200-1-4c6150866e kd_third-1-8f8a738c75 plain_both_stages-1-06ae6287d6 small_alone-1-a1310d39ff
+        small_alone_cifar100-1-4e67ddcc11 small_fitnet-1-09f683dac9 small_fitnet_cifar100-1-6fe3ec7f2f
+        small_kd-1-e93db10097 small_plain_both_stages-1-9b6e5188d5 small_plain_same_time-1-273a903246
+        small_student-1-211cb361fe small_student_cifar100-1-d0e5210a1a student-1-e4ba3d25ed student-stage1-093c533370
+        student_cifar100-1-23dcebba3d student_cub200-1-356715a006 student_each-1-dc74589a3a student_full-1-8236b2d0c5
+        student_own_stage1-1-8f258c7495 student_scratch_cub200-1-016c7e2af5 student_shuffled-1-0223870131
+        student_shuffled-2-stage1-f5585df491 teacher-1-3d982bd840 teacher_again-1-905c72a79f
+        teacher_scratch_cub200-1-9b3079de9a teacher_slowly_cub200-1-6d17747955 teacher_third-1-32f6e90745
         teacher_third_cifar100-1-559afc9fe8
     """,
     "results/fitnets": """
