@@ -9,7 +9,7 @@ downloaded.
 
 On a GPU a way is one process, and half of the cores load the plain loop's images. On a CPU the plain loop has all
 cores, as PyTorch takes them, and two loader processes beside it; the engine and the ceiling are one process a core
-with one thread. Ways take turns, and medians are given.
+with one thread, in huge pages, as the workflow starts what trains. Ways take turns, and medians are given.
 """
 
 import argparse
@@ -32,7 +32,6 @@ from fspkd.engine import device
 from fspkd.engine.step import BLOCK
 from fspkd.runs.folder import RunFolder
 from fspkd.train.machine import description
-from fspkd.workflow import HUGE_PAGES
 
 # Each with the module that has it: a process imports no more than its way needs.
 WAYS = {
@@ -81,9 +80,11 @@ class Way:
         alone = WAYS[way] == "plain_ways" or torch.cuda.is_available()
         self.count = 1 if alone else cores
         context = multiprocessing.get_context("spawn")
+        from fspkd.workflow import HUGE_PAGES  # and with it snakemake, which no process that is measured needs
+
         self.pipes, self.processes = [], []
         if WAYS[way] == "engine_ways":
-            os.environ.setdefault(*HUGE_PAGES)  # as the workflow starts what trains
+            os.environ.setdefault(*HUGE_PAGES)
         else:
             os.environ.pop(HUGE_PAGES[0], None)
         for number in range(self.count):

@@ -12,7 +12,7 @@ from fspkd.data.pack import pack
 from fspkd.data.sets import DataSet, PretrainedWeights
 from fspkd.errors import run_command
 from fspkd.plan import load_plans, not_found
-from fspkd.result import wanted_by_results
+from fspkd.result import shown_by_results
 from fspkd.settings import suggest
 
 
@@ -33,7 +33,7 @@ def main() -> None:
         message = f"{args.output}: no preset in config/ has such data or weights{suggest(str(args.output), known)}"
         raise not_found(message, problems)
     # Whether nets can use the images is looked at now, and not when their teachers have been trained for hours.
-    readers = [run for plan in plans.values() for run in wanted_by_results(plan) if run.data.path == args.output]
+    readers = [run for plan in plans.values() for run in shown_by_results(plan) if run.data.path == args.output]
     pack(known[args.output], [run.check_size for run in readers])
 
 

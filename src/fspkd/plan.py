@@ -8,7 +8,7 @@ torch.
 
 import graphlib
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
@@ -131,16 +131,16 @@ class Plan:
         shown += [nets for other in others if isinstance(other, Depth | InferenceTime) for nets in other.nets]
         return list(dict.fromkeys(run for reference in shown for run in self.nets(reference)))
 
-    def jobs(self, members: int, without: Collection[str], wanted: Collection[str]) -> list[tuple[Run, ...]]:
+    def jobs(self, members: int, without: Collection[str], wanted: Mapping[str, Hashable]) -> list[tuple[Run, ...]]:
         """All runs, but for those that another plan trains, in groups of up to `members` that one process trains together.
 
-        A group's runs are on one data set and equally deep in the graph of runs, so none waits for another. The runs of
-        `wanted` are in none with others, such as those of a preset that `shows` little of what it extends.
+        A group's runs are on one data set and equally deep in the graph of runs, so none waits for another; and `wanted` says
+        the same of all of them, or nothing, so that none is trained because another is asked for.
         """
-        layers: dict[tuple[DataSet, int, bool], list[Run]] = {}
+        layers: dict[tuple[DataSet, int, Hashable], list[Run]] = {}
         for run in self.runs.values():
             if run.id not in without:
-                layers.setdefault((run.data, run.depth, run.id in wanted), []).append(run)
+                layers.setdefault((run.data, run.depth, wanted.get(run.id)), []).append(run)
         return [
             tuple(layer[first : first + members])
             for layer in layers.values()

@@ -50,8 +50,8 @@ class Result:
         return list(dict.fromkeys([*(net.stage1 for net in nets if net.stage1), *nets]))
 
     @property
-    def trained(self) -> list[Run]:
-        """Those of its runs that have to be trained for it: of trainings that it times, no more than their teachers."""
+    def to_train(self) -> list[Run]:
+        """What has to be trained for it: its runs; of trainings that it times, no more than their teachers."""
         if self.kind == "timing" and isinstance(self.settings, TrainingTime):
             return [run.teacher for run in self.runs if isinstance(run.teacher, Run)]
         return self.runs
@@ -66,12 +66,17 @@ def results_of(plan: Plan) -> list[Result]:
 
 def wanted_by_results(plan: Plan) -> list[Run]:
     """The runs that are trained for a preset's results, then all that these wait for, each once; it may have others."""
-    return with_origins(run for result in results_of(plan) for run in result.trained)
+    return with_origins(run for result in results_of(plan) for run in result.to_train)
+
+
+def shown_by_results(plan: Plan) -> list[Run]:
+    """The runs that a preset's results show or time, then all that these wait for, each once."""
+    return with_origins(run for result in results_of(plan) for run in result.runs)
 
 
 def read_by_results(plan: Plan) -> list[DataSet | PretrainedWeights]:
     """What these runs read that is packed: data sets and weights that were trained elsewhere, each once."""
-    wanted = wanted_by_results(plan)
-    found: list[DataSet | PretrainedWeights] = [run.data for run in wanted]
-    found += [other for run in wanted for other in (run.start, run.teacher) if isinstance(other, PretrainedWeights)]
+    shown = shown_by_results(plan)
+    found: list[DataSet | PretrainedWeights] = [run.data for run in shown]
+    found += [other for run in shown for other in (run.start, run.teacher) if isinstance(other, PretrainedWeights)]
     return list({read.id: read for read in found}.values())

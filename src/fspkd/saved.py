@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A finished run: a net through one stage. What is read is compared with the checksums that its manifest has first."""
+    """A finished run: a net through one stage. What it reads has the checksums of its manifest."""
 
     folder: RunFolder
 

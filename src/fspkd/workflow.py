@@ -152,8 +152,13 @@ def training_rules(plans: Iterable[Plan], members: int) -> list[TrainingRule]:
     """
     taken: set[str] = set()
     jobs: dict[str, tuple[Plan, tuple[Run, ...]]] = {}
-    for plan in sorted(plans, key=lambda plan: plan.preset.without_bfloat16 is None):
-        wanted = {run.id for run in wanted_by_results(plan)}
+    plans = sorted(plans, key=lambda plan: plan.preset.without_bfloat16 is None)
+    asking: dict[str, list[str]] = {}  # the presets whose results want a run
+    for plan in plans:
+        for run in wanted_by_results(plan):
+            asking.setdefault(run.id, []).append(plan.preset.name)
+    wanted = {run: tuple(names) for run, names in asking.items()}
+    for plan in plans:
         jobs |= {runs[0].id: (plan, runs) for runs in plan.jobs(members, without=taken, wanted=wanted)}
         taken |= plan.runs.keys()
     if members > 1:
@@ -298,6 +303,7 @@ class ResultRule(Result):
             "code": [*code("report/claims"), *templates("page", "table")],
             "claims": [str(CONFIG / preset.claims)] if preset.claims else [],
             "references": sorted(references),
+            "manifests": [str(run.folder.manifest) for run in self.runs],
             "predictions": [str(net.folder.predictions) for net in self.nets],
             "measured": [f"{preset.results}/{name}" for name in measured],
         }

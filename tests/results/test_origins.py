@@ -1,13 +1,14 @@
 """What a table says of where its nets come from, and which runs do not belong together."""
 
 import pytest
-from conftest import Project, finish
+from conftest import REPOSITORY, Project, finish
 from pretended import pretend
 
 from fspkd.errors import UserError
 from fspkd.report import curves, tables
 from fspkd.report.origins import warnings
 from fspkd.runs.spec import check_finished
+from fspkd.tracking.follow import FOLLOWED
 
 
 def test_nets_of_different_code_are_told(project: Project) -> None:
@@ -90,3 +91,14 @@ def test_runs_that_do_not_belong_together_are_refused(project: Project) -> None:
         check_finished([run])
     made_from(start=stage1.folder.read_manifest().weights_sha256)
     check_finished([run])
+    whole, run = (
+        stage1.folder.read_manifest(),
+        stage1,
+    )  # a first stage, in no cell, is looked at for all that shows its nets
+    made_from(teacher="other weights")
+    for script, file in (("make_table", "table1.csv"), ("make_figure", "figure3.png"), ("judge_claims", "claims.csv")):
+        ended = project.run(
+            "python", str(REPOSITORY / f"scripts/{script}.py"), f"results/tiny/{file}", **{FOLLOWED: "1"}
+        )
+        assert ended.returncode == 1
+        assert f"{stage1.id}: was made from other weights than those that" in ended.stderr

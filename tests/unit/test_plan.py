@@ -186,7 +186,7 @@ def test_jobs_hold_every_run_once_and_none_that_waits_for_another(project: Proje
     row = {"data": "others", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "long"}}
     project.set("rows.elsewhere", row)
     plan = project.plan()
-    jobs = plan.jobs(members, without=(), wanted=())
+    jobs = plan.jobs(members, without=(), wanted={})
     assert sorted(run.id for job in jobs for run in job) == sorted(plan.runs)
     for job in jobs:
         assert len(job) <= members
@@ -239,11 +239,16 @@ def test_of_trainings_that_are_timed_their_teachers_alone_are_trained(project: P
 def test_what_one_preset_refuses_is_trained_for_no_other(project: Project) -> None:
     """Else a net that both share would be computed in float32, since the other preset comes first."""
     child = {"extends": "tiny", "results": "results/child", "without_bfloat16": "refuse"}
+    row = {"data": "images", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "long"}}
+    child |= {"rows": {"mine": row}, "tables": {"mine": {"title": "T", "rows": {"Mine": "mine"}}}}
     Path("config/child.yaml").write_text(yaml.safe_dump(child))
     plans = [load_plans()[0][f"results/{name}"] for name in ("tiny", "child")]
-    jobs = [job for rule in training_rules(plans, 1) for job in rule.jobs.values()]
-    assert {plan.preset.name for plan, _ in jobs} == {"child"}
-    assert {run for _, runs in jobs for run in runs} == set(wanted_by_results(plans[0]))
+    for members in (1, 100):
+        jobs = [job for rule in training_rules(plans, members) for job in rule.jobs.values()]
+        assert {plan.preset.name for plan, _ in jobs} == {"child"}
+        assert {run for _, runs in jobs for run in runs} == set(wanted_by_results(plans[1]))
+        theirs = set(wanted_by_results(plans[0]))  # for these no other nets are trained along
+        assert all(theirs.issuperset(runs) or theirs.isdisjoint(runs) for _, runs in jobs)
 
 
 @pytest.mark.parametrize("pinned", [False, True])

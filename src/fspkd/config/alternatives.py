@@ -11,7 +11,7 @@ from fspkd.settings import suggest
 def laid_out(content: dict, preset: Preset) -> tuple[dict, dict[str, str]]:
     """What a preset's files say, with a row for each alternative and a table for each comparison.
 
-    Also where each of these was written, by its key: `rows.student_flips`: `alternatives.choices.changes.flips`. Raises
+    Also where each of these was written, by its key: `rows.student_crops`: `alternatives.choices.changes.crops`. Raises
     ValueError for an alternative of a row that there is not, and for names and labels that are taken.
     """
     rows, tables, made_from = dict(content["rows"]), dict(content["tables"]), {}

@@ -108,6 +108,10 @@ class Sender:
             try:
                 if results not in self.syncs and (plan is None or not has_begun(plan)):
                     continue
+            except OSError as error:  # a journal that may not be read, perhaps
+                problems.append(str(error))
+                continue
+            try:
                 with LOCK:  # one process at a time looks what is there and sends the rest
                     if plan and results not in self.syncs:
                         from fspkd.tracking.sync import Sync
