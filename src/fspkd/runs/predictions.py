@@ -22,7 +22,9 @@ def load_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with np.load(path) as file:
             return file["logits"], file["labels"]
     except Exception as error:  # zipfile, numpy and zlib each raise their own
-        if is_of_the_machine(error):
+        if isinstance(error, OSError) and is_of_the_machine(
+            error
+        ):  # and no lack of memory: a damaged file may claim any size
             raise
         raise UserError(
             f"{path}: these predictions cannot be read ({error}). Delete the file and make it again: snakemake {path}"
