@@ -10,7 +10,7 @@ from sent import held, send
 
 from fspkd.plan import plan_for
 from fspkd.report import tables
-from fspkd.tracking.follow import FOLLOWED, has_begun
+from fspkd.tracking.follow import FOLLOWED, Sender, has_begun
 from fspkd.tracking.sync import Sync
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -94,6 +94,17 @@ def test_a_preset_that_shares_nets_is_sent_what_it_shows(made: Project) -> None:
     assert {run.info.run_name for run in runs} == {
         "Student*", "Student*, stage 1", "Student*, net 1", "Student*, net 2", "teacher", "teacher, net 1", "mine"
     }  # fmt: skip
+
+
+def test_a_journal_that_cannot_be_read_keeps_nothing_else_from_being_sent(project: Project) -> None:
+    project.train("teacher/1")
+    Path("config/first.yaml").write_text("extends: tiny\nresults: results/first\nseed: 2\n")
+    journal = plan_for(Path("results/first")).net("teacher/1").folder.journal
+    journal.mkdir(parents=True)
+    sender = Sender([Path("results/first"), Path("results/tiny")])
+    sender.send()
+    assert "Is a directory" in sender.problems[0]
+    assert "Teacher, net 1" in held(sender.syncs[Path("results/tiny")].store.client)
 
 
 def test_run_of_former_settings_is_sent(project: Project) -> None:

@@ -51,10 +51,16 @@ class Table(Settings):
         return self.measure or "accuracy"
 
 
-class Curves(Settings):
+class Drawing(Settings):
+    """A figure of any kind."""
+
+    ends: ClassVar[tuple[str, ...]] = (".csv",)  # of the files of numbers beside it
+
+
+class Curves(Drawing):
     """A figure of the training loss and test accuracy over the iterations of a stage, a curve a row."""
 
-    ends: ClassVar[tuple[str, ...]] = (".csv", "_flat.csv")  # of the files of numbers beside its drawings
+    ends: ClassVar[tuple[str, ...]] = (".csv", "_flat.csv")
 
     kind: Literal["curves"]
     """what the figure shows"""
@@ -76,13 +82,11 @@ class Curves(Settings):
         return ("training loss",) if self.stage == 1 else get_args(Measure)
 
 
-class Depth(Settings):
+class Depth(Drawing):
     """A figure of the test accuracy at the end over the layers of nets, a line a method.
 
     A point is a row. How deep its nets are, its network says.
     """
-
-    ends: ClassVar[tuple[str, ...]] = (".csv",)  # of the files of numbers beside its drawings
 
     kind: Literal["depth"]
     """what the figure shows"""
@@ -100,11 +104,9 @@ class Depth(Settings):
         return tuple(row for methods in self.panels.values() for rows in methods.values() for row in rows)
 
 
-class Plateau(Settings):
+class Plateau(Drawing):
     """A figure of how long nets guess: the training loss of the last stage, as a part of that of a net which gives all classes
     the same probability, a curve a net."""
-
-    ends: ClassVar[tuple[str, ...]] = (".csv",)  # of the files of numbers beside its drawings
 
     kind: Literal["plateau"]
     """what the figure shows"""
@@ -119,10 +121,8 @@ class Plateau(Settings):
         return tuple(self.curves.values())
 
 
-class Matrices(Settings):
+class Matrices(Drawing):
     """A figure of the FSP matrices of a student, before and after its first stage, and of its teacher."""
-
-    ends: ClassVar[tuple[str, ...]] = (".csv",)  # of the files of numbers beside its drawings
 
     kind: Literal["matrices"]
     """what the figure shows"""

@@ -22,9 +22,8 @@ def load_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with np.load(path) as file:
             return file["logits"], file["labels"]
     except Exception as error:  # zipfile, numpy and zlib each raise their own
-        if isinstance(error, OSError) and is_of_the_machine(
-            error
-        ):  # and no lack of memory: a damaged file may claim any size
+        # A lack of memory is damage too, since a damaged file may claim any size.
+        if isinstance(error, OSError) and is_of_the_machine(error):
             raise
         raise UserError(
             f"{path}: these predictions cannot be read ({error}). Delete the file and make it again: snakemake {path}"

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from fspkd.config.preset import Preset
-from fspkd.settings import row_of
+from fspkd.plan import Plan
+from fspkd.settings import digest, row_of
 
 
 def label(preset: Preset, row: str) -> str:
@@ -37,6 +38,11 @@ def row_tags(preset: Preset, row: str) -> dict[str, object]:
 def rows_of(references: Iterable[str]) -> list[str]:
     """The rows that a table or figure shows, whole or a net of them."""
     return list(dict.fromkeys(row_of(reference) for reference in references))
+
+
+def digest_of(plan: Plan, rows: Iterable[str]) -> str:
+    """What tells rows from those that other settings made."""
+    return digest([run.id for row in rows for run in plan.row_runs(row)])
 
 
 def _tables(preset: Preset, row: str) -> list[str]:

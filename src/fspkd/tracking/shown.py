@@ -1,12 +1,12 @@
 """Tables and figures as MLflow is sent them: a run each, whose artifacts are what was written of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from fspkd.plan import Plan
 from fspkd.report.tables import make_table, table_csv
-from fspkd.tracking.labels import rows_of
+from fspkd.tracking.labels import digest_of, rows_of
 from fspkd.tracking.place import PLACE, Place
 from fspkd.tracking.store import Store
 
@@ -16,14 +16,12 @@ RESULT_FILES = (".csv", ".md", ".html", ".tex", ".png", ".svg")
 class Shown:
     """Sends the tables of a preset, and the figures of rows that are in no table, once all of their rows are sent.
 
-    `digest_of` tells rows of present settings from those of former ones; `complete` is what of the preset is sent.
+    `complete` is what of the preset is sent, and is kept by who sends it.
     """
 
-    def __init__(
-        self, plan: Plan, store: Store, place: Place, digest_of: Callable[[Iterable[str]], str], complete: set[str]
-    ) -> None:
+    def __init__(self, plan: Plan, store: Store, place: Place, complete: set[str]) -> None:
         self.plan, self.preset, self.store, self.place = plan, plan.preset, store, place
-        self.digest_of, self.complete = digest_of, complete
+        self.complete = complete
         self.sent: dict[str, dict[Path, int]] = {}  # when the files that MLflow has were written
         self.tables = {name: rows_of(table.rows.values()) for name, table in self.preset.tables.items()}
         in_tables = {row for rows in self.tables.values() for row in rows}
@@ -46,7 +44,7 @@ class Shown:
         self._send(name, "figure", self.preset.figures[name].title, self.figures[name], [name])
 
     def _identity(self, name: str, rows: list[str]) -> str:
-        return f"shown {name}-{self.digest_of(rows)}"
+        return f"shown {name}-{digest_of(self.plan, rows)}"
 
     def _send(self, name: str, kind: str, title: str, rows: list[str], results: list[str]) -> None:
         """Nothing is done where rows are missing, or where MLflow has the files and none was written anew."""

@@ -1,6 +1,6 @@
 """What MLflow is sent of a preset: an experiment; in it a run for each table row, below it one for each net and stage."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +15,7 @@ from fspkd.result import results_of
 from fspkd.runs.folder import RUNS, Attempt, Manifest, RunFolder
 from fspkd.runs.journal import Journal, final_measurements, read_journal, trusted_journal, usage
 from fspkd.runs.spec import Run, run_in, with_origins
-from fspkd.settings import digest
-from fspkd.tracking.labels import quantity, row_tags, title
+from fspkd.tracking.labels import digest_of, quantity, row_tags, title
 from fspkd.tracking.place import PLACE, Place
 from fspkd.tracking.shown import Shown
 from fspkd.tracking.store import Store
@@ -42,7 +41,7 @@ class Sync:
         self.foreign: set[str] = set()  # finished runs, not of the plan, that were trained for other presets
         self.in_results: set[str] = set()  # runs, of other presets too, that results of this one are made of
         self.place = Place(self.store)
-        self.shown = Shown(plan, self.store, self.place, self._digest, self.complete)
+        self.shown = Shown(plan, self.store, self.place, self.complete)
         self.told: dict[str, bool] = {}  # damages that keep nothing from being sent, and whether they have been told
 
     def send_all(self) -> list[str]:
@@ -95,15 +94,12 @@ class Sync:
 
         Those that were sent from another place, where settings may differ, are left to it.
         """
-        present = {f"{row}-{self._digest([row])}" for row in self.plan.rows} | self.shown.identities()
+        present = {f"{row}-{digest_of(self.plan, [row])}" for row in self.plan.rows} | self.shown.identities()
         present |= {self.place.own(identity) for identity in present}
         for identity, run in self.store.runs.items():
             is_shown = run.data.tags.get("kind") in ("row", "table", "figure")
             if is_shown and self.place.has_sent(run) and identity not in present:
                 self.store.leave(identity, f", {FORMER}")
-
-    def _digest(self, rows: Iterable[str]) -> str:
-        return digest([run.id for row in rows for run in self.plan.row_runs(row)])
 
     # --- a net, one stage ---------------------------------------------------------------------------------
 
@@ -230,7 +226,7 @@ class Sync:
     # --- a row --------------------------------------------------------------------------------------------
 
     def _row_id(self, row: str) -> str:
-        return self.place.of_rows(f"{row}-{self._digest([row])}", [row])
+        return self.place.of_rows(f"{row}-{digest_of(self.plan, [row])}", [row])
 
     def _open_row(self, row: str) -> str:
         settings = self.preset.rows[row]
