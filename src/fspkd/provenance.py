@@ -73,19 +73,23 @@ def code_sha256(networks: frozenset[str], method: str, optimizer: str) -> dict[s
     for part, files in code_files(networks, method, optimizer).items():
         total = hashlib.sha256()
         for file in files:
-            total.update(f"{file.relative_to(PACKAGE)}\n{effective(file.read_text())}\n".encode())
+            text = effective(file.read_text()) if file.suffix == ".py" else file.read_text()
+            total.update(f"{file.relative_to(PACKAGE)}\n{text}\n".encode())
         checksums[part] = total.hexdigest()
     return checksums
 
 
 def with_imports(files: Iterable[Path], folders: Collection[str]) -> list[Path]:
-    """Those files and, of the code in some folders of the package, all that they import, directly or not; sorted."""
+    """Those files and, of the code in some folders of the package, all that they import, directly or not; sorted.
+
+    A module has the C++ code of its own beside it, under its name.
+    """
     found, left = set(), list(files)
     while left:
         if (file := left.pop()) not in found:
             found.add(file)
             left += _imported(file, folders)
-    return sorted(found)
+    return sorted(found | {code for file in found if (code := file.with_suffix(".cpp")).is_file()})
 
 
 def _imported(file: Path, folders: Collection[str]) -> list[Path]:

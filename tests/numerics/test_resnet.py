@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from fspkd.models.batch_norm import BatchNorm
 from fspkd.models.cifar_resnet import CifarResNet, ResidualModule
 from fspkd.networks.residual import CifarNetwork
 
@@ -64,7 +65,7 @@ def test_shortcut_subsamples_and_fills_with_zeros() -> None:
 def test_module_adds_then_rectifies() -> None:
     module = ResidualModule(4, 4, 1).eval()
     x = torch.randn(2, 4, 6, 6)
-    branch = module.bn2(module.conv2(F.relu(module.bn1(module.conv1(x)))))
+    branch = BatchNorm.forward(module.bn2, module.conv2(F.relu(BatchNorm.forward(module.bn1, module.conv1(x)))))
     torch.testing.assert_close(module(x), F.relu(branch + x))
 
 

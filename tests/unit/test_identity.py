@@ -135,7 +135,8 @@ SOMETHING = {
     "a line of the engine": (edit(STEP, "self.position.add_(1)", "self.position.add_(2)"), EVERYTHING),
     "a line of a method": (edit(HINT, "return 0.5 *", "return 0.4 *"), {"fitnet-stage1"}),
     "a line of a network": (edit(IMAGENET, "nn.MaxPool2d(3, 2, 1)", "nn.MaxPool2d(2, 2)"), {"other-1"}),
-    "a line of another network": (edit(CIFAR, "y.add_(x)", "y.add(x)"), EVERYTHING - {"other-1"}),
+    "a line of another network": (edit(CIFAR, "self.bn2(y, x)", "self.bn2(y)"), EVERYTHING - {"other-1"}),
+    "a line of C++": (edit("src/fspkd/models/kernels.cpp", "ROWS = 32", "ROWS = 64"), EVERYTHING),
     "a line of an optimizer": (
         edit("src/fspkd/engine/optimizers/sgd.py", "dampening=0.0", "dampening=0.1"),
         EVERYTHING,

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from fspkd.engine import optimizers
 from fspkd.engine.batches import Images
 from fspkd.engine.capture import Captured
-from fspkd.engine.compiled import compiled, compiler_for, failures_told
 from fspkd.engine.evaluate import accuracy_and_loss, predict
 from fspkd.engine.lowered import LoweredWeights
 from fspkd.engine.objective import Objective
@@ -42,8 +41,7 @@ class Member:
         self.done = 0  # iterations
         on_device = {"device": images.device, "memory_format": torch.channels_last}
         self.net = net.to(**on_device).train()
-        self.compiler = compiler_for(spec, net, images.device, precision)
-        self.taps = compiled(net) if self.compiler else net.taps  # as training computes them
+        self.compiler = net.compiler() if images.device.type == "cpu" else None
         self.teacher = teacher.frozen(precision).to(**on_device) if teacher else None
         objective = Objective(spec.method, spec.draws, net, teacher)
         self.objective = objective.to(images.device)
@@ -81,12 +79,11 @@ class Member:
     ) -> Tensor:
         """The loss of a batch; its gradients are left in the parameters. Targets are awaited when they are needed."""
         self.optimizer.zero_grad()
-        with failures_told(self.net):
-            with self._weights_in_precision():
-                embedded = self.objective.embedded(self.taps, images_BCHW, self.autocast())
-            await_targets()
-            loss = self.objective(embedded, targets, labels_B, progress)
-            loss.backward()
+        with self._weights_in_precision():
+            embedded = self.objective.embedded(self.net.taps, images_BCHW, self.autocast())
+        await_targets()
+        loss = self.objective(embedded, targets, labels_B, progress)
+        loss.backward()
         if self.lowered:
             self.lowered.hand_over_gradients()
         self._check_gradients()

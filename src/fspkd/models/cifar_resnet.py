@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fspkd.models.resnet import BatchNorm, ResNet
+from fspkd.models.batch_norm import BatchNorm, BatchNormReLU
+from fspkd.models.resnet import ResNet
 
 
 class ResidualModule(nn.Module):
@@ -15,19 +16,19 @@ class ResidualModule(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
-        self.bn1 = BatchNorm(channels_out)
+        self.bn1 = BatchNormReLU(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
-        self.bn2 = BatchNorm(channels_out)
+        self.bn2 = BatchNormReLU(channels_out)
         self.stride = stride
         self.new_channels = channels_out - channels_in
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
+        y = self.conv2(self.bn1(self.conv1(x)))
         if self.stride > 1:
             x = F.avg_pool2d(x, 1, self.stride)  # every stride-th pixel, and its gradient keeps the layout
         if self.new_channels:
             x = F.pad(x, (0, 0, 0, 0, 0, self.new_channels))
-        return F.relu(y.add_(x), inplace=True)
+        return self.bn2(y, x)
 
 
 class CifarResNet(ResNet):
@@ -40,8 +41,7 @@ class CifarResNet(ResNet):
         return nn.Sequential(
             BatchNorm(channels_in),
             nn.Conv2d(channels_in, width, 3, 1, 1, bias=False),
-            BatchNorm(width),
-            nn.ReLU(inplace=True),
+            BatchNormReLU(width),
         )
 
 

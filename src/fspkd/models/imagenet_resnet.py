@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, conv1x1
 
-from fspkd.models.resnet import BatchNorm, ResNet
+from fspkd.models.batch_norm import BatchNorm
+from fspkd.models.resnet import ResNet
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
 

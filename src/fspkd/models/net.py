@@ -16,12 +16,10 @@ class Net(nn.Module):
     """A net of named parts, each computed from what the one before it gives, from images to `logits`, (B, classes).
 
     A part has a tap of its own name at its end, and may have others, `part.other`, before. `shape`: (C, H, W) of its images.
-    `classifier`: the name of the module that gives the logits. `is_one_graph`: whether its computation is tensor operations
-    alone, which torch.compile can take as one graph.
+    `classifier`: the name of the module that gives the logits.
     """
 
     classifier = "linear"
-    is_one_graph = False
 
     def __init__(self, network: Network, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -81,6 +79,10 @@ class Net(nn.Module):
         net = copy.deepcopy(self).eval()
         net.fold(precision)
         return net.requires_grad_(False)
+
+    def compiler(self) -> str | None:
+        """What compiled code of this package that trains the net on a CPU; None where PyTorch's own kernels are all."""
+        return None
 
     def fold(self, precision: torch.dtype) -> None:
         """Have convolutions and linear layers compute in `precision`; where there are layers to merge, it is overridden."""

@@ -2,20 +2,11 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fspkd.models.kernels import compiler
 from fspkd.models.net import Net
 from fspkd.networks.residual import ResidualNetwork
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """nn.BatchNorm2d without its count of batches, which nothing reads and which costs one kernel per layer in each step."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
-        )
 
 
 class ResNet(Net):
@@ -25,8 +16,6 @@ class ResNet(Net):
     `pooled`, (B, C), and `logits`, (B, classes). What derives from this gives `new_stem` and `residual_module`. Weights are
     drawn from `generator` by MSRA initialisation: normal, variance 2 / fan-in [He et al. 2015, eq. 10].
     """
-
-    is_one_graph = True
 
     def __init__(
         self, network: ResidualNetwork, shape: tuple[int, int, int], classes: int, generator: torch.Generator | None
@@ -71,6 +60,9 @@ class ResNet(Net):
             x = module(x)
         return {**taps, name: x}
 
+    def compiler(self) -> str | None:
+        return compiler()
+
     def fold(self, precision: torch.dtype) -> None:
         """Fold batch norms into the convolutions before them, which get `precision`.
 
@@ -80,7 +72,7 @@ class ResNet(Net):
         def fold(parent: nn.Module, convolution: str, norm: str) -> None:
             fused = fuse_conv_bn_eval(getattr(parent, convolution), getattr(parent, norm)).to(precision)
             setattr(parent, convolution, fused)
-            setattr(parent, norm, nn.Identity())
+            setattr(parent, norm, getattr(parent, norm).folded())
 
         fold(self.stem, "1", "2")
         for module in [module for section in self.network.sections for module in getattr(self, section)]:

@@ -61,7 +61,7 @@ class Attempt(Record):
     mkl_cbwr: str | None = None
     """the instruction set that the variable MKL_CBWR has MKL, which computes matrix products, use"""
     compiler: str | None = None
-    """and its version, where it made the net's code; None where PyTorch's own kernels are all"""
+    """and its version, where it made code that the net is trained with; None where PyTorch's own kernels are all"""
     driver: str | None = None
     """the GPU's"""
     cudnn: int | None = None

@@ -66,8 +66,6 @@ class Session:
         asked, precision = run.spec.training.precision, str(self.member.precision).removeprefix("torch.")
         if precision != asked:
             tell(f"the preset asks for {asked}, which this processor lacks: it computes in {precision}")
-        if self.member.compiler:
-            tell(f"{run.id}: is compiled by {self.member.compiler}: its first iteration takes a minute or two")
         self.seconds = 0.0  # of training, all attempts together
         self.attempts: list[Attempt] = []  # what has trained this run
         computed = {"precision": precision, "compiler": self.member.compiler}

@@ -1,0 +1,148 @@
+"""Batch norm and what follows it, as a CPU computes them, against PyTorch in float64."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import Project
+from torch import Tensor
+from torch.nn import functional as F
+
+from fspkd.models import batch_norm, kernels
+from fspkd.models.batch_norm import BatchNorm, BatchNormReLU
+
+LAST = torch.channels_last
+EPSILON = {torch.float32: 2**-24, torch.bfloat16: 2**-9}  # of rounding, relative
+
+compiled = pytest.mark.skipif(kernels.compiler() is None, reason="no C++ compiler")
+
+
+def filled(norm: BatchNorm) -> BatchNorm:
+    for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        torch.nn.init.uniform_(tensor.data, 0.5, 1.5)
+    torch.nn.init.uniform_(norm.bias.data, -1, 1)
+    return norm
+
+
+def by_definition(norm: BatchNorm, x: Tensor, plus: Tensor | None, gradient: Tensor) -> dict[str, Tensor]:
+    """All that a forward and a backward pass give, in float64."""
+    x, gradient = x.detach().double().requires_grad_(), gradient.double()
+    plus = None if plus is None else plus.detach().double().requires_grad_()
+    weight, bias = (parameter.detach().double().requires_grad_() for parameter in (norm.weight, norm.bias))
+    running = [buffer.double() for buffer in (norm.running_mean, norm.running_var)]
+    y = F.batch_norm(x, *running, weight, bias, True, norm.momentum, norm.eps)
+    if isinstance(norm, BatchNormReLU):
+        y = F.relu(y if plus is None else y + plus)
+    y.backward(gradient)
+    found = {"output": y, "x": x.grad, "weight": weight.grad, "bias": bias.grad}
+    return found | dict(zip(("mean", "var"), running, strict=True)) | ({"plus": plus.grad} if plus is not None else {})
+
+
+def computed(norm: BatchNorm, x: Tensor, plus: Tensor | None, gradient: Tensor) -> dict[str, Tensor]:
+    """The same by the module."""
+    x = x.detach().clone().requires_grad_()
+    inputs = [x] if plus is None else [x, plus := plus.detach().clone().requires_grad_()]
+    y = norm(*inputs)
+    assert "_Fused" in type(y.grad_fn).__name__
+    y.backward(gradient)
+    found = {"output": y, "x": x.grad, "weight": norm.weight.grad, "bias": norm.bias.grad}
+    found |= {"mean": norm.running_mean, "var": norm.running_var}
+    return found | ({"plus": plus.grad} if plus is not None else {})
+
+
+@compiled
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "shape", [(4, 16, 8, 8), (3, 3, 7, 5), (8, 200, 1, 1), (33, 5, 9, 9), (2, 128, 3, 3), (128, 16, 32, 32)]
+)
+@pytest.mark.parametrize("kind", ["alone", "relu", "add and relu"])
+def test_it_gives_what_the_definition_does(precision: torch.dtype, shape: tuple[int, ...], kind: str) -> None:
+    torch.manual_seed(0)
+    norm = filled(BatchNorm(shape[1]) if kind == "alone" else BatchNormReLU(shape[1]))
+    x, plus, gradient = (torch.randn(shape).to(precision).contiguous(memory_format=LAST) for _ in range(3))
+    x = x + 2 * torch.randn(shape[1]).to(precision)[:, None, None]
+    inputs = x, plus if kind == "add and relu" else None, gradient
+    wanted = by_definition(norm, *inputs)
+    for what, value in computed(norm, *inputs).items():
+        epsilon = EPSILON[precision if what in ("output", "x", "plus") else torch.float32]
+        assert value.shape == wanted[what].shape
+        # where a ReLU is open by rounding only, a gradient may be there or not, so of each the norm is compared
+        assert (value.double() - wanted[what]).norm() < 20 * epsilon * wanted[what].norm(), what
+
+
+@compiled
+def test_a_mean_that_hides_the_deviation_does_not_hide_it_here() -> None:
+    torch.manual_seed(0)
+    norm, x = BatchNorm(16), (10_000 + torch.randn(64, 16, 8, 8)).contiguous(memory_format=LAST)
+    torch.testing.assert_close(norm(x).double(), F.batch_norm(x.double(), None, None, training=True), atol=1e-3, rtol=0)
+
+
+@compiled
+def test_how_maps_lie_in_memory_changes_no_bit() -> None:
+    torch.manual_seed(0)
+    x, plus = torch.randn(2, 8, 16, 6, 6).unbind()
+    found = []
+    for layout in (torch.channels_last, torch.contiguous_format):
+        inputs = [tensor.detach().clone(memory_format=layout).requires_grad_() for tensor in (x, plus)]
+        norm = BatchNormReLU(16)
+        norm(*inputs).mean((2, 3)).square().sum().backward()  # whose gradient has one number for all pixels
+        found.append([norm.weight.grad, norm.running_var, *(tensor.grad for tensor in inputs)])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+@compiled
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_what_is_not_a_number_stays_so_that_divergence_is_seen(precision: torch.dtype) -> None:
+    x = torch.randn(4, 8, 3, 3).to(precision)
+    x[0, 2, 0, 0] = torch.nan
+    y = BatchNormReLU(8)(x, torch.zeros_like(x))
+    assert y[:, 2].isnan().all()
+    assert not y[:, :2].isnan().any()
+
+
+def test_one_number_a_channel_is_refused_as_by_pytorch() -> None:
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        BatchNormReLU(8)(torch.randn(1, 8, 1, 1))
+
+
+@compiled
+def test_a_net_is_trained_as_it_is_without_a_compiler(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.train("teacher/1")
+    fused = project.plan().net("teacher/1").folder
+    losses, attempts = pd.read_csv(fused.metrics)["loss"], fused.read_manifest().attempts
+    assert [attempt.compiler for attempt in attempts] == [kernels.compiler()]
+    shutil.rmtree(fused.path)
+    monkeypatch.setattr(batch_norm, "kernels", lambda _: None)
+    project.train("teacher/1")
+    np.testing.assert_allclose(losses, pd.read_csv(fused.metrics)["loss"], rtol=1e-4)
+
+
+def told(**environment: object) -> str:
+    """The compiler that another process finds."""
+    command = [sys.executable, "-c", "from fspkd.models import kernels; print(kernels.compiler())"]
+    variables = os.environ | {name: str(value) for name, value in environment.items()}
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@compiled
+def test_it_is_compiled_once_and_again_where_that_is_lost(tmp_path: Path) -> None:
+    assert told(XDG_CACHE_HOME=tmp_path) == kernels.compiler()
+    (library,) = (tmp_path / "fspkd").iterdir()
+    made = library.read_bytes()
+    library.write_bytes(made[:100])
+    assert told(XDG_CACHE_HOME=tmp_path) == kernels.compiler()
+    assert library.read_bytes()[:4] == made[:4]
+    assert len(library.read_bytes()) == len(made)
+    assert told(XDG_CACHE_HOME=library) == kernels.compiler()  # where nothing can be kept
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false", "echo"])
+def test_without_a_compiler_that_works_there_is_none(tmp_path: Path, compiler: str) -> None:
+    assert told(CXX=compiler, XDG_CACHE_HOME=tmp_path) == "None"
