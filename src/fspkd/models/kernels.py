@@ -37,12 +37,12 @@ def kernels(dtype: torch.dtype) -> Kernels | None:
     if library is None or dtype not in (torch.float32, torch.bfloat16):
         return None
     name = str(dtype).removeprefix("torch.")
-    found = Kernels(*(library[f"{function}_{name}"] for function in Kernels._fields))
+    forward, backward, add_relu = (library[f"{function}_{name}"] for function in Kernels._fields)
     then, place, count, number = ctypes.c_int, ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-    found.forward.argtypes = [then, *[place] * 4, count, count, number, number, *[place] * 5]
-    found.backward.argtypes = [then, *[place] * 7, count, count, *[place] * 4]
-    found.add_relu.argtypes = [place, place, count]
-    return found
+    forward.argtypes = [then, *[place] * 4, count, count, number, number, *[place] * 5]
+    backward.argtypes = [then, *[place] * 7, count, count, *[place] * 4]
+    add_relu.argtypes = [place, place, count]
+    return Kernels(forward, backward, add_relu)
 
 
 def compiler() -> str | None:
