@@ -73,7 +73,7 @@ def code_sha256(networks: frozenset[str], method: str, optimizer: str) -> dict[s
     for part, files in code_files(networks, method, optimizer).items():
         total = hashlib.sha256()
         for file in files:
-            text = effective(file.read_text()) if file.suffix == ".py" else file.read_text()
+            text = effective(file.read_text()) if file.suffix == ".py" else effective_cpp(file.read_text())
             total.update(f"{file.relative_to(PACKAGE)}\n{text}\n".encode())
         checksums[part] = total.hexdigest()
     return checksums
@@ -138,3 +138,9 @@ def effective(source: str) -> str:
         done = max(done, end)
     text = b"".join([*kept, content[done:]]).decode()
     return "\n".join(line.rstrip() for line in text.splitlines() if line.strip())
+
+
+def effective_cpp(source: str) -> str:
+    """The same of C++."""
+    lines = [line.partition("//")[0].rstrip() for line in source.splitlines()]
+    return "\n".join(line for line in lines if line)

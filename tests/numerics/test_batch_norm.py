@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fspkd.models import batch_norm, kernels
-from fspkd.models.batch_norm import BatchNorm, BatchNormReLU
+from fspkd.models.batch_norm import AddReLU, BatchNorm, BatchNormReLU
 
 LAST = torch.channels_last
 EPSILON = {torch.float32: 2**-24, torch.bfloat16: 2**-9}  # of rounding, relative
@@ -59,7 +59,8 @@ def computed(norm: BatchNorm, x: Tensor, plus: Tensor | None, gradient: Tensor) 
 @compiled
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    "shape", [(4, 16, 8, 8), (3, 3, 7, 5), (8, 200, 1, 1), (33, 5, 9, 9), (2, 128, 3, 3), (128, 16, 32, 32)]
+    "shape",  # among them rows that fill no block, one column, more columns than are added side by side
+    [(4, 16, 8, 8), (3, 3, 7, 5), (8, 200, 1, 1), (33, 5, 9, 9), (6, 1, 28, 28), (20, 300, 5, 5), (128, 16, 32, 32)],
 )
 @pytest.mark.parametrize("kind", ["alone", "relu", "add and relu"])
 def test_it_gives_what_the_definition_does(precision: torch.dtype, shape: tuple[int, ...], kind: str) -> None:
@@ -107,6 +108,40 @@ def test_what_is_not_a_number_stays_so_that_divergence_is_seen(precision: torch.
     assert not y[:, :2].isnan().any()
 
 
+@compiled
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@torch.no_grad()
+def test_addition_and_relu_have_the_bits_of_pytorch(precision: torch.dtype, layout: torch.memory_format) -> None:
+    x, plus = (torch.randn(2, 5, 7, 7).to(precision).contiguous(memory_format=layout) for _ in range(2))
+    assert torch.equal(AddReLU()(x.clone()), F.relu(x))
+    assert torch.equal(AddReLU()(x.clone(), plus), F.relu(x + plus))
+    assert torch.equal(AddReLU()(x.clone(), plus[:, :, :1, :1]), F.relu(x + plus[:, :, :1, :1]))
+
+
+@compiled
+def test_what_needs_no_gradient_gets_none() -> None:
+    norm, x, plus = BatchNormReLU(4), torch.randn(2, 4, 5, 5), torch.randn(2, 4, 5, 5, requires_grad=True)
+    norm.requires_grad_(False)
+    norm(x, plus).sum().backward()
+    assert x.grad is norm.weight.grad is None
+    assert torch.equal(plus.grad, (norm(x, plus) > 0).float())
+
+
+def test_what_does_not_fit_is_told_as_by_pytorch() -> None:
+    x = torch.randn(2, 4, 5, 5)
+    with pytest.raises(RuntimeError, match="running_mean should contain 4 elements"):
+        BatchNorm(2)(x)
+    with pytest.raises(RuntimeError, match="must match the size"):
+        BatchNormReLU(4)(x, torch.randn(2, 4, 3, 3))
+
+
+@pytest.mark.parametrize("options", [{"affine": False}, {"track_running_stats": False}])
+def test_options_of_pytorch_s_batch_norm_stay(options: dict[str, bool]) -> None:
+    x = torch.randn(8, 4, 5, 5)
+    torch.testing.assert_close(BatchNorm(4, **options)(x), torch.nn.BatchNorm2d(4, **options)(x))
+
+
 def test_one_number_a_channel_is_refused_as_by_pytorch() -> None:
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         BatchNormReLU(8)(torch.randn(1, 8, 1, 1))
@@ -124,25 +159,46 @@ def test_a_net_is_trained_as_it_is_without_a_compiler(project: Project, monkeypa
     np.testing.assert_allclose(losses, pd.read_csv(fused.metrics)["loss"], rtol=1e-4)
 
 
-def told(**environment: object) -> str:
-    """The compiler that another process finds."""
+def told(**environment: object) -> tuple[str, str]:
+    """The compiler that another process finds, and what it says of it."""
     command = [sys.executable, "-c", "from fspkd.models import kernels; print(kernels.compiler())"]
     variables = os.environ | {name: str(value) for name, value in environment.items()}
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.strip()
+    process = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+    return process.stdout.strip(), process.stderr.strip()
 
 
 @compiled
-def test_it_is_compiled_once_and_again_where_that_is_lost(tmp_path: Path) -> None:
-    assert told(XDG_CACHE_HOME=tmp_path) == kernels.compiler()
+@pytest.mark.parametrize("length", [100, 0.5, 0.95])
+def test_it_is_compiled_once_and_again_where_the_file_is_damaged(tmp_path: Path, length: float) -> None:
+    as_here = kernels.compiler(), ""
+    assert told(XDG_CACHE_HOME=tmp_path) == as_here
     (library,) = (tmp_path / "fspkd").iterdir()
-    made = library.read_bytes()
-    library.write_bytes(made[:100])
-    assert told(XDG_CACHE_HOME=tmp_path) == kernels.compiler()
-    assert library.read_bytes()[:4] == made[:4]
-    assert len(library.read_bytes()) == len(made)
-    assert told(XDG_CACHE_HOME=library) == kernels.compiler()  # where nothing can be kept
+    whole, first = library.read_bytes(), library.stat()
+    assert told(XDG_CACHE_HOME=tmp_path) == as_here
+    assert library.stat().st_ino == first.st_ino
+    library.write_bytes(whole[: length if length > 1 else int(length * len(whole))])
+    assert told(XDG_CACHE_HOME=tmp_path) == as_here
+    assert len(library.read_bytes()) == len(whole)
 
 
-@pytest.mark.parametrize("compiler", ["no-such-compiler", "false", "echo"])
-def test_without_a_compiler_that_works_there_is_none(tmp_path: Path, compiler: str) -> None:
-    assert told(CXX=compiler, XDG_CACHE_HOME=tmp_path) == "None"
+@compiled
+def test_it_is_compiled_where_nothing_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert told(XDG_CACHE_HOME=tmp_path / "file") == (kernels.compiler(), "")
+    assert told(XDG_CACHE_HOME="/proc/nowhere") == (kernels.compiler(), "")
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("no-such-compiler", "No such file or directory: 'no-such-compiler'"),
+        ("false", "returned non-zero exit status 1"),
+        ("echo", "No such file or directory"),
+        ("g++'", "No closing quotation"),
+    ],
+)
+def test_without_a_compiler_that_works_there_is_none(tmp_path: Path, command: str, reason: str) -> None:
+    found, said = told(CXX=command, XDG_CACHE_HOME=tmp_path)
+    assert found == "None"
+    assert said.startswith("kernels.cpp cannot be compiled, so that training is slower: ")
+    assert reason in said

@@ -25,6 +25,7 @@ METHODS = {
     "attention_transfer": {"method": "attention_transfer", "weight": 30, **TAUGHT},
     "relational_kd": {"method": "relational_kd", **TAUGHT},
 }
+TOLERANCE = {"relational_kd": 1e-3}  # whose losses moved by 1e-4 when batch norm was rounded otherwise; others' by 1e-6
 STARTS = {"scratch": "scratch", "weights": "teacher/2"}
 
 
@@ -57,4 +58,4 @@ def test_losses_are_those_of_before(project: Project, method: str) -> None:
     if os.environ.get("FSPKD_NEW_TRACES"):
         made.to_csv(file, float_format="%.9g")
     expected = pd.read_csv(file, index_col="iteration")
-    np.testing.assert_allclose(made, expected, rtol=1e-6)
+    np.testing.assert_allclose(made, expected, rtol=TOLERANCE.get(method, 3e-6))

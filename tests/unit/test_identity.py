@@ -112,6 +112,7 @@ NOTHING = {
     ),
     "a docstring of another method": edit("src/fspkd/distill/kd.py", "Cross-entropy with", "The cross-entropy with"),
     "a docstring and a comment of the engine": edit(STEP, '"""Iterations on', '# on the host\n"""All iterations on'),
+    "a comment of C++": edit("src/fspkd/models/kernels.cpp", "// NaN stays", "// so that NaN stays"),
     "an error message of the engine": edit("src/fspkd/engine/batches.py", "the images have", "these images have"),
     "a figure": edit("src/fspkd/report/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)"),
     "a table": edit("src/fspkd/report/tables.py", 'label=f"tab:{name}"', 'label=f"table:{name}"'),

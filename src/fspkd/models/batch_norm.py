@@ -20,13 +20,19 @@ class BatchNorm(nn.BatchNorm2d):
 
     def _computed(self, x: Tensor, then: int, plus: Tensor | None) -> Tensor:
         """Normalised and, if `then` is not NOTHING, with `plus` and the ReLU."""
-        on_cpu = x.device.type == "cpu" and self.weight.dtype == torch.float32
-        if self.training and on_cpu and x.numel() > x.shape[1] and (found := kernels(x.dtype)):
+        if self.training and self._fits(x, plus) and (found := kernels(x.dtype)):
             return _Fused.apply(x, plus, self.weight, self.bias, self, then, found)
         y = F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, self.training, self.momentum, self.eps
         )
         return y if then == NOTHING else _add_relu(y, plus)
+
+    def _fits(self, x: Tensor, plus: Tensor | None) -> bool:
+        """Whether the kernels can take these; what they cannot is PyTorch's to compute, or to refuse."""
+        own = (self.weight, self.bias, self.running_mean, self.running_var)
+        if x.device.type != "cpu" or x.dim() != 4 or x.shape[1] != self.num_features or x.numel() <= x.shape[1]:
+            return False
+        return _same_shape(x, plus) and all(tensor is not None and tensor.dtype == torch.float32 for tensor in own)
 
     def folded(self) -> nn.Module:
         """What is left of it once it is folded into the convolution before it."""
@@ -47,7 +53,7 @@ class AddReLU(nn.Module):
     """max(0, x + plus), where there is a `plus`; overwrites x."""
 
     def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
-        in_place = x.is_contiguous(memory_format=LAST) and not torch.is_grad_enabled()
+        in_place = x.is_contiguous(memory_format=LAST) and not torch.is_grad_enabled() and _same_shape(x, plus)
         if x.device.type == "cpu" and in_place and (found := kernels(x.dtype)):
             plus = None if plus is None else plus.to(x.dtype).contiguous(memory_format=LAST)
             found.add_relu(*_places(x, plus), x.numel())
@@ -57,6 +63,10 @@ class AddReLU(nn.Module):
 
 def _add_relu(x: Tensor, plus: Tensor | None) -> Tensor:
     return F.relu(x if plus is None else x.add_(plus), inplace=True)
+
+
+def _same_shape(x: Tensor, plus: Tensor | None) -> bool:
+    return plus is None or plus.shape == x.shape
 
 
 class _Fused(torch.autograd.Function):

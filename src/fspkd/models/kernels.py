@@ -5,6 +5,7 @@ import hashlib
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -52,21 +53,45 @@ def compiler() -> str | None:
 
 @cache
 def _compiled() -> tuple[str, ctypes.CDLL] | tuple[None, None]:
-    """The compiler, and what it makes for this kind of processor: once a user, in a second or two."""
-    command = shlex.split(os.environ.get("CXX") or "g++")
-    options = ["-O3", "-shared", "-fPIC", *OPTIONS.get(torch.backends.cpu.get_cpu_capability(), ())]
+    """The compiler, and what it makes for this kind of processor; says so where there is none, and nothing is made."""
     try:
-        version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True).stdout
-        key = hashlib.sha256(repr((SOURCE.read_text(), command, version, options)).encode()).hexdigest()[:16]
-        kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fspkd" / f"kernels-{key}.so"
-        with suppress(OSError):
-            return version.partition("\n")[0], ctypes.CDLL(str(kept))
-        with TemporaryDirectory() as folder:
-            made = Path(folder) / kept.name
-            subprocess.run([*command, *options, str(SOURCE), "-o", str(made)], capture_output=True, check=True)
-            library = ctypes.CDLL(str(made))
-            with suppress(UserError):  # a home that cannot be written
-                write_atomically(kept, made.read_bytes())
-        return version.partition("\n")[0], library
-    except (OSError, subprocess.CalledProcessError, RuntimeError):  # training goes on without
+        command = shlex.split(os.environ.get("CXX") or "g++")
+        version = _run([*command, "--version"])
+        command += ["-O3", "-shared", "-fPIC", *OPTIONS.get(torch.backends.cpu.get_cpu_capability(), ())]
+        return version.partition("\n")[0], _library(command, version)
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        told = (getattr(error, "stderr", None) or str(error)).strip().partition("\n")[0]
+        with suppress(OSError):  # a log whose disk is full
+            print(f"{SOURCE.name} cannot be compiled, so that training is slower: {told}", file=sys.stderr, flush=True)
         return None, None
+
+
+def _library(command: list[str], version: str) -> ctypes.CDLL:
+    """What a command makes of the source, kept for the next time, with its checksum at its end, where that is possible."""
+    key = hashlib.sha256(repr((SOURCE.read_text(), command, version)).encode()).hexdigest()[:16]
+    name = f"kernels-{key}.so"
+    kept = _cache() / "fspkd" / name
+    with suppress(OSError):
+        content = kept.read_bytes()
+        if content[-32:] == hashlib.sha256(content[:-32]).digest():
+            return ctypes.CDLL(str(kept))
+    with TemporaryDirectory() as folder:
+        made = Path(folder) / name
+        _run([*command, str(SOURCE), "-o", str(made)])
+        content = made.read_bytes()
+        with suppress(OSError, UserError):  # a home that cannot be written
+            write_atomically(kept, content + hashlib.sha256(content).digest())
+            return ctypes.CDLL(str(kept))
+        return ctypes.CDLL(str(made))
+
+
+def _cache() -> Path:
+    """The folder for what can be made again; where there is no home, one that nothing can be kept in."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return Path(os.devnull)
+
+
+def _run(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -72,7 +72,7 @@ class ResNet(Net):
         def fold(parent: nn.Module, convolution: str, norm: str) -> None:
             fused = fuse_conv_bn_eval(getattr(parent, convolution), getattr(parent, norm)).to(precision)
             setattr(parent, convolution, fused)
-            setattr(parent, norm, getattr(parent, norm).folded())
+            setattr(parent, norm, getattr(getattr(parent, norm), "folded", nn.Identity)())
 
         fold(self.stem, "1", "2")
         for module in [module for section in self.network.sections for module in getattr(self, section)]:
