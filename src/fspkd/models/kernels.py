@@ -1,4 +1,7 @@
-"""The functions of kernels.cpp, which a CPU trains batch norms with, compiled where there is a compiler."""
+"""The functions of kernels.cpp, which a CPU trains batch norms with, compiled where there is a compiler.
+
+They are plain C to call: torch.utils.cpp_extension would need ninja, and to compile PyTorch's headers.
+"""
 
 import ctypes
 import hashlib
