@@ -35,7 +35,7 @@ help: .venv/ready  ## this, and what can be made
 	@echo && snakemake 2> /dev/null
 
 report: members = $(if $(findstring quickstart,$(RESULTS)),4,1)  # its nets train in less time than Python takes to begin
-report: .venv/ready  ## everything of a preset on one page and, with the DAG and every run's settings, as Snakemake's report
+report: .venv/ready  ## everything on one page and as Snakemake's report, of both quickstarts or by RESULTS=results/mini
 	snakemake $(RESULTS:%=%/summary.html) --config members=$(members)
 	for results in $(RESULTS); do \
 	    snakemake $$results/summary.html --report $$results/report.html || exit 1; done  # a net a job: a graph of few rules

@@ -273,6 +273,20 @@ def own_images(project: Project, path: str = "images") -> Path:
     return project.folder / "images" / "train" / "ant" / "0.png"
 
 
+def edit(path: Path | str, old: str, new: str) -> None:
+    """Replace what a text file says."""
+    text = Path(path).read_text()
+    assert old in text
+    Path(path).write_text(text.replace(old, new))
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)  # DVC takes the right to write
+    path.write_bytes(content)
+
+
 def images_of(run: Run) -> Images:
     return Images(load_packed(run.data.path), run.spec.augment, torch.device("cpu"))
 

@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from conftest import REPOSITORY, Project
+from conftest import REPOSITORY, Project, flip_a_bit
 from shortages import memory_left, no_more_files
 
 from fspkd.data.packed import PackedData, load_packed, save_packed
@@ -185,12 +184,6 @@ def test_sigterm_saves_a_checkpoint(project: Project) -> None:
     assert process.wait() == 128 + signal.SIGTERM
     saved = load(run.folder.checkpoint, run.id, "")
     assert saved["member"]["iteration"] == growing.read_bytes().count(b"\n") - 1
-
-
-def flip_a_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 def test_damaged_weights_of_a_teacher_are_named(project: Project) -> None:

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Project
+from conftest import Project, images_of
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from fspkd.data.packed import load_data
 from fspkd.data.pretrained import pack_weights
-from fspkd.engine.batches import Images
 from fspkd.errors import UserError
 from fspkd.files import file_sha256
 from fspkd.models import build
@@ -57,10 +55,6 @@ def a_net(project: Project, network: str = "net", classes: int = 10, channels: i
     generator = torch.Generator().manual_seed(7)
     settings = TypeAdapter(AnyNetwork).validate_python(project.content["networks"][network], strict=False)
     return build(settings, (channels, size, size), classes, generator)
-
-
-def images_of(run: Run) -> Images:
-    return Images(load_data(run.data), run.spec.augment, torch.device("cpu"))
 
 
 def name_file(project: Project, content: object, **pretrained: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import forks
 import numpy as np
 import pytest
-from conftest import Project, own_images
+from conftest import Project, flip_a_bit, own_images
 from PIL import Image
 
 from fspkd.weights import save
@@ -68,10 +68,7 @@ def test_bad_images(workflow: Project, damage: Damage, message: str) -> None:
 
 
 def corrupted_packed_file(project: Project) -> None:
-    path = project.plan().data["images"].path
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    flip_a_bit(project.plan().data["images"].path)
 
 
 def checkpoint_of_another_run(project: Project) -> None:

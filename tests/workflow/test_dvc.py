@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import REPOSITORY, WORKFLOW, Project
+from conftest import REPOSITORY, WORKFLOW, Project, edit, flip_a_bit
 from shortages import may_not_be_read, no_more_files
 
 from fspkd.errors import UserError
@@ -157,19 +157,6 @@ def attempts(project: Project) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in manifests.items() if path.exists()}
 
 
-def edit(path: str, old: str, new: str) -> None:
-    text = Path(path).read_text()
-    assert old in text
-    Path(path).write_text(text.replace(old, new))
-
-
-def flip_a_byte(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.chmod(0o644)
-    path.write_bytes(content)
-
-
 def test_what_changed_is_made_again(repository: Project) -> None:
     """And nothing for an edit that decides no bits; tests/unit/test_identity.py looks at each of these on its own."""
     edit("src/fspkd/train/session.py", "training has diverged", "it has diverged")
@@ -189,8 +176,8 @@ def test_what_changed_is_made_again(repository: Project) -> None:
     assert nets == {"student-stage1", "student-1", "student-2", "fitnet-stage1", "fitnet-1"}
 
     run = repository.plan().net("student/1")
-    flip_a_byte(run.folder.weights)
-    flip_a_byte(run.data.path)
+    flip_a_bit(run.folder.weights)
+    flip_a_bit(run.data.path)
     assert "students" in do(repository, "dvc", "status")
     run.folder.checkpoint.unlink()
     before = repository.checksums()
@@ -261,7 +248,7 @@ def check_damaged_cache(fetched: Project) -> None:
     content, digest = weights.read_bytes(), hashlib.md5(weights.read_bytes()).hexdigest()
     cached = Path(".dvc/cache/files/md5") / digest[:2] / digest[2:]
     weights.unlink()
-    flip_a_byte(cached)
+    flip_a_bit(cached)
     cached.chmod(0o444)
     do(fetched, "dvc", "checkout", "--force")
     assert weights.read_bytes() != content
@@ -294,7 +281,7 @@ def test_what_is_damaged_is_dropped_but_not_what_cannot_be_read_now(made: Projec
             call(what)
         assert path.read_bytes() == content
         assert run.folder.is_finished
-    flip_a_byte(path)
+    flip_a_bit(path)
     call(what)
     assert not path.exists()
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import torchvision
-from conftest import Project
+from conftest import Project, edit
 from image_folders import read_source
 from PIL import Image
 
@@ -131,10 +131,6 @@ def test_a_grey_bird_gets_three_equal_channels_and_the_middle_is_kept(project: P
     np.testing.assert_array_equal(grey[0][..., 0], np.asarray(middle))
 
 
-def swap(file: Path, old: str, new: str) -> None:
-    file.write_text(file.read_text().replace(old, new))
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -149,10 +145,10 @@ def swap(file: Path, old: str, new: str) -> None:
             r"class 1 has no test image",
         ),
         (
-            lambda root: swap(root / "image_class_labels.txt", "8 2", "8 two"),
+            lambda root: edit(root / "image_class_labels.txt", "8 2", "8 two"),
             r"image_class_labels.txt: 'two' is not the number of a class",
         ),
-        (lambda root: swap(root / "train_test_split.txt", "8 0", "8 2"), r"train_test_split.txt: '2' is not 0 or 1"),
+        (lambda root: edit(root / "train_test_split.txt", "8 0", "8 2"), r"train_test_split.txt: '2' is not 0 or 1"),
         (
             lambda root: (root / "images" / BIRDS[1] / "3.jpg").write_bytes(
                 (root / "images" / BIRDS[1] / "3.jpg").read_bytes()[:300]

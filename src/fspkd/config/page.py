@@ -44,6 +44,8 @@ tables: {{table2: null}}             # left out
   changed too; claims about a table, figure or time comparison that is left out are not judged. A single line of an inherited
   table, or curve of a figure, cannot be left out: leave out the whole, and give one of another name.
 - A file without `extends` gives every key that has no default.
+- Within a file YAML's anchors and merge key serve: `kd5: {{<<: *bp5, stage2: ...}}` is the entry marked `&bp5` with that key
+  replaced whole.
 
 A *name* is lower-case letters and digits, with single underscores between. Keys with a dot are keys of a mapping:
 `optimizer.momentum` is `optimizer: {{momentum: ...}}`; or of each mapping in a list. Numbers may be written as 1e-4.
