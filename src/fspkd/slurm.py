@@ -21,11 +21,13 @@ from snakemake.exceptions import WorkflowError
 
 from fspkd.config.load import explain, read_yaml
 from fspkd.errors import UserError
+from fspkd.provenance import COMMIT, git_commit
 from fspkd.settings import PositiveInt, Settings, matching
 
 SITE = Path("slurm/site.yaml")
 SECONDS_BETWEEN_LOOKS = 20
 SECONDS_BETWEEN_REMINDERS = 600
+MOST_PARTS = 4  # of a job's time
 LOOKS_UNTIL_LOST = 3  # in a row, at which a job had been preempted and was not queued again
 
 
@@ -73,12 +75,14 @@ class Site(Settings):
     def resources(self, retries: Callable[[], int]) -> dict[str, object]:
         """The resources of a rule whose jobs need a GPU. The k-th of n attempts asks for k n-ths of the time.
 
+        From the fourth on each asks for all of it, however many there are.
         `retries` gives how many attempts follow the first, which Snakemake knows once it has read the rules.
         """
 
         def runtime(wildcards: object, attempt: int) -> int:
             # A snakemake inside of a job makes no retries, whichever attempt the job is.
-            return math.ceil(self.runtime * attempt / max(attempt, 1 + retries()))
+            parts = min(max(attempt, 1 + retries()), MOST_PARTS)
+            return math.ceil(self.runtime * min(attempt / parts, 1))
 
         given = self.model_dump(exclude_none=True)
         given |= {} if self.gres else {"gpu": 1}
@@ -117,6 +121,14 @@ def check_site(site: Site, warn: Callable[[str], None]) -> None:
 
     It says the same of a GPU that does not exist and of one whose nodes are all away for now; the latter is a warning.
     """
+    from snakemake_executor_plugin_slurm.validation import get_forbidden_slurm_options
+
+    for pattern, what in get_forbidden_slurm_options().items():
+        if re.search(pattern, site.slurm_extra or ""):
+            raise UserError(
+                f"{SITE}: slurm_extra = {site.slurm_extra!r}: Snakemake sets the {what} itself, and would refuse every job. "
+                f"Take that option out; what has a key of its own in that file is set there (docs/slurm.md)."
+            )
     command = ["sbatch", "--test-only", *site.options(), "--wrap=true"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True)
@@ -217,7 +229,7 @@ def is_queued(job: str) -> bool:
 
 
 def prepare_slurm(site: Site, logger: Any) -> None:
-    """Check what a site asks for, and tell what the queue does while the workflow runs.
+    """Check what a site asks for, tell jobs the commit, and tell what the queue does while the workflow runs.
 
     Raises WorkflowError, which Snakemake tells, where `check_site` raises UserError.
     """
@@ -225,6 +237,13 @@ def prepare_slurm(site: Site, logger: Any) -> None:
         check_site(site, logger.warning)
     except UserError as error:
         raise WorkflowError(str(error)) from None
+    if commit := git_commit():
+        os.environ[COMMIT] = commit
+    if before := describe_queue():
+        logger.warning(
+            f"{before}: jobs of this folder from before. Nets that they train are waited for, by jobs with a GPU of their own: "
+            f"scancel them rather, since nets go on from their checkpoints."
+        )
     threading.Thread(target=watch_queue, args=[logger.info], daemon=True).start()
 
 
@@ -241,6 +260,7 @@ def mend_executor() -> None:
     - It waits for ever for a job that was preempted, or whose node failed, and that SLURM does not queue again. It has
       waited since #132, which is right where SLURM does; no issue is open for where it does not.
     - It waits for ever for all jobs once sacct has not answered: #207.
+    - On Ctrl-C it leaves out the jobs whose states it is asking for, and submits those whose turn it is. No issue is open.
     - Its search for an account fails with a message on options of sacct (broken by #415; no issue is open); without one
       SLURM takes the user's default.
     """
@@ -261,7 +281,14 @@ def mend_executor() -> None:
                 states[job] = "CANCELLED"
         return states, duration
 
+    def cancel_all(executor: Any, jobs: object) -> None:
+        executor._job_submission_executor.shutdown(wait=True, cancel_futures=True)
+        command = ["scancel", "--user", getpass.getuser(), "--name", executor.run_uuid]
+        if said := subprocess.run(command, capture_output=True, text=True).stderr.strip():
+            executor.logger.warning(said)
+
     plugin.query_job_status = settled
+    plugin.Executor.cancel_jobs = cancel_all
     plugin.get_account = lambda logger: None
     plugin.Executor.next_seconds_between_status_checks = property(
         lambda self: self.workflow.remote_execution_settings.seconds_between_status_checks,

@@ -205,6 +205,16 @@ def test_gpu_and_cpu_agree(project: Project) -> None:
     losses = {}
     for where in ("cuda", "cpu"):
         project.train("teacher/1", device=where)
-        losses[where] = pd.read_csv(run.folder.metrics)["loss"][:10]
+        losses[where] = pd.read_csv(run.folder.metrics)["loss"][
+            :5
+        ]  # later ones may differ by what happens at a ReLU's edge
         shutil.rmtree("results")
-    np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=1e-4)
+    np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=1e-5)  # TF32 would make it 1e-3
+
+
+def test_first_command_of_a_user(workflow: Project) -> None:
+    result = workflow.run("snakemake", "results/tiny/table1.csv")
+    assert result.returncode == 0, result.stdout + result.stderr
+    folder = workflow.plan().net("teacher/1").folder
+    assert {attempt.device for attempt in folder.read_manifest().attempts} == {torch.cuda.get_device_name()}
+    assert (pd.read_csv(folder.usage)["gpu_0_memory_usage_megabytes"] > 0).all()

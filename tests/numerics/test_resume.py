@@ -186,6 +186,10 @@ def test_sigterm_saves_a_checkpoint(project: Project) -> None:
     assert saved["member"]["iteration"] == growing.read_bytes().count(b"\n") - 1
 
 
+def die(session: session.Session) -> None:
+    raise KeyboardInterrupt
+
+
 def test_damaged_weights_of_a_teacher_are_named(project: Project) -> None:
     project.train("teacher/1")
     flip_a_bit(project.plan().net("teacher/1").folder.weights)
@@ -222,9 +226,6 @@ def test_what_is_damaged_is_named_and_what_was_before_is_used(
     whole, metrics = run.folder.read_manifest(), run.folder.metrics.read_bytes()
     shutil.rmtree(run.folder)
 
-    def die(session: session.Session) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
         patch.setattr(session.Session, "finish", die)
         with pytest.raises(KeyboardInterrupt):
@@ -245,6 +246,21 @@ def test_what_is_damaged_is_named_and_what_was_before_is_used(
     before = journal.lines[0]["iteration"]  # which another journal was of, where the last checkpoint is lost
     assert (len(journal.times), set(journal.times[:before])) == (20, {journal.started} if before else set())
     assert (journal.times[before:] > journal.started).all()
+
+
+def test_what_is_a_link_into_a_cache_is_not_written_through(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = project.plan().net("teacher/1")
+    with monkeypatch.context() as patch:
+        patch.setattr(session.Session, "finish", die)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train([run], torch.device("cpu"), 0)
+    cached = {}
+    for path in (run.folder.journal, run.folder.usage):
+        os.link(path, link := project.folder / path.name)
+        cached[link] = path.read_bytes()
+    loop.train([run], torch.device("cpu"), 1000)
+    assert {link: link.read_bytes() for link in cached} == cached
+    assert run.folder.journal.read_bytes().startswith(cached[project.folder / run.folder.journal.name])
 
 
 def test_shortage_is_no_damage_and_the_checkpoint_stays(project: Project) -> None:

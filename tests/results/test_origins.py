@@ -45,6 +45,19 @@ def test_nets_of_different_kinds_of_machines_are_told(project: Project) -> None:
         assert f"precision: float32, but bfloat16 in {run.id}" in csv.with_suffix(end).read_text()
 
 
+def test_on_a_gpu_the_hosts_processor_decides_nothing_but_by_its_instructions(project: Project) -> None:
+    pretend(project)
+    on_cpu = project.plan().net("student/2").folder.read_manifest().attempts[0]
+    on_gpu = on_cpu.model_copy(update={"device": "NVIDIA H200", "driver": "580"})
+    for change, decides in (
+        ({"processor": "another"}, False),
+        ({"threads": 2}, False),
+        ({"instructions": "AVX512"}, True),
+    ):
+        assert on_cpu.model_copy(update=change).kind != on_cpu.kind
+        assert (on_gpu.model_copy(update=change).kind != on_gpu.kind) == decides
+
+
 def test_what_no_manifest_vouches_for_is_not_read(project: Project) -> None:
     """Cut, another net's, gone; nothing is made of it, and what to do is said."""
     pretend(project)

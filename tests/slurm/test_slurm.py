@@ -173,17 +173,40 @@ def test_node_is_drained_and_resumed(on_cluster: Project, undisturbed: Reference
 def test_snakemake_is_killed_and_started_again(on_cluster: Project, undisturbed: Reference) -> None:
     """The first one's job lives on; the second one's waits for it and finds the net trained."""
     with disturbed(on_cluster, undisturbed) as snakemake:
-        training = training_process(on_cluster)
+        training, job = training_process(on_cluster), snakemake.job()
         os.kill(training, signal.SIGSTOP)  # so that it is not done too soon
         snakemake.process.kill()
         snakemake.process.wait()
         snakemake.start()
+        wait_until(lambda: f"{job}: jobs of this folder from before" in snakemake.said(), "it is told")
         log = Path("results/logs") / f"{on_cluster.plan().net('teacher/1').id}.log"
         # Snakemake removes the log before it submits, and the second job makes it anew.
         wait_until(lambda: log.exists() and "waiting for its end" in log.read_text(), "the second job waits")
         os.kill(training, signal.SIGCONT)
     assert len(attempts(on_cluster)) == 1
     assert list(accounted(snakemake.since)["State"]) == ["COMPLETED", "COMPLETED"]
+
+
+@pytest.mark.usefixtures("not_followed")
+def test_ctrl_c_cancels_a_job_while_its_state_is_asked_for(on_cluster: Project, undisturbed: Reference) -> None:
+    asking = on_cluster.folder / "bin" / "sacct"
+    asking.parent.mkdir()
+    asking.write_text(f'#!/bin/sh\ntouch {asking.parent}/asked\nsleep 3\nexec {shutil.which("sacct")} "$@"\n')
+    asking.chmod(0o755)
+    one_long_net(on_cluster)
+    snakemake = Snakemake(on_cluster, PATH=f"{asking.parent}:{os.environ['PATH']}")
+    snakemake.until_checkpoint()
+    os.kill(training_process(on_cluster), signal.SIGSTOP)  # so that it is not done before it is cancelled
+    (asking.parent / "asked").unlink(missing_ok=True)
+    wait_until((asking.parent / "asked").exists, "the job's state is asked for")
+    snakemake.process.send_signal(signal.SIGINT)
+    assert snakemake.end() != 0
+    wait_until(lambda: not slurm("squeue", "--noheader"), "no job is left", 60)
+    asking.unlink()
+    snakemake.start()
+    assert snakemake.end() == 0, snakemake.said()
+    assert attempts(on_cluster)[1].from_iteration > 0
+    assert_sound(on_cluster, undisturbed)
 
 
 @pytest.mark.usefixtures("not_followed")

@@ -109,6 +109,20 @@ def test_store_that_cannot_be_used_is_told(
         Sync(project.plan())
 
 
+def test_deleted_experiment_is_told_and_keeps_nothing_else_from_being_sent(
+    made: Project, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("config/first.yaml").write_text("extends: tiny\nresults: results/first\nshows: [figure3]\n")
+    Path("results/first").mkdir()
+    Path("results/first/figure3.png").touch()  # so that it has begun
+    client = MlflowClient(f"sqlite:///{store}")
+    deleted = client.create_experiment("fspkd-first")
+    client.delete_experiment(deleted)
+    assert not Sender([Path("results/first"), Path("results/tiny")]).send()
+    assert f"mlflow experiments restore --experiment-id {deleted}" in capsys.readouterr().err
+    check_everything(made, client)
+
+
 def test_wait_at_the_end_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SECONDS_TO_FINISH, "soon")
     with pytest.raises(UserError, match="FSPKD_MLFLOW_SECONDS=soon: must be a number of seconds"):

@@ -1,11 +1,14 @@
 """What a SLURM site asks for."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import REPOSITORY
 
 from fspkd.errors import UserError
-from fspkd.slurm import Site, gpu_models, load_site
+from fspkd.slurm import Site, check_site, gpu_models, load_site
 
 
 @pytest.mark.parametrize(
@@ -28,7 +31,7 @@ def test_a_site_that_says_nothing_has_the_documented_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retries", "asked"), [(0, [50]), (1, [25, 50]), (3, [13, 25, 38, 50]), (99, [1] * 2 + [2] * 2)]
+    ("retries", "asked"), [(0, [50]), (1, [25, 50]), (3, [13, 25, 38, 50]), (99, [13, 25, 38, 50, 50])]
 )
 def test_the_last_of_so_many_attempts_asks_for_all_of_the_time(retries: int, asked: list[int]) -> None:
     runtime = Site(runtime=50).resources(lambda: retries)["runtime"]
@@ -59,3 +62,25 @@ def test_a_slice_of_a_gpu_is_asked_for_in_the_place_of_one(tmp_path: Path) -> No
         site.write_text(content)
         with pytest.raises(UserError, match=message):
             load_site(site)
+
+
+def test_an_option_that_snakemake_sets_itself_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"slurm_extra = '--exclude=a --nodes=1': Snakemake sets the number of nodes itself"
+    ):
+        check_site(Site(slurm_extra="--exclude=a --nodes=1"), print)
+
+
+def test_the_environment_is_not_made_anew_while_jobs_run_from_it(tmp_path: Path) -> None:
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    (tmp_path / ".venv").mkdir()
+    queue = tmp_path / "bin" / "squeue"
+    queue.parent.mkdir()
+    queue.write_text(f"#!/bin/sh\necho /elsewhere\necho {tmp_path}\n")
+    queue.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{queue.parent}:{os.environ['PATH']}"}
+    made = subprocess.run(["make", ".venv/ready"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert "jobs run from it (squeue --me)" in made.stdout
+    assert made.returncode != 0
+    assert (tmp_path / ".venv").exists()

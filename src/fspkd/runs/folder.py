@@ -69,8 +69,10 @@ class Attempt(Record):
     @property
     def kind(self) -> dict[str, str]:
         """What decides the bits of a result, besides code and inputs, by what it is called."""
-        kind = {name.replace("_", " "): getattr(self, name) for name in KIND} | {"torch": self.versions.get("torch")}
-        if self.device == "cpu":
+        on_gpu = self.device != "cpu"  # where the processor draws the initial weights, and no more
+        names = [name for name in KIND if not (on_gpu and name in ON_CPU and name != "instructions")]
+        kind = {name.replace("_", " "): getattr(self, name) for name in names} | {"torch": self.versions.get("torch")}
+        if not on_gpu:
             kind["compiler"] = self.compiler or "none"
         return {what: str(value) for what, value in kind.items() if value is not None}
 

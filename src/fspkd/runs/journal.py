@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import time
 import zlib
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from fspkd.errors import UserError
-from fspkd.files import Prefix, growing
+from fspkd.files import Prefix, growing, write_atomically
 from fspkd.lazy import pandas as pd
 from fspkd.runs.folder import Attempt, Manifest, RunFolder
 
@@ -40,8 +39,8 @@ class JournalWriter:
             self.path.unlink()
             folder.usage.unlink(missing_ok=True)
         elif before:
-            with growing(self.path):
-                os.truncate(self.path, before.bytes)  # a full disk may have cut a line
+            # A full disk may have cut a line. Written anew, since it may be a link into DVC's cache.
+            write_atomically(self.path, self.path.read_bytes()[: before.bytes])
             _cut_to_whole_lines(folder.usage)
         self._write(iteration=attempt.from_iteration, attempt=attempt.model_dump(mode="json"))
 
@@ -63,10 +62,10 @@ def _cut_to_whole_lines(path: Path) -> None:
     """Remove what is behind a file's last line that is whole, and a file without any."""
     if path.exists():
         content = path.read_bytes()
-        with growing(path):
-            os.truncate(path, whole := content.rfind(b"\n") + 1)
-            if not whole:
-                path.unlink()
+        if whole := content.rfind(b"\n") + 1:
+            write_atomically(path, content[:whole])
+        else:
+            path.unlink()
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,8 @@ class Sender:
 
                         self.syncs[results] = Sync(plan)
                     problems += self.syncs[results].send_all()
+            except UserError as error:  # which says nothing of the other folders
+                problems.append(str(error))
             except Exception as error:  # a tracking server may fail in any way; results must not
                 self.syncs.pop(results, None)
                 problems.append(textwrap.shorten(f"{type(error).__name__}: {error}", 300))

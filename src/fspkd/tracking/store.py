@@ -30,6 +30,7 @@ from mlflow.types import Schema, TensorSpec
 from mlflow.utils.credentials import get_default_host_creds
 from torch import nn
 
+from fspkd.errors import UserError
 from fspkd.files import file_sha256, temporary_beside
 from fspkd.runs.folder import ImageFacts
 
@@ -61,7 +62,7 @@ SECONDS_OF_FILES = 300  # and of a call that sends some
 class Store:
     """One experiment of MLFLOW_TRACKING_URI or, where that is not set, of mlflow.db in the working directory.
 
-    Raises whatever MLflow raises where the store does not answer.
+    Raises UserError where the experiment was deleted, and whatever MLflow raises where the store does not answer.
     """
 
     def __init__(self, experiment: str, description: str) -> None:
@@ -76,6 +77,12 @@ class Store:
         with _told_how_to_upgrade(uri):
             self.client = Client(MlflowClient(uri))
             found = self.client.get_experiment_by_name(experiment)
+        if found and found.lifecycle_stage == "deleted":
+            raise UserError(
+                f"the experiment {experiment} was deleted in MLflow, and its name is taken until it is gone. Bring it back, or "
+                f"have its name freed: MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id "
+                f"{found.experiment_id}, or mlflow gc --experiment-ids {found.experiment_id}"
+            )
         self.experiment = found.experiment_id if found else self.client.create_experiment(experiment, place)
         tags = {"mlflow.note.content": description, **PAGE}
         for key, text in tags.items():
@@ -162,8 +169,9 @@ class Store:
     def last_step(self, run_id: str, key: str) -> int:
         """The last step of a metric that the store holds, or 0."""
         if (run_id, key) not in self._last:
-            history = self.client.get_metric_history(run_id, key)
-            self._last[run_id, key] = max((point.step for point in history), default=0)
+            latest = self.client.get_run(run_id).data.to_proto().metrics  # a history may have millions of points
+            self._last |= {(run_id, point.key): point.step for point in latest}
+            self._last.setdefault((run_id, key), 0)
         return self._last[run_id, key]
 
     def points(

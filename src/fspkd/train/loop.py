@@ -90,7 +90,10 @@ def _lock(run: Run, stopped: list[int]) -> FileLock:
         with suppress(Timeout):
             lock.acquire(blocking=False)
         if not lock.is_locked:
-            tell(f"{run.folder}: another process is training this run: waiting for its end")
+            tell(
+                f"{run.folder}: another process is training this run: waiting for its end. If none is (its node failed, and "
+                f"the file server keeps its lock), delete {lock.lock_file}"
+            )
         while not lock.is_locked:
             if stopped:
                 raise SystemExit(128 + stopped[0])
@@ -190,9 +193,11 @@ class Loop:
 
     def _leave(self, session: Session) -> None:
         self.sessions.remove(session)
+        del self.of_member[session.member], self.shows[session]  # which hold what it has on the device
         self.steps = [step for step in self.steps if session.member not in step.members]
         together = {member for step in self.steps for member in step.members}
         alone = [session.member for session in self.sessions if session.member not in together]
         if regrouped := [member for member in alone if not member.complete]:
             gc.collect()  # what the former step held on the device, its table above all: it refers to itself
+            torch.cuda.empty_cache()  # so that it counts as free for the new one's; does nothing without a GPU
             self.steps += steps_of(regrouped, self.block)

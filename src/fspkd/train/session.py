@@ -65,7 +65,7 @@ class Session:
         self.member = new_member(run, images, stream)
         asked, precision = run.spec.training.precision, str(self.member.precision).removeprefix("torch.")
         if precision != asked:
-            tell(f"the preset asks for {asked}, which this processor lacks: it computes in {precision}")
+            tell(f"the preset asks for {asked}, which this device lacks: it computes in {precision}")
         self.seconds = 0.0  # of training, all attempts together
         self.attempts: list[Attempt] = []  # what has trained this run
         computed = {"precision": precision, "compiler": self.member.compiler}
