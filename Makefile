@@ -5,12 +5,12 @@ PORT ?= 5000
 RESULTS ?= results/quickstart results/fitnets/quickstart
 FITS = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))  # pyproject.toml's requires-python
 PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c '$(FITS)' 2> /dev/null && echo $$name && break; done)
-# The tests that take longest begin first, else one core waits for the other's at the end.
+# The longest tests begin first, else one core waits for the other at the end.
 LONG = tests/workflow/test_dvc.py tests/workflow/test_docs.py tests/tracking/test_tracking.py tests/tracking/test_failures.py tests/tracking/test_former.py tests/workflow/test_workflow.py
-# Scripts take the GPU where there is one, and tests compare their bits with those of nets trained on the CPU.
+# Scripts use a GPU if there is one, but tests compare their nets bit by bit with nets trained on the CPU.
 ON_CPU = CUDA_VISIBLE_DEVICES=
 UV = uv==0.13.9
-# Rules name no environment of their own, and Snakemake has no other way to leave that lint out.
+# Rules name no environment of their own, and Snakemake has no other way to skip that lint.
 define SNAKEMAKE_LINT
 from snakemake.linting.rules import RuleLinter
 del RuleLinter.lint_missing_software_definition
@@ -19,7 +19,7 @@ main(["--lint"])
 endef
 export SNAKEMAKE_LINT
 
-# An environment that was made for another folder, or whose Python is gone, is of no use.
+# An environment that was made for another folder, or whose Python is gone, is useless.
 ifneq ($(wildcard .venv/ready),)
 ifneq ($(shell cat .venv/ready; .venv/bin/python -c 'import fspkd' 2>&1),$(CURDIR))
 $(info .venv was made in another folder, or its Python is gone: it is made again.)
@@ -34,29 +34,29 @@ help: .venv/ready  ## this, and what can be made
 	@sed -n 's/^\([a-z-]*\):.*##/make \1:/p' $(MAKEFILE_LIST)
 	@echo && snakemake 2> /dev/null
 
-report: members = $(if $(findstring quickstart,$(RESULTS)),4,1)  # its nets train in less time than Python takes to begin
+report: members = $(if $(findstring quickstart,$(RESULTS)),4,1)  # its nets train in less time than Python takes to start
 report: .venv/ready  ## everything on one page and as Snakemake's report, of both quickstarts or by RESULTS=results/mini
 	snakemake $(RESULTS:%=%/summary.html) --config members=$(members)
 	for results in $(RESULTS); do \
-	    snakemake $$results/summary.html --report $$results/report.html || exit 1; done  # a net a job: a graph of few rules
+	    snakemake $$results/summary.html --report $$results/report.html || exit 1; done  # one net per job: a graph of few rules
 
 mini: .venv/ready  ## the real CIFAR-10 at a hundredth of the paper's length
 	snakemake results/mini/table1.csv results/mini/figure3.png
 
-test: .venv/ready lint  ## every test but those on a SLURM cluster
+test: .venv/ready lint  ## every test except those on a SLURM cluster
 	$(ON_CPU) pytest -n 2 --durations=10 --no-loadscope-reorder \
 	    $(LONG) $(filter-out $(LONG) tests/gpu/% tests/slurm/%,$(wildcard tests/*/test_*.py))
-	pytest tests/gpu  # which are skipped where there is none
+	pytest tests/gpu  # which are skipped without a GPU
 
 test-slurm: .venv/ready  ## the workflow on real SLURM clusters, started for it; needs root and the packages in .ci/run
 	$(ON_CPU) pytest -n 3 --durations=10 --dist worksteal tests/slurm  # on two cores: much of it waits
 
-faults: .venv/ready  ## thousands of damages, kills and attacks, and what became of each: half an hour
+faults: .venv/ready  ## thousands of damages, kills and attacks, and their outcomes: half an hour
 	$(ON_CPU) DAMAGES=5000 KILLS=40 pytest --capture=no tests/faults tests/workflow/test_dvc.py::test_killed_then_complete
 
-fetch: .venv/ready  ## what others made of the preset in params.yaml, from DVC's remote
+fetch: .venv/ready  ## what others made with the preset in params.yaml, from DVC's remote
 	dvc pull
-	snakemake --touch $$(sed -n 's/^results: //p' params.yaml)/summary.html  # it goes by the times of files, which come in any order
+	snakemake --touch $$(sed -n 's/^results: //p' params.yaml)/summary.html  # it goes by file times, and files come in any order
 
 lint: .venv/ready  ## style, types, imports that go up, and rules
 	ruff check .
@@ -69,7 +69,7 @@ lint: .venv/ready  ## style, types, imports that go up, and rules
 schema: .venv/ready  ## what editors and docs/presets.md say about the keys of presets, from the models
 	python scripts/write_schema.py
 
-benchmark: .venv/ready  ## the engine beside a plain loop and the hardware's ceiling
+benchmark: .venv/ready  ## the engine compared with a plain loop and the hardware's ceiling
 	python benchmarks/training.py results/benchmark
 
 mlflow: .venv/ready  ## browse the runs, with PORT=5001 on another port than 5000
@@ -77,7 +77,7 @@ mlflow: .venv/ready  ## browse the runs, with PORT=5001 on another port than 500
 	@case "$$MLFLOW_TRACKING_URI" in http*) ;; *) MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 	    mlflow server --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --port $(PORT) ;; esac
 
-# Where no Python of this machine fits, uv brings one.
+# If no Python on this machine fits, uv fetches one.
 .venv/ready: requirements.lock pyproject.toml
 	@test -z "$(PYTHON)" || $(PYTHON) -c '$(FITS)' || { echo "$(PYTHON) does not fit: Python 3.11 or 3.12 is needed"; exit 1; }
 	@! squeue --me --noheader --format=%Z 2> /dev/null | grep --quiet --line-regexp '$(CURDIR)' || { echo ".venv has to be made \

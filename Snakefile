@@ -11,7 +11,7 @@ file's name Snakemake lists what there is.
 
 from snakemake.utils import min_version
 
-min_version("9.27")  # before what uses it
+min_version("9.27")  # before the imports that need it
 
 from snakemake.logging import logger
 

@@ -1,4 +1,4 @@
-"""The kinds of training that are measured, on nets that are not trained and images of noise."""
+"""The kinds of training that are measured, on untrained nets and images of noise."""
 
 import shutil
 from pathlib import Path
@@ -37,14 +37,13 @@ def runs_of(case: str, members: int) -> list[Run]:
 
 
 def make_project(depth: int, width: int, precision: str) -> None:
-    """Presets in the working directory, their data, and untrained weights where a case needs trained ones.
+    """Write presets to the working directory, their data, and untrained weights where a case needs trained ones.
 
-    ResNets are of that depth and width; FitNets and their teachers as the paper has them where the width is 16, and as much
-    wider or narrower.
+    ResNets have that depth and width; FitNets and their teachers are the paper's at width 16, and scale with it.
     """
     Path("config/fsp").mkdir(parents=True)
     shutil.copy(CONFIG / "fsp" / "paper.yaml", "config/fsp")
-    shutil.copytree(CONFIG / "fsp" / "reference", "config/fsp/reference")  # which its tables name
+    shutil.copytree(CONFIG / "fsp" / "reference", "config/fsp/reference")  # its tables name these
     training = {"batch_size": BATCH, "precision": precision, "evaluate_every": 10**8}
     presets = {"fsp": _fsp(depth, width, training), "fitnets": _fitnets(width, training)}
     for paper, preset in presets.items():
@@ -52,9 +51,9 @@ def make_project(depth: int, width: int, precision: str) -> None:
     draw = np.random.default_rng(0)
     pixels = {
         "fsp": lambda n: draw.integers(0, 256, (n, 32, 32, 3), np.uint8),
-        "fitnets": lambda n: draw.standard_normal((n, 32, 32, 3), np.float32),  # as whitened ones are
+        "fitnets": lambda n: draw.standard_normal((n, 32, 32, 3), np.float32),  # like whitened images
     }
-    counts = {"fsp": 10_000, "fitnets": 256}  # so few that the teacher's part of all of them is computed in seconds
+    counts = {"fsp": 10_000, "fitnets": 256}  # so few that the teacher's outputs for all take seconds
     for paper, noise in pixels.items():
         images = {"train": noise(counts[paper]), "test": noise(100)}
         labels = {split: draw.integers(0, 10, len(of_split)) for split, of_split in images.items()}
@@ -88,7 +87,7 @@ def _fsp(depth: int, width: int, training: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fitnets(width: int, training: dict[str, Any]) -> dict[str, Any]:
-    """The rows of CIFAR-10's teacher and FitNet 1; weights are drawn so that maps and gradients are no denormal numbers."""
+    """The rows of CIFAR-10's teacher and FitNet 1; weights are drawn so that maps and gradients are not denormal."""
     paper = yaml.safe_load((CONFIG / "fitnets" / "paper.yaml").read_text())
     networks = {name: {**paper["networks"][name], "init": "unit"} for name in ("teacher_cifar", "fitnet1")}
     for network in networks.values():

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Measure what it costs to check files before they are read, at the papers' sizes: python benchmarks/checks.py
 
-Each line is a file, read as it is and read with its check, in seconds; the best of five, with the files in memory. Files are
-noise, written into a temporary folder: CIFAR-10, and a ResNet-26 with 64,000 iterations.
+Each line gives the seconds to read a file without and with its check: the best of five, with the files in memory. Files
+are noise, written to a temporary folder: CIFAR-10, and a ResNet-26 with 64,000 iterations.
 """
 
 import tempfile
@@ -39,7 +39,7 @@ def make_data(path: Path) -> None:
 
 
 def make_run(run: Run) -> None:
-    """What a run leaves, and a checkpoint."""
+    """Write a run's outputs, and a checkpoint."""
     run.folder.path.mkdir(parents=True)
     state = build(run.spec.network, (3, 32, 32), CLASSES, None).state_dict()
     save_weights(state, run.folder.weights, run.id)
@@ -59,7 +59,7 @@ def read_data(path: Path) -> None:
 
 
 def ways(run: Run, data: Path) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
-    """For each file how it is read without and with its check."""
+    """Functions that read each file, without and with its check."""
     folder = run.folder
     metrics, predictions = folder.metrics, folder.predictions
     return {

@@ -29,7 +29,7 @@ def engine_way(case: str, runs: list[Run], on: torch.device) -> Go:
     def go(iterations: int) -> None:
         nonlocal due
         due += iterations
-        while loop.sessions[0].member.done < due:  # a block may end beyond it: what follows is so much shorter
+        while loop.sessions[0].member.done < due:  # a block may end beyond it: the next call is then shorter
             loop.advance()
             assert not loop.failures, loop.failures
 

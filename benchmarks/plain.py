@@ -1,7 +1,7 @@
 """The plain loop: how public distillation code trains, at its best. The oracle and the baseline of the engine.
 
 Eager, float32, NCHW, torchvision transforms in a DataLoader, stock modules and optimiser, an optimiser step at a time,
-FSP matrices by torch.bmm; of FitNets maxout units by torch.max, and RMSProp as pylearn2 has it, a parameter at a time. It
+FSP matrices by torch.bmm; for FitNets, maxout units by torch.max, and RMSProp as in pylearn2, a parameter at a time. It
 shares no code with the library, which never imports it.
 """
 
@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A CIFAR ResNet whose parameters bear the library's names; gives the four feature maps and the logits."""
+    """A CIFAR ResNet whose parameters have the library's names; returns the four feature maps and the logits."""
 
     def __init__(self, depth: int, width: int, channels: int = 3, classes: int = 10) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class ResNet(nn.Module):
 
 
 class Maxout(nn.Module):
-    """The maximum over the pieces of a channel, which are side by side, as in FitNets' own code; of equal ones the first."""
+    """The maximum over the pieces of a channel, which are side by side, as in FitNets' own code; the first of equal ones."""
 
     def __init__(self, pieces: int) -> None:
         super().__init__()
@@ -67,14 +67,14 @@ class Maxout(nn.Module):
 
 
 def groups_of(weighted: nn.Module, rate: float, limit: float | None) -> list[dict]:
-    """The parameters of a convolution or linear layer, as an optimiser wants them."""
+    """The parameter groups of a convolution or linear layer, for an optimiser."""
     return [{"params": [weighted.weight], "lr": rate, "limit": limit}, {"params": [weighted.bias], "lr": rate}]
 
 
 class MaxoutNet(nn.Module):
     """A FitNet, or a teacher of FitNets, without dropout; `layers` have the keys that a preset gives them.
 
-    Gives the image and, after each layer, its feature map; and the logits.
+    Returns the image and the feature map after each layer; and the logits.
     """
 
     def __init__(self, layers: Sequence[Any], shape: tuple[int, int, int], classes: int = 10) -> None:
@@ -103,7 +103,7 @@ class MaxoutNet(nn.Module):
         return self.pooled(x, layer.pool, layer.stride or layer.pool) if layer.pool else x
 
     def groups(self, rate: float, last_limit: float | None) -> list[dict]:
-        """The parameters as an optimiser wants them; `last_limit` is the linear layer's."""
+        """The parameter groups for an optimiser; `last_limit` is the linear layer's."""
         groups = groups_of(self.linear, rate, last_limit)
         for weighted, layer in zip(self.weighted, self.layers, strict=True):
             groups += groups_of(weighted, rate * layer.rate, layer.limit)
@@ -143,7 +143,7 @@ def fsp(first: Tensor, second: Tensor) -> Tensor:
 
 
 def fsp_by_broadcasting(first: Tensor, second: Tensor) -> Tensor:
-    """The same in the way of much-cited public code, by way of all products (B, M, N, h w)."""
+    """The same as much-cited public code does it, by way of all products (B, M, N, h w)."""
     if first.shape[2] > second.shape[2]:
         first = F.max_pool2d(first, first.shape[2] // second.shape[2])
     return (first.flatten(2).unsqueeze(2) * second.flatten(2).unsqueeze(1)).mean(-1)
@@ -217,14 +217,14 @@ def batches(
     device: torch.device,
     workers: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches without end."""
+    """Endless batches."""
     loader = DataLoader(
         _Pictures(images_NHWC, labels_N, transform),
         size,
         shuffle=True,
         drop_last=True,
         num_workers=workers,
-        multiprocessing_context="fork" if workers else None,  # as where the process was not spawned itself
+        multiprocessing_context="fork" if workers else None,  # as in a process that was not spawned
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
     )

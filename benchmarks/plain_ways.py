@@ -18,7 +18,7 @@ EPOCH = 10_000  # images, at least
 
 
 class Plainly(NamedTuple):
-    """What the plain loop trains: nets as functions of images, an optimiser, a loss, and what is done to images."""
+    """What the plain loop needs: nets as functions of images, an optimiser, a loss, and an image transform."""
 
     student: Callable
     teacher: Callable | None
@@ -31,7 +31,7 @@ def plain_way(case: str, runs: list[Run], on: torch.device, matrix: Callable = p
     """Members one after the other, as separate commands would train them."""
     data = load_packed(runs[0].data.path)
     made = _plain_fitnet(runs[0], on) if CASES[case][0] == "fitnets" else _plain_resnet(case, runs[0], on, matrix)
-    often = -(-EPOCH // len(data.labels["train"]))  # so that a loader seldom begins anew
+    often = -(-EPOCH // len(data.labels["train"]))  # so that a loader seldom restarts
     images, labels = (np.concatenate([of["train"]] * often) for of in (data.images, data.labels))
     workers = 2 if on.type == "cpu" else max(2, len(os.sched_getaffinity(0)) // 2)
     stream = plain.batches(images, labels, made.transform, BATCH, on, workers)

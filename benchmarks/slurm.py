@@ -2,7 +2,7 @@
 """What SLURM and Snakemake add to the jobs' own run time: python benchmarks/slurm.py
 
 Reads the newest log of `snakemake --profile slurm`, in the folder where that ran, SLURM's accounting, and the run times
-that Snakemake measured. Start it with --resources gpu=N, N being the GPUs that are free, so that no job waits for one.
+that Snakemake measured. Start Snakemake with --resources gpu=N, N being the free GPUs, so that no job waits for one.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def time_of(text: str) -> datetime:
 
 def overheads(log: Path) -> pd.DataFrame:
     """For each job, in seconds: from submission to start, from start to end, the script itself, and from submission
-    until Snakemake has noticed the end; `added` is that without the script."""
+    until Snakemake has noticed the end; `added` is that minus the script."""
     text = log.read_text()
     submitted = dict(re.findall(r"^Job (\d+) has been submitted with SLURM jobid (\d+)", text, re.MULTILINE))
     begun = {job: time_of(time) for time, job in re.findall(rf"{TIME}Job (\d+): train", text)}

@@ -2,14 +2,14 @@
 """Measure training: python benchmarks/training.py results/benchmark
 
 In one run, for each kind of training: the plain loop, the engine, and the ceiling, which is the same net's step on one
-constant batch and nothing else; for FSP also the plain loop with matrices by broadcasting, as much-cited public code
-makes them; for FitNets the engine with the teacher computed in every iteration, and with what it gives computed once
-(tabulated; not in the time that is measured). Writes FOLDER/training.csv and training.png. Images are noise; nothing is
-downloaded.
+constant batch and nothing else; for FSP also the plain loop with matrices by broadcasting, as in much-cited public
+code; for FitNets the engine with the teacher computed in every iteration, and with its outputs computed once
+beforehand (tabulated; not in the measured time). Writes FOLDER/training.csv and training.png. Images are noise; nothing
+is downloaded.
 
-On a GPU a way is one process, and half of the cores load the plain loop's images. On a CPU the plain loop has all
-cores, as PyTorch takes them, and two loader processes beside it; the engine and the ceiling are one process a core
-with one thread, in huge pages, as the workflow starts what trains. Ways take turns, and medians are given.
+On a GPU each way is one process, and half of the cores load the plain loop's images. On a CPU the plain loop has all
+cores, as PyTorch uses them, and two loader processes beside it; the engine and the ceiling are one process per core
+with one thread, in huge pages, as in the workflow. Ways take turns, and medians are given.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from fspkd.engine.step import BLOCK
 from fspkd.runs.folder import RunFolder
 from fspkd.train.machine import description
 
-# Each with the module that has it: a process imports no more than its way needs.
+# Each with its module: a process imports no more than its way needs.
 WAYS = {
     "plain": "plain_ways",
     "broadcasting": "plain_ways",
@@ -56,7 +56,7 @@ def shortest(way: str, device_type: str) -> int:
 
 
 def work(connection: Connection, way: str, case: str, members: int, threads: int, folder: str) -> None:
-    """A process that runs as many iterations as it is told to, and says how much memory that took (MiB)."""
+    """Run as many iterations as the connection asks for, and send the memory that they took (MiB)."""
     on = device.choose(None, threads)
     runs = [replace(run, folder=RunFolder(Path(folder) / run.id)) for run in runs_of(case, members)]
     go = importlib.import_module(WAYS[way]).WAYS[way](case, runs, on)
@@ -65,7 +65,7 @@ def work(connection: Connection, way: str, case: str, members: int, threads: int
     while True:
         try:
             iterations = connection.recv()
-        except EOFError:  # the parent needs it no more
+        except EOFError:  # the parent has closed it
             return
         go(iterations)
         host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -80,7 +80,7 @@ class Way:
         alone = WAYS[way] == "plain_ways" or torch.cuda.is_available()
         self.count = 1 if alone else cores
         context = multiprocessing.get_context("spawn")
-        from fspkd.workflow import HUGE_PAGES  # and with it snakemake, which no process that is measured needs
+        from fspkd.workflow import HUGE_PAGES  # this imports snakemake, which no measured process needs
 
         self.pipes, self.processes = [], []
         if WAYS[way] == "engine_ways":
@@ -89,11 +89,11 @@ class Way:
             os.environ.pop(HUGE_PAGES[0], None)
         for number in range(self.count):
             ours, theirs = context.Pipe()
-            # Processes of one way train the same nets, each in a folder of its own.
+            # Processes of one way train the same nets, each in its own folder.
             arguments = (theirs, way, case, members, cores if alone else 1, f"{way}{number}")
             process = context.Process(target=work, args=arguments)
             process.start()
-            theirs.close()  # so that the death of the process is seen
+            theirs.close()  # so that the process's death is noticed
             self.pipes.append(ours)
             self.processes.append(process)
         self.shortest = shortest(way, [pipe.recv() for pipe in self.pipes].pop())

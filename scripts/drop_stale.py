@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Delete what is damaged or was made by other code: python scripts/drop_stale.py results/quickstart
 
-Of all that the preset's results wait for. Of a damaged net the damaged files and the manifest go, of one that other code
-trained the manifest alone; then `snakemake` makes them again, from the net's checkpoint where that serves, and `dvc checkout`
-takes them from DVC's cache.
+It checks all that the preset's results wait for. A damaged net loses its damaged files and its manifest, one trained by
+other code only its manifest; then `snakemake` makes them again, from the net's checkpoint if that is usable, or `dvc
+checkout` takes them from DVC's cache.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from fspkd.runs.spec import Run
 
 
 def drop_data(data: DataSet) -> None:
-    """Delete a packed data set that is damaged, or another's."""
+    """Delete a packed file that is damaged or holds another data set."""
     try:
         load_data(data)
     except DamagedError as damage:
@@ -39,7 +39,7 @@ def drop_weights(pretrained: PretrainedWeights) -> None:
 
 
 def drop_run(run: Run) -> None:
-    """Delete a finished run's manifest where the run is damaged or of other code, and the damaged files."""
+    """Delete a finished run's manifest if the run is damaged or of other code, and any damaged files."""
     manifest = run.folder.manifest
     if damaged := run.folder.damaged_outputs():
         print(f"{', '.join(map(str, damaged))}: not as {manifest} says; deleted", flush=True)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Export a preset's finished nets into the repository: python scripts/export.py results/tenth
 
-Writes reproduction/<preset>/runs/ (what a reader needs to check each net), and everything that follows from them.
+Writes reproduction/<preset>/runs/ (what a reader needs to check each net), and everything computed from them.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Pack a data set, or pretrained weights, that a preset names: python scripts/pack.py data/packed/digits/0123456789.npz
 
-FSPKD_DATA_<NAME> in the environment says where the images of data set <NAME> lie on this machine, FSPKD_WEIGHTS_<NAME> where
-the file of weights <NAME> does.
+FSPKD_DATA_<NAME> in the environment says where the images of data set <NAME> are on this machine, FSPKD_WEIGHTS_<NAME> where
+the file of weights <NAME> is.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from fspkd.settings import suggest
 
 
 def nearness(packed: DataSet | PretrainedWeights) -> int:
-    """2 for what lies on this machine, 1 for a download, 0 for what should lie here and does not."""
+    """2 for what is on this machine, 1 for a download, 0 for what should be here and is not."""
     return 2 * Path(packed.place).exists() if packed.place else 1
 
 
@@ -26,13 +26,13 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="the packed file; its name says which data set, or which weights")
     args = parser.parse_args()
     plans, problems = load_plans()
-    # Presets may have the same images from several sources: what lies here comes before a download, the first one's first.
+    # Presets may have the same images from several sources: those here come before a download, the first preset's first.
     given = [packed for plan in plans.values() for packed in plan.packed]
     known = {packed.path: packed for packed in sorted(reversed(given), key=nearness)}
     if args.output not in known:
         message = f"{args.output}: no preset in config/ has such data or weights{suggest(str(args.output), known)}"
         raise not_found(message, problems)
-    # Whether nets can use the images is looked at now, and not when their teachers have been trained for hours.
+    # Check whether nets can use the images now, not when their teachers have been trained for hours.
     readers = [run for plan in plans.values() for run in shown_by_results(plan) if run.data.path == args.output]
     pack(known[args.output], [run.check_size for run in readers])
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Compute tables, figures and claims again from exported nets: python scripts/recompute.py reproduction/tenth
 
-Needs neither data nor weights. `git diff reproduction` then shows what came out otherwise than it is committed.
+Needs neither data nor weights. `git diff reproduction` then shows what differs from what is committed.
 """
 
 import argparse

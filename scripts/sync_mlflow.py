@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Send to MLflow what it does not have yet: python scripts/sync_mlflow.py results/quickstart
 
-Needs only the folders of results, so it can be done later and on another machine. A workflow does it by itself.
+Needs only the folders of results, so it can be done later and on another machine. A workflow does it automatically.
 """
 
 import argparse

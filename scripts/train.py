@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train a run of a preset, or several side by side: python scripts/train.py results/quickstart teacher-1-0123456789
 
-Goes on from checkpoints where there are any. The runs of a table: snakemake -n results/quickstart/table1.csv
+Resumes from checkpoints if there are any. To list the runs of a table: snakemake -n results/quickstart/table1.csv
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads < 1:
         raise UserError(f"--threads = {args.threads}: must be 1 or more.")
-    plan = plan_for(args.results)  # before torch, so that a mistake is told at once
+    plan = plan_for(args.results)  # before torch, so that a mistake is reported at once
     runs = list(dict.fromkeys(plan.run(name) for name in args.runs))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the core to others
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Write what each phase of a preset will compute, a YAML file a phase: python scripts/write_plan.py results/quickstart
+"""Write what each phase of a preset will compute, one YAML file per phase: python scripts/write_plan.py results/quickstart
 
-DVC compares these files, so that a changed setting, or a change in the code, reruns the phases that it concerns.
+DVC compares these files, so that a changed setting, or a change in the code, reruns the phases that it affects.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from fspkd.settings import Settings
 
 
 def settings_of(settings: Settings) -> dict:
-    """Settings as YAML has them, without those that are not given."""
+    """Settings as plain YAML values, without those that are None."""
     return settings.model_dump(mode="json", exclude_none=True)
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Tests' servers are on this machine, whatever proxy it has for others.
+# Tests' servers are on this machine, so no proxy may be used for them.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
-# At a command's end: machines may be slow, and tests look at all that was sent.
+# The wait at a command's end: machines may be slow, and tests check all that was sent.
 os.environ.setdefault("FSPKD_MLFLOW_SECONDS", "300")
 
 import numpy as np
@@ -38,7 +38,7 @@ from fspkd.tracking.follow import FOLLOWED
 if TYPE_CHECKING:
     from selenium import webdriver
 
-pytest.register_assert_rewrite("jobs", "sent")  # which assert for several tests
+pytest.register_assert_rewrite("jobs", "sent")  # these assert for several tests
 
 REPOSITORY = Path(__file__).parent.parent
 WORKFLOW = ("Snakefile", "workflow", "scripts", "profiles")
@@ -181,7 +181,7 @@ class Project:
         return {run.id: run.folder.read_manifest().weights_sha256 for run in runs}
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess:
-        """Run a command of the environment in the project's folder."""
+        """Run a command of this environment in the project's folder."""
         process = self.start(
             *command, environment=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -189,14 +189,14 @@ class Project:
         return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
     def start(self, *command: str, environment: dict[str, str] | None = None, **options: object) -> subprocess.Popen:
-        """Start one; `options` are those of Popen."""
+        """Start a command; `options` are Popen's."""
         paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         variables = {**os.environ, "PATH": paths, **(environment or {})}
         return subprocess.Popen(command, cwd=self.folder, env=variables, **options)
 
 
 def die_at(iteration: int, patch: pytest.MonkeyPatch) -> None:
-    """Have trainings in this process save their state, and end as by Ctrl-C, once they have recorded an iteration."""
+    """Make trainings in this process save their state and end, as on Ctrl-C, once they have recorded an iteration."""
     from fspkd.train.session import Session
 
     record = Session.record
@@ -212,7 +212,7 @@ def die_at(iteration: int, patch: pytest.MonkeyPatch) -> None:
 
 
 def finish(run: Run, code: dict[str, str] | None = None) -> None:
-    """Write a manifest as that of a finished run."""
+    """Write a manifest like that of a finished run."""
     attempt = Attempt(
         from_iteration=0,
         git_commit=None,
@@ -243,7 +243,7 @@ def finish(run: Run, code: dict[str, str] | None = None) -> None:
 
 
 def vouch(run: Run) -> None:
-    """Let the manifest of a finished run have the checksums of the outputs that are there."""
+    """Give the manifest of a finished run the checksums of the outputs that exist."""
     checksums = {file.name: file_sha256(file) for file in run.folder.outputs(run.spec.stage) if file.exists()}
     run.folder.write_manifest(run.folder.read_manifest().model_copy(update={"outputs_sha256": checksums}))
 
@@ -261,7 +261,7 @@ def measure(run: Run, frame: pd.DataFrame) -> None:
 
 
 def own_images(project: Project, path: str = "images") -> Path:
-    """Point the preset at images in folders, or in what will be made of them at a path; the first of a class."""
+    """Make image folders and point the preset at them, or at `path`, made from them later; returns one image's path."""
     for split in ("train", "test"):
         for name in ("ant", "bee"):
             folder = project.folder / "images" / split / name
@@ -274,7 +274,7 @@ def own_images(project: Project, path: str = "images") -> Path:
 
 
 def edit(path: Path | str, old: str, new: str) -> None:
-    """Replace what a text file says."""
+    """Replace text in a file."""
     text = Path(path).read_text()
     assert old in text
     Path(path).write_text(text.replace(old, new))
@@ -283,7 +283,7 @@ def edit(path: Path | str, old: str, new: str) -> None:
 def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
-    path.chmod(0o644)  # DVC takes the right to write
+    path.chmod(0o644)  # DVC makes files read-only
     path.write_bytes(content)
 
 
@@ -320,13 +320,13 @@ def project_in(folder: Path, packed: Path, patch: pytest.MonkeyPatch) -> Project
 
 @pytest.fixture
 def not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps that are run by hand send nothing to MLflow, which would cost each some seconds."""
+    """Commands run by hand send nothing to MLflow, which would cost each some seconds."""
     monkeypatch.setenv(FOLLOWED, "1")
 
 
 @pytest.fixture
 def workflow(project: Project) -> Project:
-    """The same with the Snakefile, rules, scripts and profile."""
+    """`project` with the Snakefile, rules, scripts and profile."""
     for name in WORKFLOW:
         source, target = REPOSITORY / name, project.folder / name
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
@@ -357,7 +357,7 @@ def made(workflow: Project, tiny_results: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow store with nothing in it, which takes seconds to make."""
+    """An empty MLflow store, which takes seconds to make."""
     from fspkd.tracking.store import _make_local
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"

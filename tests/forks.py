@@ -1,4 +1,4 @@
-"""Scripts of the project run in processes that cost no seconds: forked off one that has imported everything."""
+"""Run the project's scripts in processes that start at once: forks of one that has imported everything."""
 
 import multiprocessing
 import os
@@ -16,10 +16,10 @@ KILLED = (-signal.SIGKILL, -signal.SIGALRM)
 
 
 def run(command: tuple[str, ...], *, change: int = 0, seconds: float = 0, output: str | None = None) -> int | None:
-    """Run a script in the working directory; gives its exit status, negative for a signal, None where it does not end.
+    """Run a script in the working directory; returns its exit status, negative for a signal, None if it does not end.
 
-    It is killed before its so-and-so-many-th change to files, counted from 1, or after so many seconds; 0 is never. `output`
-    is a file for what it prints.
+    It is killed before change number `change` to files, counted from 1, or after `seconds`; 0 is never. `output` is a file
+    for what it prints.
     """
     process = FORKS.Process(target=_run, args=(str(Path.cwd()), dict(os.environ), command, change, seconds, output))
     process.start()
@@ -30,7 +30,7 @@ def run(command: tuple[str, ...], *, change: int = 0, seconds: float = 0, output
 
 
 def said(command: tuple[str, ...], seconds: float = 60) -> tuple[int | None, str]:
-    """Run a script for so many seconds at most; gives its exit status and what it prints."""
+    """Run a script for at most that many seconds; returns its exit status and output."""
     status = run(command, seconds=seconds, output="said")
     text = Path("said").read_text()
     assert "Traceback" not in text, text

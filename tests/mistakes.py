@@ -1,20 +1,20 @@
-"""Mistakes in the tiny preset, and what is said of each."""
+"""Mistakes in the tiny preset, and the error message for each."""
 
 from typing import NamedTuple
 
 
 def alternatives(changes: dict[str, object], row: str = "teacher", **beside: str) -> dict[str, object]:
-    """Alternatives of a row, as a preset gives them."""
+    """Alternatives of a row, as in a preset."""
     return {"title": "T", "row": row, "changes": changes, "beside": beside}
 
 
 def depth(panels: dict[str, object]) -> dict[str, object]:
-    """A figure of accuracy over depth, as a preset gives it."""
+    """A figure of accuracy over depth, as in a preset."""
     return {"kind": "depth", "title": "T", "panels": panels}
 
 
 def maxout(*layers: dict[str, object], **others: object) -> dict[str, object]:
-    """A maxout network, as a preset gives it."""
+    """A maxout network, as in a preset."""
     return {"architecture": "maxout", "layers": list(layers), **others}
 
 
@@ -27,9 +27,9 @@ LONGER = {"longer": {"stage2": {"schedule": "long"}}}
 
 
 class Mistake(NamedTuple):
-    """A key that is set to a wrong value, or removed with ..., and a pattern of the message.
+    """A key that is set to a wrong value, or removed with ..., and a pattern for the message.
 
-    The schema tells what a single value shows; it compares no entries, and no numbers with each other.
+    The schema reports what a single value shows; it compares neither entries nor numbers with each other.
     """
 
     key: str
@@ -432,7 +432,7 @@ MISTAKES = [
         "alternatives",
         {"choices": alternatives({"wrong": {}})},
         r"tiny.yaml: alternatives.choices.changes.wrong = \{\}: must not be empty",
-        told_by_schema=False,  # where it refers to what a row may have, draft 7 lets it say no more
+        told_by_schema=False,  # draft 7 ignores rules beside a $ref, here to a row's keys
     ),
     Mistake(
         "alternatives",

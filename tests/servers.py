@@ -19,7 +19,7 @@ def free_port() -> int:
 
 
 class Server:
-    """A tracking server with a store in a folder, and a proxy before it that may lose its answers."""
+    """A tracking server with a store in a folder, and a proxy in front that may lose its answers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
@@ -34,7 +34,7 @@ class Server:
         command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        # Its background jobs, of which nothing here makes use, would take a process each.
+        # Its background jobs, which nothing here uses, would take a process each.
         variables = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         self.process = subprocess.Popen(command, start_new_session=True, env=variables)
         for _ in range(600):
@@ -46,13 +46,13 @@ class Server:
         raise TimeoutError("the tracking server does not start")
 
     def kill(self) -> None:
-        """SIGKILL to all its processes."""
+        """Send all its processes SIGKILL."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def lose_every(self, number: int) -> None:
-        """From now on the proxy never delivers one answer in so many: all of them with 1, none with 0."""
+        """Make the proxy lose one answer in `number` from now on: all of them with 1, none with 0."""
         self.lose = number
 
     def _accept(self) -> None:
@@ -69,7 +69,7 @@ class Server:
             while answer := server.recv(1 << 16):
                 self.answers += 1
                 if self.lose and self.answers % self.lose == 0:
-                    while self.lose == 1:  # as long as the server is silent
+                    while self.lose == 1:  # as if the server were silent
                         time.sleep(0.2)
                     break
                 client.sendall(answer)

@@ -1,4 +1,4 @@
-"""What a machine may lack, brought about."""
+"""Shortages of a machine's resources, for tests."""
 
 import gc
 import os
@@ -28,12 +28,12 @@ def no_more_files() -> AbstractContextManager[None]:
 
 @contextmanager
 def memory_left(megabytes: int) -> Iterator[None]:
-    """No piece of memory of that size or more can be had, and no more than that from the system."""
+    """No block of memory of that size or more can be allocated, and no more than that from the system."""
     gc.collect()
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     large, kept = megabytes * 2**20, []
     with _limited(resource.RLIMIT_AS, used):
-        # What was freed before but not given back could serve again, the last of it together with what is new.
+        # Fill what was freed but not returned to the system: it could be reused, its end joined to new memory.
         for halved in range(8):
             with suppress(MemoryError):
                 while True:
@@ -44,7 +44,7 @@ def memory_left(megabytes: int) -> Iterator[None]:
 
 @contextmanager
 def may_not_be_read(path: Path) -> Iterator[None]:
-    """A file, whose relative path is given, may be deleted but not read; root becomes nobody, since it may read all."""
+    """A file, given by its relative path, may be deleted but not read; root becomes nobody, since root may read all."""
     is_root = os.geteuid() == 0
     for folder in path.parents:
         folder.chmod(0o777)
@@ -61,7 +61,7 @@ def may_not_be_read(path: Path) -> Iterator[None]:
 
 @contextmanager
 def small_disk(folder: os.PathLike, size: str) -> Iterator[None]:
-    """A folder on a small disk of its own; skips the test where it may not be mounted."""
+    """A folder on a small disk of its own; skips the test if mounting is not allowed."""
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
     mounted = subprocess.run(mount, stderr=subprocess.PIPE, text=True)
     if mounted.returncode:

@@ -11,7 +11,7 @@ import importlib
 from importlib.metadata import version
 from typing import Any
 
-# Imported when they are first asked for: most of the package needs none of them.
+# Imported on first use: most of the package needs none of them.
 _PLACES = {
     "results": ("fspkd.saved", "Results"),
     "fsp_matrix": ("fspkd.distill.fsp", "fsp_matrix"),

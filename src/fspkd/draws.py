@@ -1,6 +1,6 @@
-"""Random numbers as a function of (seed, name, purpose, step) and of nothing else.
+"""Random numbers as a function of (seed, name, purpose, step) and nothing else.
 
-Step t needs no step before it: a resumed run draws what an uninterrupted one draws, on any device.
+Step t needs no earlier step: a resumed run draws the same as an uninterrupted one, on any device.
 """
 
 import hashlib
@@ -11,12 +11,12 @@ import numpy as np
 from fspkd.lazy import torch
 
 GAMMA, FACTORS = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # splitmix64's constants
-BITS = 16  # of a number of random_bits: four of them share a hash
+BITS = 16  # per number of random_bits: four of them share a hash
 
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of one run: `name` keeps them apart from those of others under the same seed."""
+    """The random numbers of one run; `name` distinguishes runs with the same seed."""
 
     seed: int
     name: str
@@ -31,22 +31,22 @@ class Draws:
         return torch.Generator().manual_seed(int(self.generator(purpose).integers(2**63)))
 
     def key(self, purpose: str) -> int:
-        """A key of random_bits, for one purpose."""
+        """A key for random_bits, for one purpose."""
         return int(self.generator(purpose).integers(-(2**63), 2**63))
 
 
 def _signed(number: int) -> int:
-    """The int64 with the bits of that uint64: torch multiplies those only, modulo 2^64 all the same."""
+    """The int64 with the bits of a uint64: torch multiplies only int64, the same modulo 2^64."""
     return number - 2**64 if number >= 2**63 else number
 
 
 def _shifted(x: "torch.Tensor", bits: int) -> "torch.Tensor":
-    """A right shift that fills with zeros, where torch's own of int64 fills with the sign."""
+    """A right shift that fills with zeros; torch's own shift of int64 fills with the sign."""
     return (x >> bits) & (2 ** (64 - bits) - 1)
 
 
 def mixed(x: "torch.Tensor") -> "torch.Tensor":
-    """The output of splitmix64 [Steele, Lea and Flood, OOPSLA 2014] at states x, int64 as uint64."""
+    """The splitmix64 output [Steele, Lea and Flood, OOPSLA 2014] at states x, int64 read as uint64."""
     for shift, factor in FACTORS:
         x = (x ^ _shifted(x, shift)) * _signed(factor)
     return x ^ _shifted(x, 31)
@@ -55,8 +55,8 @@ def mixed(x: "torch.Tensor") -> "torch.Tensor":
 def random_bits(key: int, iteration: "torch.Tensor", count: int) -> "torch.Tensor":
     """`count` independent, uniformly distributed int16, a function of a 64-bit key and an iteration, (1,) int64.
 
-    The numbers of an iteration are those of a splitmix64 that starts at a state which another one, that starts at the key,
-    gives for the iteration. Integer arithmetic on the iteration's device: the same on each, and it can be captured.
+    An iteration's numbers come from one splitmix64, whose start state is the output for that iteration of another, which
+    starts at the key. Integer arithmetic on the iteration's device: the same on every device, and capturable.
     """
     start = mixed(key + iteration * _signed(GAMMA))
     words = torch.arange(-(-count // (64 // BITS)), device=iteration.device)

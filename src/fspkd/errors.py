@@ -20,7 +20,7 @@ OF_THE_MACHINE = {
     errno.EIO: "The disk is failing: use another",
     errno.ESTALE: "Wait until the network's file system answers",
     errno.ETIMEDOUT: "Wait until the network's file system answers",
-}  # what to do about errors of the system
+}  # what to do about system errors
 OUT_OF_MEMORY = re.compile(
     r"OutOfMemoryError|out of memory|_ALLOC_FAILED|can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|"
     r"failed to map segment|Storage size calculation overflowed"
@@ -32,7 +32,7 @@ class UserError(Exception):
 
 
 def is_of_the_machine(error: Exception) -> bool:
-    """Whether an error is the machine's, such as too little memory or a file that may not be read, and not of what it read."""
+    """Whether the machine caused an error, such as too little memory or no permission to read a file, and not the data."""
     of_the_system = isinstance(error, OSError) and error.errno in OF_THE_MACHINE
     return (
         of_the_system
@@ -42,7 +42,7 @@ def is_of_the_machine(error: Exception) -> bool:
 
 
 def advice(error: OSError) -> str:
-    """What to do about an error of the system, but for the full stop."""
+    """What to do about a system error, without the full stop."""
     return OF_THE_MACHINE.get(error.errno or 0, "Make it readable and its folder writable")
 
 
@@ -51,7 +51,7 @@ class DamagedError(UserError):
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command; what its user must change ends it with one paragraph and exit status 1, not a traceback."""
+    """Run a command; errors that users can act on end it with one paragraph and exit status 1, no traceback."""
     try:
         main()
         sys.stdout.flush()
@@ -64,13 +64,13 @@ def run_command(main: Callable[[], None]) -> None:
         print(textwrap.fill(f"error: {message}", 120, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
         try:
             sys.stdout.flush()
-        except OSError:  # Python tries once more at its end, and would print a paragraph of its own
+        except OSError:  # at exit Python flushes again, and would print an error of its own
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise SystemExit(1) from None
 
 
 def _message(error: Exception) -> str | None:
-    """What to tell of an error that a user can act on; None for one that is the program's own."""
+    """The message for an error that a user can act on; None for any other."""
     if isinstance(error, UserError):
         return " ".join(str(error).split())
     if isinstance(error, FileNotFoundError) and error.filename:
@@ -80,7 +80,7 @@ def _message(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
         where = f"{error.filename or 'a file, or standard output'}: {error.strerror}"
         return f"{where}. {OF_THE_MACHINE[error.errno]}, and run the same command again: what was finished stays."
-    # CUDA's complaint about a capture that was broken off takes the place of what broke it off.
+    # CUDA's error about an interrupted capture hides the error that interrupted it.
     covered = error.__context__ if isinstance(error, RuntimeError) else None
     if is_of_the_machine(error) or OUT_OF_MEMORY.search(f"{type(covered).__name__}: {covered}"):
         return (

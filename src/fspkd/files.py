@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is ever taken for whole, and checking that they are what they were."""
+"""Write files so that a partial one is never taken for a complete one, and check that they are unchanged."""
 
 import errno
 import glob
@@ -17,14 +17,14 @@ import psutil
 from fspkd.errors import UserError, advice
 
 A_DAY = 86400  # seconds
-WITHOUT_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # what such file systems say
+WITHOUT_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # errors of such file systems
 
 
 def temporary_beside(path: Path) -> Path:
-    """The file that this process may write in a file's place until it is whole.
+    """The temporary file that this process writes before it replaces `path`.
 
-    What processes that were killed have left in the place of that file is removed: those of this machine that are gone, and
-    those of another that have not written for a day.
+    Leftovers of killed processes for the same `path` are removed: those of this machine's processes that are gone, and
+    those of other machines that have not been written to for a day.
     """
     here, start = socket.gethostname(), f".{path.name}."
     for left_over in path.parent.glob(f"{glob.escape(start)}*@*.tmp"):
@@ -46,7 +46,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def written_atomically(path: Path) -> Iterator[BinaryIO]:
     """A file beside `path` to write to, then flushed to disk and renamed: readers see the old content or the new, never a part.
 
-    Raises UserError where the disk is full or the folder cannot be written; the old content is then untouched.
+    Raises UserError if the disk is full or the folder cannot be written; the old content is then untouched.
     """
     path = Path(path)
     temporary = temporary_beside(path)
@@ -67,15 +67,15 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
 
 
 def keep_previous(path: Path, previous: Path) -> None:
-    """Keep a file, where there is one, under another name too, for when it is written anew.
+    """Keep a file, if there is one, under a second name too, before it is rewritten.
 
-    A folder that cannot be written is left to that writing to tell of.
+    Does not report a folder that cannot be written to: the rewrite will.
     """
     temporary = temporary_beside(previous)
     try:
         os.link(path, temporary)
         temporary.replace(previous)
-        temporary.unlink(missing_ok=True)  # renaming a file to another name of its own does nothing
+        temporary.unlink(missing_ok=True)  # renaming a file onto its own hard link does nothing
     except OSError as error:
         if error.errno in WITHOUT_HARD_LINKS:
             write_atomically(previous, path.read_bytes())
@@ -89,7 +89,7 @@ def file_sha256(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Prefix:
-    """The first bytes of a growing file, which change no more, and their SHA-256; None where that was not noted."""
+    """The first bytes of a growing file, which no longer change, and their SHA-256; None if that was not recorded."""
 
     bytes: int = 0
     sha256: str | None = None
@@ -106,7 +106,7 @@ class Prefix:
 
 @contextmanager
 def growing(path: Path) -> Iterator[None]:
-    """Around appending to a file: turns a full disk into a UserError that says what to do."""
+    """Context for appending to a file: a full disk raises a UserError that says what to do."""
     try:
         yield
     except OSError as error:

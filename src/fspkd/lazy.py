@@ -1,4 +1,4 @@
-"""Libraries that are imported when they are first used: what plans or trains reads modules that use them, and may need none."""
+"""Libraries that are imported on first use: planning and training import modules that use them, but may need none."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

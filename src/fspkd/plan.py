@@ -1,7 +1,7 @@
 """From a preset to the runs that make it: every rule, path, tracked run and table cell comes from here.
 
-A run trains one net through one stage. Its identity is the hash of all that decides its outcome, the runs that it
-starts from and learns from included; the hash is part of its folder's name. So a changed setting leads to new
+A run trains one net through one stage. Its identity is the hash of all that decides its outcome, including the
+runs that it starts from and learns from; the hash is part of its folder's name. So a changed setting leads to new
 folders, an unchanged run is never trained again, and the same net in two tables, or in two presets, is one run. Imports no
 torch.
 """
@@ -26,15 +26,15 @@ from fspkd.runs.folder import RUNS, RunFolder
 from fspkd.runs.spec import Run, RunSpec
 from fspkd.settings import row_of, suggest
 
-TOLD = 3  # presets that are not valid, in a message
+TOLD = 3  # invalid presets named in a message
 Other = Run | PretrainedWeights | None  # what a run may start or learn from
 
 
 class Plan:
     """The runs of a preset. `replicates` holds, for each replicate, the last run of each net of each row.
 
-    Their folders lie in `runs`, and are of the class `folder`. Raises UserError where rows depend on each other in a circle,
-    where teacher and student do not fit, and where claims or published numbers lack what the preset needs of them.
+    Their folders are in `runs`, and of the class `folder`. Raises UserError if rows depend on each other in a circle, if
+    teacher and student do not fit, and if claims or published numbers lack what the preset needs of them.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Plan:
         return self._row(row, replicate)[int(number) - 1]
 
     def row_runs(self, reference: str, replicate: int | None = None) -> list[Run]:
-        """All runs that are counted to nets, in one replicate or in all: their stage-1 runs and they themselves, each once."""
+        """All runs that count towards nets, in one replicate or in all: their rows' stage-1 runs and the nets, each once."""
         nets = self.nets(reference, replicate)
         first = [run.stage1 for run in nets if run.stage1 and run.stage1.spec.row == run.spec.row]
         return list(dict.fromkeys([*first, *nets]))
@@ -105,7 +105,7 @@ class Plan:
         return list(dict.fromkeys(run for reference in nets.values() for run in self.nets(reference)))
 
     def curves(self, figure: str) -> dict[str, list[Run]]:
-        """The runs that the curves of a figure are of, each once, by label: nets, or the first stages of nets."""
+        """The runs behind each curve of a figure, each once, by label: nets, or the first stages of nets."""
         settings = cast(Curves, self.preset.figures[figure])
         nets = {label: self.nets(reference) for label, reference in settings.curves.items()}
         if settings.stage == 1:
@@ -115,7 +115,7 @@ class Plan:
         return nets
 
     def drawn(self, figure: str) -> list[list[Run]]:
-        """The runs that a figure draws: a list for each row, or net of one, that it names."""
+        """The runs that a figure draws: a list for each row, or single net, that it names."""
         settings = self.preset.figures[figure]
         if isinstance(settings, Curves):
             return list(self.curves(figure).values())
@@ -125,17 +125,17 @@ class Plan:
 
     @property
     def compared(self) -> list[Run]:
-        """The nets of which tables, figures and time comparisons show accuracies, and claims compare them, each once."""
+        """The nets whose accuracies tables, figures and time comparisons show and claims compare, each once."""
         shown = [row for table in self.preset.tables.values() for row in table.rows.values()]
         others = (*self.preset.figures.values(), *self.preset.timings.values())
         shown += [nets for other in others if isinstance(other, Depth | InferenceTime) for nets in other.nets]
         return list(dict.fromkeys(run for reference in shown for run in self.nets(reference)))
 
     def jobs(self, members: int, without: Collection[str], wanted: Mapping[str, Hashable]) -> list[tuple[Run, ...]]:
-        """All runs, but for those that another plan trains, in groups of up to `members` that one process trains together.
+        """All runs, except those that another plan trains, in groups of up to `members` that one process trains together.
 
-        A group's runs are on one data set and equally deep in the graph of runs, so none waits for another; and `wanted` says
-        the same of all of them, or nothing, so that none is trained because another is asked for.
+        A group's runs are on one data set and equally deep in the graph of runs, so none waits for another; and `wanted` has
+        the same value, or none, for all of them, so that none is trained just because another is asked for.
         """
         layers: dict[tuple[DataSet, int, Hashable], list[Run]] = {}
         for run in self.runs.values():
@@ -148,7 +148,7 @@ class Plan:
         ]
 
     def run(self, run_id: str) -> Run:
-        """The run of that id; raises UserError where the preset has none."""
+        """The run of that id; raises UserError if the preset has none."""
         if run_id not in self.runs:
             raise UserError(
                 f"run {run_id!r}: preset {self.preset.name!r} has no such run. A run's name ends in a hash of its settings, "
@@ -157,7 +157,7 @@ class Plan:
         return self.runs[run_id]
 
     def _check_order(self) -> None:
-        """Raise UserError where rows depend on each other in a circle."""
+        """Raise UserError if rows depend on each other in a circle."""
         try:
             graphlib.TopologicalSorter({name: set(_needed(row)) for name, row in self.preset.rows.items()}).prepare()
         except graphlib.CycleError as error:
@@ -202,7 +202,7 @@ class Plan:
             replicate=replicate,
             number=number,
             stage=stage,
-            # Nets that share their teacher see the same batches, so that its part is computed once; others gain nothing.
+            # Nets that share their teacher see the same batches, so that the teacher is computed once; others gain nothing.
             batches="own" if stage == 1 and has_own_teacher else None,
             seed=preset.seed,
             data=data.id,
@@ -221,7 +221,7 @@ class Plan:
         return self.runs.setdefault(run.id, run)
 
     def _check_fit(self, spec: RunSpec, data: DataSet, start: Other, teacher: Other) -> None:
-        """Raise UserError where a run cannot start from its start or learn from its teacher."""
+        """Raise UserError if a run cannot start from its start or learn from its teacher."""
         where = f"preset {self.preset.name!r}: {spec.name}"
         if start and start.network != spec.network:
             raise UserError(
@@ -229,7 +229,7 @@ class Plan:
                 f"between equal networks only."
             )
         for other, what in ((teacher, "learns from"), (start, "starts from")):
-            # Validation images stop a training and are no result, so another net may have seen them.
+            # Validation images only decide when to stop and are no result, so another net may have seen them.
             if not isinstance(other, Run) or other.data.undivided.id == data.undivided.id:
                 continue
             # A start from other data is transfer learning, but not where it may have seen what is held out here.
@@ -246,7 +246,7 @@ class Plan:
 
 
 def _check_layers(where: str, method: Method, network: Network, taps: tuple[str, ...]) -> None:
-    """Raise UserError where a method reads taps that a network does not have."""
+    """Raise UserError if a method reads taps that a network does not have."""
     known = dict.fromkeys((*network.parts, *network.maps))
     for tap in taps:
         if tap not in known:
@@ -264,23 +264,23 @@ def _shown(data: DataSet) -> str:
 
 
 def _teachers(row: Row) -> Iterator[str]:
-    """What its stages name as their teachers."""
+    """The teachers that its stages name."""
     references = (getattr(method, "teacher", None) for method in (row.stage1, row.stage2))
     yield from (reference for reference in references if reference)
 
 
 def _needed(row: Row) -> Iterator[str]:
-    """The rows that one waits for, and teachers that were trained elsewhere."""
-    start = row.start if "/" in row.start else None  # and not from scratch or pretrained weights
+    """The rows that a row waits for, and teachers that were trained elsewhere."""
+    start = row.start if "/" in row.start else None  # not scratch or pretrained weights
     references = [start, row.stage1_of, *_teachers(row)]
     yield from (row_of(reference) for reference in references if reference)
 
 
 def load_plans(only: Collection[str] | None = None) -> tuple[dict[str, Plan], list[UserError]]:
-    """The plans of all presets, by the folder of results that each writes, and what is wrong with presets that have none.
+    """The plans of all valid presets, by the folder of results that each writes, and what is wrong with the others.
 
-    Of those with a plan, what is extended comes first. With `only`, the plans of presets that write to one of these, and
-    whether others are valid is not looked at, which takes time. Raises UserError where of all presets nothing is left.
+    Presets come after those that they extend. With `only`, the plans of presets that write to one of these folders; others
+    are not validated, which would take time. Raises UserError if none of all presets is valid.
     """
     paths = list(preset_files(CONFIG).values())
     if not paths:
@@ -310,9 +310,9 @@ def load_plans(only: Collection[str] | None = None) -> tuple[dict[str, Plan], li
             )
         else:
             plans[results], owners[results] = plan, path
-    # Of presets that extend one that is not valid, each has the same to tell.
+    # Presets that extend the same invalid one all report the same problem.
     problems = list({str(problem): problem for problem in problems}.values())
-    if problems and not (plans or only):  # told rather where a mistake is than where it shows
+    if problems and not (plans or only):  # preferably the one that names the file with the mistake
         raise min(problems, key=lambda problem: EXTENDED in str(problem))
     return plans, problems
 
@@ -320,7 +320,7 @@ def load_plans(only: Collection[str] | None = None) -> tuple[dict[str, Plan], li
 def not_found(message: str, problems: list[UserError]) -> UserError:
     """The error for what no valid preset has: the problems of presets that may have it, and the message.
 
-    A mistake in what several presets extend is told of that alone, and of many presets a few.
+    A mistake in a preset that others extend is reported once, and only a few of many problems are.
     """
     invalid = {str(problem).partition(":")[0] for problem in problems}
     told = [str(p) for p in problems if str(p).partition(EXTENDED)[2].partition(":")[0] not in invalid]
@@ -329,7 +329,7 @@ def not_found(message: str, problems: list[UserError]) -> UserError:
 
 
 def plan_for(results: Path) -> Plan:
-    """The plan of the preset that writes to a folder of results; raises UserError where none does.
+    """The plan of the preset that writes to a folder of results; raises UserError if none does.
 
     Others may be invalid: somebody may be editing one while another trains.
     """
@@ -342,7 +342,7 @@ def plan_for(results: Path) -> Plan:
 
 
 def result_of(plan: Plan, kind: str, path: Path) -> str:
-    """The name of the table, figure or timing that a path is for; raises UserError where the preset has no such."""
+    """The name of the table, figure or timing that a path is for; raises UserError if the preset has none."""
     names = getattr(plan.preset, kind)
     if path.stem not in names:
         raise UserError(f"{path}: {path.stem!r}: no such entry in {kind}{suggest(path.stem, names)}")

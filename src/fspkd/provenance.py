@@ -18,16 +18,16 @@ from typing import Any
 from fspkd.errors import UserError
 
 PACKAGE = Path(__file__).parent
-# The code that decides the bits of a net is in these; the rest plans, reads, checks, saves or draws.
+# The code that determines the bits of a net is in these; the rest plans, reads, checks, saves or plots.
 DECIDING = ("distill", "draws", "engine", "models", "networks")
 RECORDED = ("numpy", "torch", "torchvision", "scikit-learn", "pillow")
 
 
-COMMIT = "FSPKD_COMMIT"  # the variable by which a workflow tells its jobs, whose nodes may have no git
+COMMIT = "FSPKD_COMMIT"  # the variable that a workflow sets for its jobs, whose nodes may have no git
 
 
 def git_commit() -> str | None:
-    """The commit of the repository that the package lies in, with '-dirty' where tracked files differ from it."""
+    """The commit of the package's repository, with '-dirty' if tracked files differ from it."""
     command = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -50,10 +50,10 @@ def provenance() -> dict[str, object]:
 
 
 def code_files(networks: Collection[str], method: str, optimizer: str) -> dict[str, list[Path]]:
-    """The files of the package that decide what a training gives, by part.
+    """The files of the package that determine the result of a training, by part.
 
     `engine`: all of it, and what it imports. `network`, `method`, `optimizer`: the modules with those names, and what they
-    import that is in no part before. Raises UserError for a name that is no module's.
+    import that is in no earlier part. Raises UserError for a name without a module.
     """
     found = {"engine": with_imports((PACKAGE / "engine").glob("*.py"), DECIDING)}
     modules = {
@@ -71,7 +71,7 @@ def code_files(networks: Collection[str], method: str, optimizer: str) -> dict[s
 
 @cache
 def code_sha256(networks: frozenset[str], method: str, optimizer: str) -> dict[str, str]:
-    """Checksums of that code by part, without what decides nothing: comments, docstrings, error messages, empty lines."""
+    """Checksums of that code by part, ignoring what has no effect: comments, docstrings, error messages, empty lines."""
     checksums = {}
     for part, files in code_files(networks, method, optimizer).items():
         total = hashlib.sha256()
@@ -83,9 +83,9 @@ def code_sha256(networks: frozenset[str], method: str, optimizer: str) -> dict[s
 
 
 def with_imports(files: Iterable[Path], folders: Collection[str]) -> list[Path]:
-    """Those files and, of the code in some folders of the package, all that they import, directly or not; sorted.
+    """Those files and all that they import, directly or not, from the given folders of the package; sorted.
 
-    A module has the C++ code of its own beside it, under its name.
+    A module's own C++ code is beside it, under the same name.
     """
     found, left = set(), list(files)
     while left:
@@ -96,7 +96,7 @@ def with_imports(files: Iterable[Path], folders: Collection[str]) -> list[Path]:
 
 
 def _imported(file: Path, folders: Collection[str]) -> list[Path]:
-    """The files in some folders of the package that one imports."""
+    """The files in given folders of the package that a file imports."""
     modules = [name for node in ast.walk(ast.parse(file.read_bytes())) for name in _names(node, file)]
     inside = [m.split(".")[1:] for m in modules if m.startswith(f"{PACKAGE.name}.") and m.split(".")[1] in folders]
     places = [PACKAGE.joinpath(*parts) for parts in inside]
@@ -105,7 +105,7 @@ def _imported(file: Path, folders: Collection[str]) -> list[Path]:
 
 
 def _names(node: ast.AST, file: Path) -> list[str]:
-    """What may be modules of all that a statement of a file imports."""
+    """All that a statement of a file imports and that may be modules."""
     match node:
         case ast.Import():
             return [alias.name for alias in node.names]
@@ -122,11 +122,11 @@ def _names(node: ast.AST, file: Path) -> list[str]:
 
 
 def effective(source: str) -> str:
-    """The text of some code without what decides nothing; the same in every version of Python."""
+    """The text of code without what has no effect; the same in every version of Python."""
     lines = [line.encode() for line in source.splitlines(keepends=True)]
     starts = [0, *accumulate(map(len, lines))]
     cuts = []
-    nodes: Iterator[Any] = ast.walk(ast.parse(source))  # of which some have no place; statements have
+    nodes: Iterator[Any] = ast.walk(ast.parse(source))  # of which some have no position; statements do
     for node in nodes:
         is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         if is_text or isinstance(node, ast.Raise):
@@ -144,6 +144,6 @@ def effective(source: str) -> str:
 
 
 def effective_cpp(source: str) -> str:
-    """The same of C++."""
+    """The same for C++."""
     lines = [line.partition("//")[0].rstrip() for line in source.splitlines()]
     return "\n".join(line for line in lines if line)

@@ -9,7 +9,7 @@ from fspkd.data.sets import DataSet, PretrainedWeights
 from fspkd.plan import Plan
 from fspkd.runs.spec import Run, with_origins
 
-# The file that stands for a result, by kind.
+# The suffix of the file that stands for a result, by kind.
 ENDS = {"table": ".csv", "figure": ".png", "timing": ".csv", "claims": ".csv", "summary": ".html"}
 
 
@@ -28,7 +28,7 @@ class Result:
 
     @property
     def settings(self) -> Any:
-        """Of the table, figure or timing."""
+        """The settings of the table, figure or timing."""
         return getattr(self.plan.preset, f"{self.kind}s")[self.name]
 
     @property
@@ -51,7 +51,7 @@ class Result:
 
     @property
     def to_train(self) -> list[Run]:
-        """What has to be trained for it: its runs; of trainings that it times, no more than their teachers."""
+        """What has to be trained for it: its runs; for trainings that it times, only their teachers."""
         if self.kind == "timing" and isinstance(self.settings, TrainingTime):
             return [run.teacher for run in self.runs if isinstance(run.teacher, Run)]
         return self.runs
@@ -65,7 +65,7 @@ def results_of(plan: Plan) -> list[Result]:
 
 
 def wanted_by_results(plan: Plan) -> list[Run]:
-    """The runs that are trained for a preset's results, then all that these wait for, each once; it may have others."""
+    """The runs that a preset's results need trained, then all that these wait for, each once; the preset may have others."""
     return with_origins(run for result in results_of(plan) for run in result.to_train)
 
 
@@ -75,7 +75,7 @@ def shown_by_results(plan: Plan) -> list[Run]:
 
 
 def read_by_results(plan: Plan) -> list[DataSet | PretrainedWeights]:
-    """What these runs read that is packed: data sets and weights that were trained elsewhere, each once."""
+    """The packed files that these runs read: data sets and weights that were trained elsewhere, each once."""
     shown = shown_by_results(plan)
     found: list[DataSet | PretrainedWeights] = [run.data for run in shown]
     found += [other for run in shown for other in (run.start, run.teacher) if isinstance(other, PretrainedWeights)]

@@ -1,6 +1,6 @@
 """Finished runs and tables in a folder of results, for notebooks: nothing but that folder is needed, wherever it lies.
 
-Where the presets lie beside it, they tell which runs are those of the folder's own preset.
+If the presets lie beside it, they say which runs belong to the folder's own preset.
 """
 
 import os
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A finished run: a net through one stage. What it reads has the checksums of its manifest."""
+    """A finished run: a net through one stage. Files that it reads are checked against its manifest."""
 
     folder: RunFolder
 
@@ -39,7 +39,7 @@ class SavedRun:
 
     @cached_property
     def spec(self) -> RunSpec:
-        """All that decided its outcome; raises UserError where this version of fspkd cannot read it."""
+        """All that decided its outcome; raises UserError if this version of fspkd cannot read it."""
         return run_in(self.folder).spec
 
     @cached_property
@@ -49,9 +49,9 @@ class SavedRun:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """A row for each iteration, by its number: learning rate, loss, norm of the gradient and, where tested, accuracy.
+        """A row for each iteration, by its number: learning rate, loss, gradient norm and, where tested, accuracy.
 
-        Of an exported run without rate and norm.
+        An exported run has no rate and norm.
         """
         return pd.read_csv(self.folder.vouched(self.folder.metrics), index_col="iteration")
 
@@ -70,9 +70,9 @@ class SavedRun:
     def net(self) -> "Net":
         """The trained net, on the CPU and in eval mode: images (B, C, H, W) to logits (B, K).
 
-        Images are in [0, 1], unless `manifest.images.preprocess` says that pixels were normalised: then they are as the packed
-        file of the data set holds them (gcn_zca), or what `fspkd.engine.contrast` makes of values up to 255 (gcn_lcn).
-        Its `taps(images, names)` gives the feature maps at named layers; `network.maps` are their names. Raises UserError for
+        Images are in [0, 1], unless `manifest.images.preprocess` says that pixels were normalised: then they are as in the
+        data set's packed file (gcn_zca), or what `fspkd.engine.contrast` makes of values up to 255 (gcn_lcn). Its
+        `taps(images, names)` returns the feature maps at named layers; `network.maps` are their names. Raises UserError for
         an exported run.
         """
         from fspkd.train.nets import finished_net
@@ -89,9 +89,9 @@ class SavedRun:
 class Results:
     """The finished runs and the tables of a folder of results, such as results/mini, or reproduction/tenth.
 
-    The runs are those of the preset that writes there, as it is now, which is read from config/ beside results/. They are all
-    that lie there where there is no such preset, as for results/runs, and, with a warning, where it is not valid. Raises
-    UserError where there is no folder of runs.
+    The runs are those of the preset that writes there, as it is now in config/ beside results/. If there is no such preset,
+    as for results/runs, or, with a warning, if it is not valid, they are all that lie there. Raises UserError if there is
+    no folder of runs.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -106,26 +106,26 @@ class Results:
 
     @cached_property
     def _plan(self) -> Plan | None:
-        """The plan of the preset that writes to the folder; None where there is none that is valid."""
+        """The plan of the preset that writes to the folder; None if there is no valid one."""
         # Without following links: results/ may be one.
         place, runs = (Path(os.path.normpath(path.absolute())) for path in (self.folder, self._runs))
         if runs.parts[-2:] != RUNS.parts or place == runs or not preset_files((top := runs.parents[1]) / CONFIG):
             return None
         results = place.relative_to(top).as_posix()
-        with chdir(top):  # what presets name is looked for from there
+        with chdir(top):  # paths in presets are relative to it
             plans, problems = load_plans(only={results})
         if problems and not plans:
             warnings.warn(f"{problems[0]} Until then the runs of all presets are shown.", stacklevel=3)
         return plans.get(results)
 
     def _saved(self, name: str = "*") -> list[SavedRun]:
-        """All finished runs that lie there, or that one."""
+        """The finished runs there, or only that one."""
         folders = map(_folder, sorted(self._runs.glob(f"*/{name}")))
         return [SavedRun(folder) for folder in folders if folder.is_finished]
 
     @cached_property
     def _readable(self) -> list[SavedRun]:
-        """The preset's finished runs, without those of another version of fspkd, of which a warning tells."""
+        """The preset's finished runs; those that this version of fspkd cannot read give a warning."""
         readable, former = [], 0
         for run in self._saved():
             if self._plan and run.id not in self._plan.runs:
@@ -153,14 +153,14 @@ class Results:
 
     @property
     def _others(self) -> str:
-        """Where the runs are that the preset, as it is now, does not lead to."""
+        """Where to find runs that are not in the preset as it is now."""
         return (
             f" fspkd.results({str(self._runs)!r}) has those of all presets and former settings." if self._plan else ""
         )
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """A row for each finished run of the preset, by id; another preset that shares it may have trained it."""
+        """A row for each finished run of the preset, by id; another preset that shares one may have trained it."""
         runs = pd.DataFrame(
             {
                 "id": run.id,
@@ -183,9 +183,9 @@ class Results:
         return runs.astype({"number": "Int64"}).set_index("id")
 
     def run(self, name: str, replicate: int = 1) -> SavedRun:
-        """The run of that id, of whichever preset, or the net of a replicate, such as student/2.
+        """The run with that id, of any preset, or the net of a replicate, such as student/2.
 
-        Raises UserError where there is none, or where there are several.
+        Raises UserError if there is none, or if there are several.
         """
         if "/" not in name and (saved := self._saved(name)):
             return saved[0]
@@ -208,7 +208,7 @@ class Results:
         raise UserError(f"{what}: no such run{self._of_preset} in {self._runs}{told}{self._others}")
 
     def differences(self, *names: str) -> pd.DataFrame:
-        """The settings in which finished runs differ: those of these ids, or nets such as student/2, or else all.
+        """The settings in which finished runs differ: those with these ids, or nets such as student/2, or else all.
 
         A row for each run, by id, and a column for each setting, by its dotted name in `spec`. Raises UserError as `run` does.
         """
@@ -218,7 +218,7 @@ class Results:
         return settings.loc[:, settings.astype(str).nunique(dropna=False) > 1]
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table, by the names of its rows; raises UserError where it is not made."""
+        """A table, indexed by row name; raises UserError if it is not made yet."""
         path = self.folder / f"{name}.csv"
         if not path.exists():
             there = [file.stem for file in self.folder.glob("*.csv")]
@@ -228,6 +228,6 @@ class Results:
 
 
 def _folder(path: Path) -> RunFolder:
-    """The folder of a run, or of an exported one, there."""
+    """The folder at a path, of a run or an exported one."""
     exported = ExportedFolder(path)
     return exported if exported.metrics.exists() else RunFolder(path)

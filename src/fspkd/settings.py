@@ -1,4 +1,4 @@
-"""What all settings are made of: a frozen model that refuses unknown keys, and checked types. Imports no torch."""
+"""The base of all settings: a frozen model that rejects unknown keys, and validated types. Imports no torch."""
 
 import difflib
 import hashlib
@@ -13,17 +13,17 @@ from pydantic.config import JsonDict
 # YAML 1.1 reads 1e-3 as text; accepting text for numbers with a fraction spares users that trap.
 _NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
 _NUMBER_OR_TEXT = {"type": ["number", "string"], "pattern": _NUMBER, "patternErrorMessage": "must be a number"}
-NAMED = 40  # of what there is, in a message
+NAMED = 40  # names listed in a message
 Real = Annotated[float, Field(strict=False, allow_inf_nan=False, json_schema_extra=_NUMBER_OR_TEXT)]
 PositiveReal = Annotated[Real, Field(gt=0)]
-PositiveInt = Annotated[int, Field(gt=0, lt=2**53)]  # what every reader of JSON and YAML has exactly
+PositiveInt = Annotated[int, Field(gt=0, lt=2**53)]  # exact in every reader of JSON and YAML
 Few = Annotated[int, Field(gt=0, le=1000)]
 
 
 def matching(pattern: str, description: str) -> tuple[AfterValidator, object]:
-    """Marks, for Annotated[str, *...], of texts that a pattern matches whole; the schema for editors has the pattern too.
+    """Metadata, for Annotated[str, *...], of strings that fully match a pattern; the editors' schema has the pattern too.
 
-    `patternErrorMessage` is what editors show where it does not match.
+    `patternErrorMessage` is what editors show if it does not match.
     """
 
     def check(text: str) -> str:
@@ -36,19 +36,19 @@ def matching(pattern: str, description: str) -> tuple[AfterValidator, object]:
 
 
 def rising(values: tuple[int, ...]) -> tuple[int, ...]:
-    """A validator of tuples; raises ValueError where they do not rise."""
+    """A validator of tuples; raises ValueError unless they strictly increase."""
     if list(values) != sorted(set(values)):
         raise ValueError("must rise, each number once")
     return values
 
 
 def row_of(reference: str) -> str:
-    """The row of a reference to it, or to a net of it, such as teacher/1."""
+    """The row of a reference to a row, or to a net, such as teacher/1."""
     return reference.partition("/")[0]
 
 
 def suggest(name: str, names: Iterable, otherwise: str | None = None) -> str:
-    """'; did you mean ...' for a close match among names, else `otherwise` or what there is."""
+    """'; did you mean ...' for a close match among names, else `otherwise` or the names."""
     names = [str(other) for other in names]
     if close := difflib.get_close_matches(str(name), names, 1):
         return f"; did you mean {close[0]!r}?"
@@ -59,7 +59,7 @@ def suggest(name: str, names: Iterable, otherwise: str | None = None) -> str:
 
 
 def digest(content: object) -> str:
-    """Ten hexadecimal digits of the SHA-256 of a JSON-able value."""
+    """Ten hexadecimal digits of the SHA-256 of a JSON-serialisable value."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
 
@@ -76,6 +76,6 @@ Sections = Annotated[tuple[PositiveInt, ...], *NotEmptyTuple, AfterValidator(ris
 
 
 class Settings(BaseModel):
-    """Settings by name; texts below their fields say what they mean, in the docs and in editors too."""
+    """Settings by name; the strings below the fields document them, also in the docs and in editors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)

@@ -1,4 +1,4 @@
-"""What a SLURM site asks for, asking it before anything is submitted, and telling what the queue is doing.
+"""What jobs request of a SLURM site, checking that before anything is submitted, and reporting on the queue.
 
 Imports no torch.
 """
@@ -28,7 +28,7 @@ SITE = Path("slurm/site.yaml")
 SECONDS_BETWEEN_LOOKS = 20
 SECONDS_BETWEEN_REMINDERS = 600
 MOST_PARTS = 4  # of a job's time
-LOOKS_UNTIL_LOST = 3  # in a row, at which a job had been preempted and was not queued again
+LOOKS_UNTIL_LOST = 3  # in a row that found a job preempted and not queued again
 
 
 def _split(options: str) -> str:
@@ -50,19 +50,19 @@ GpuModel = Annotated[
 
 
 class Site(Settings):
-    """What jobs ask of a site besides one GPU, by the names that Snakemake's SLURM executor knows."""
+    """What jobs request of a site besides one GPU, by the names that Snakemake's SLURM executor knows."""
 
     slurm_account: Text | None = None
     slurm_partition: Text | None = None
     gpu_model: GpuModel | None = None  # as in the GRES of `sinfo -o %G`
-    gres: Gres | None = None  # in the place of one GPU: a slice of one, a shard, or what else a site calls them
+    gres: Gres | None = None  # instead of one GPU: a slice of one, a shard, or whatever a site calls it
     constraint: Text | None = None
     qos: Text | None = None
     cpus_per_task: PositiveInt | None = None
     slurm_extra: Extra | None = None  # more options of sbatch
     runtime: PositiveInt = 240  # minutes, of the last attempt
     mem_mb: PositiveInt = 8000
-    checkpoint_seconds: PositiveInt = 30  # what a job that is killed may lose
+    checkpoint_seconds: PositiveInt = 30  # what a killed job may lose
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
@@ -73,14 +73,14 @@ class Site(Settings):
         return self
 
     def resources(self, retries: Callable[[], int]) -> dict[str, object]:
-        """The resources of a rule whose jobs need a GPU. The k-th of n attempts asks for k n-ths of the time.
+        """The resources of a rule whose jobs need a GPU. The k-th of n attempts asks for k/n of the time.
 
-        From the fourth on each asks for all of it, however many there are.
+        If n is above 4, it counts as 4, and each attempt from the fourth on asks for all of the time.
         `retries` gives how many attempts follow the first, which Snakemake knows once it has read the rules.
         """
 
         def runtime(wildcards: object, attempt: int) -> int:
-            # A snakemake inside of a job makes no retries, whichever attempt the job is.
+            # The snakemake inside a job makes no retries, whichever attempt the job is.
             parts = min(max(attempt, 1 + retries()), MOST_PARTS)
             return math.ceil(self.runtime * min(attempt / parts, 1))
 
@@ -106,7 +106,7 @@ class Site(Settings):
 
 
 def load_site(path: Path = SITE) -> Site:
-    """The site's settings, all defaults where the file is not there; raises UserError for what is wrong in it."""
+    """The site's settings, all defaults if there is no such file; raises UserError for what is wrong in it."""
     if not path.exists():
         return Site()
     content = read_yaml(path)
@@ -117,7 +117,7 @@ def load_site(path: Path = SITE) -> Site:
 
 
 def check_site(site: Site, warn: Callable[[str], None]) -> None:
-    """Ask SLURM whether it would take a job; raises UserError with its answer where it would not.
+    """Ask SLURM whether it would take a job; raises UserError with its answer if it would not.
 
     It says the same of a GPU that does not exist and of one whose nodes are all away for now; the latter is a warning.
     """
@@ -175,13 +175,13 @@ def _has_gpu(site: Site) -> bool:
 
 
 def gpu_models(gres: str) -> list[str]:
-    """The models of GPUs in a node's resources, such as gpu:a100:4(S:0-1),gpu:2: `a100`, and '' where it has no name."""
+    """The models of GPUs in a node's resources, such as gpu:a100:4(S:0-1),gpu:2: `a100`, and '' for one without a name."""
     found = [resource.split(":") for resource in re.sub(r"\([^)]*\)", "", gres).split(",")]
     return [parts[1] if len(parts) > 2 else "" for parts in found if parts[0] == "gpu"]
 
 
 def _minutes(limit: str) -> int | None:
-    """The minutes in a time as sinfo writes it, [days-][hours:]minutes:seconds; None where there is no limit."""
+    """The minutes in a time as sinfo writes it, [days-][hours:]minutes:seconds; None if there is no limit."""
     days, _, clock = limit.rpartition("-")
     parts = clock.split(":")
     if not all(part.isdigit() for part in parts):
@@ -191,7 +191,7 @@ def _minutes(limit: str) -> int | None:
 
 
 def watch_queue(tell: Callable[[str], None]) -> None:
-    """Tell, for ever, what the jobs of this folder are doing, whenever that changes, and now and then while they wait."""
+    """Report, for ever, what the jobs of this folder are doing, whenever that changes, and now and then while they wait."""
     before, told_at = "", 0.0
     while True:
         time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -203,7 +203,7 @@ def watch_queue(tell: Callable[[str], None]) -> None:
 
 
 def describe_queue() -> str:
-    """A line on the jobs of this folder: which run, which wait, and for what; empty where there are none."""
+    """A line on the jobs of this folder: which run, which wait, and for what; empty if there are none."""
     try:
         lines = _squeue("%i|%T|%r|%Z")
     except QueueError as error:
@@ -221,7 +221,7 @@ def describe_queue() -> str:
 
 
 def is_queued(job: str) -> bool:
-    """Whether a job waits or runs; True where the queue cannot be asked."""
+    """Whether a job waits or runs; True if the queue cannot be asked."""
     try:
         return job in _squeue("%i")
     except QueueError:
@@ -229,9 +229,9 @@ def is_queued(job: str) -> bool:
 
 
 def prepare_slurm(site: Site, logger: Any) -> None:
-    """Check what a site asks for, tell jobs the commit, and tell what the queue does while the workflow runs.
+    """Check a site's settings, pass the commit on to jobs, and report what the queue does while the workflow runs.
 
-    Raises WorkflowError, which Snakemake tells, where `check_site` raises UserError.
+    Raises WorkflowError, which Snakemake reports, if `check_site` raises UserError.
     """
     try:
         check_site(site, logger.warning)
@@ -248,21 +248,21 @@ def prepare_slurm(site: Site, logger: Any) -> None:
 
 
 def mend_executor() -> None:
-    """Correct some habits of the SLURM executor, version 2.8, before it starts.
+    """Change some behaviours of the SLURM executor, version 2.8, before it starts.
 
-    Each until its repository has done so; numbers are of issues in snakemake/snakemake-executor-plugin-slurm.
+    Each until it is fixed upstream; numbers are of issues in snakemake/snakemake-executor-plugin-slurm.
 
-    - It looks for ended jobs 40 s after its start and ever more seldom while none ends, in the end every three minutes;
-      so it would learn of the end of an hour's job minutes late. Here it looks every --seconds-between-status-checks. By
-      intention; #319 asks what that option means.
-    - It waits for ever for a cancelled job, since sacct adds who cancelled it ("CANCELLED by 1000"). Once mended
+    - It looks for ended jobs 40 s after its start and less and less often while none ends, in the end every three minutes;
+      so it would notice the end of an hour-long job minutes late. Here it looks every --seconds-between-status-checks.
+      Intended upstream; #319 asks what that option means.
+    - It waits for ever for a cancelled job, since sacct adds who cancelled it ("CANCELLED by 1000"). Once fixed
       (snakemake/snakemake#2167), broken again by #415; no issue is open.
     - It waits for ever for a job that was preempted, or whose node failed, and that SLURM does not queue again. It has
-      waited since #132, which is right where SLURM does; no issue is open for where it does not.
+      waited since #132, which is right if SLURM does queue it; no issue is open for the other case.
     - It waits for ever for all jobs once sacct has not answered: #207.
-    - On Ctrl-C it leaves out the jobs whose states it is asking for, and submits those whose turn it is. No issue is open.
-    - Its search for an account fails with a message on options of sacct (broken by #415; no issue is open); without one
-      SLURM takes the user's default.
+    - On Ctrl-C it does not cancel jobs whose states it is querying, and still submits those that are due; no issue is open.
+    - Its search for an account fails with a message about options of sacct (broken by #415; no issue is open); without an
+      account SLURM takes the user's default.
     """
     import snakemake_executor_plugin_slurm as plugin
 
@@ -272,7 +272,7 @@ def mend_executor() -> None:
     async def settled(command: str, logger: Any) -> tuple[dict[str, str], float]:
         states, duration = await query(command, logger)
         if states is None:
-            return {}, 0.0  # a job of which nothing is known is looked for again
+            return {}, 0.0  # jobs of unknown state are looked for again
         for job, state in states.items():
             states[job] = state.split()[0]
             gone = states[job] in ("PREEMPTED", "NODE_FAIL") and not is_queued(job)

@@ -1,4 +1,4 @@
-"""What can be asked of Snakemake, what is there already, and what was asked for that nothing makes. Imports no torch."""
+"""What Snakemake can be asked to make, what exists already, and targets that nothing makes. Imports no torch."""
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -15,7 +15,7 @@ from fspkd.settings import suggest
 
 
 class Rule(Protocol):
-    """What is read of Snakemake's rules."""
+    """What is used of Snakemake's rules."""
 
     name: str
 
@@ -25,7 +25,7 @@ class Rule(Protocol):
 def check_targets(
     targets: Iterable[str], rules: Iterable[Rule], plans: Collection[Plan], problems: list[UserError]
 ) -> None:
-    """Raise UserError for what is asked for where nothing makes it: its preset is not valid, or its name is not right."""
+    """Raise UserError for a target that nothing makes: its preset is invalid, or its name is wrong."""
     rules = list(rules)
     known = [rule.name for rule in rules] + [result.file for plan in plans for result in results_of(plan)]
     for target in targets:
@@ -38,10 +38,10 @@ def check_targets(
 def look_at_targets(
     workflow: Any, plans: Collection[Plan], problems: list[UserError], of_other_code: Collection[str]
 ) -> None:
-    """Have a workflow of Snakemake's look at its targets as it builds its DAG; it does not know them while it reads its rules.
+    """Have a Snakemake workflow look at its targets when it builds its DAG; it does not know them while it reads its rules.
 
-    Before, what nothing makes is told, and where nothing is asked for, an overview of what there is; after, the nets of other
-    code, since it is then known which nets are shown.
+    Before that, report targets that nothing makes or, without targets, print an overview of what there is; after it, report
+    the nets of other code, since only then is it known which nets are shown.
     """
     build = workflow._build_dag
 
@@ -68,7 +68,7 @@ def look_at_targets(
 
 
 def overview(plans: Iterable[Plan]) -> str:
-    """A screen of what presets make, what is made already, and what is left to train."""
+    """An overview of what presets make, what is made already, and what is left to train."""
     lines = []
     for plan in sorted(plans, key=lambda plan: plan.preset.results):
         results = results_of(plan)

@@ -1,4 +1,4 @@
-"""How a workflow is told: on a terminal a view of what is in training, elsewhere lines. Imports no torch."""
+"""How a workflow reports progress: in a terminal a view of what is in training, elsewhere lines. Imports no torch."""
 
 import re
 import signal
@@ -26,25 +26,25 @@ from fspkd.times import duration
 from fspkd.train.metrics import COLUMNS
 
 TRAINING = re.compile(r"^train (\S+): (?:at most )?(\d+) iterations", re.MULTILINE)  # a training rule's message
-NOISE = ("Cannot restore ", "--keep-incomplete mode")  # of outputs that are written whole or not at all
+NOISE = ("Cannot restore ", "--keep-incomplete mode")  # about outputs, which are written whole or not at all
 SHOWN = ("table", "claims")  # the rules whose results are also printed
 SECONDS_BETWEEN_DRAWINGS = 0.5
-TAIL = 4096  # bytes of measurements that are looked at
+TAIL = 4096  # bytes of measurements that are read
 STOPPED = "Stopped. Nothing is lost: each net goes on from its last checkpoint when the same command is given again."
-is_live = False  # whether there is a view, and what jobs print goes to their logs alone
+is_live = False  # whether there is a view; what jobs print then goes only to their logs
 expected = 0  # iterations of the workflow
 
 
 def expect(messages: list[str]) -> None:
-    """Say what jobs will be done, by their messages."""
+    """Note how many iterations jobs will take, by their messages."""
     global expected
     expected = sum(int(count) for message in messages for _, count in TRAINING.findall(message))
 
 
 def quietly(wildcards: object, output: object) -> str:
-    """What keeps what a job prints to its log from the terminal, where a view tells it.
+    """The redirection that keeps what a job prints off the terminal if there is a view.
 
-    A param of rules; since it depends on outputs, Snakemake makes nothing anew for it.
+    A param of rules; since it depends on outputs, Snakemake makes nothing anew when it changes.
     """
     return "> /dev/null" if is_live else ""
 
@@ -62,7 +62,7 @@ class Training:
     began: float = field(default_factory=time.monotonic)
 
     def look(self) -> None:
-        """See what was measured last."""
+        """Read the latest measurements."""
         try:
             with RunFolder(self.folder).growing_metrics.open("rb") as file:
                 start = max(0, file.seek(0, 2) - TAIL)
@@ -80,13 +80,13 @@ class Training:
 
     @property
     def speed(self) -> float:
-        """Iterations a second, since it was first looked at."""
+        """Iterations per second since it was first looked at."""
         return (self.done - (self.first or 0)) / max(time.monotonic() - self.began, 1e-9)
 
 
 @dataclass
 class Job:
-    """A job that runs."""
+    """A running job."""
 
     rule: str
     message: str
@@ -95,12 +95,12 @@ class Job:
 
 
 class View:
-    """What is done and what is not, drawn again and again."""
+    """What is done and what is not, redrawn continually."""
 
     def __init__(self) -> None:
         self.jobs: dict[int, Job] = {}
         self.done, self.total = 0, 0  # steps
-        self.finished, self.before = 0, 0  # iterations of runs that have ended, and those that were there already
+        self.finished, self.before = 0, 0  # iterations of finished runs, and how many of them were done before
         self.began = time.monotonic()
 
     def start(self, record: Any, message: str) -> None:
@@ -129,7 +129,7 @@ class View:
         return Group(*others, *([rows] if trainings else []), Text(self._total(trainings), style="bold"))
 
     def _total(self, trainings: list[Training]) -> str:
-        """The last line: steps, iterations, and the time left for all of them at the rate until now."""
+        """The last line: steps, iterations, and the time left for all of them at the rate so far."""
         done = self.finished + sum(training.done for training in trainings)
         before = self.before + sum(training.first or 0 for training in trainings)
         speed = (done - before) / max(time.monotonic() - self.began, 1e-9)
@@ -142,14 +142,14 @@ class View:
 
 
 class Lines(DefaultFormatter):
-    """Snakemake's lines, but a failed job's are what it was to do, and its log."""
+    """Snakemake's lines; for a failed job, what it was to do and its log."""
 
     def format_job_error(self, msg: dict) -> str:
         return "\n".join([f"{timestamp()}\nFailed: {msg['rule_msg']}", *show_logs(msg["log"])])
 
 
 class LogHandler(LogHandlerBase):
-    """Snakemake's records, told."""
+    """A handler of Snakemake's log records."""
 
     writes_to_stream = True
     writes_to_file = False
@@ -166,7 +166,7 @@ class LogHandler(LogHandlerBase):
         self.lines.addFilter(DefaultFilter(*switches))
         silent = {Quietness.ALL, Quietness.PROGRESS} & set(settings.quiet or ())
         is_live = stream.isatty() and not (settings.dryrun or settings.verbose or silent)
-        # Drawn by a thread of its own here: that of Live may draw what it began before something else was printed.
+        # Drawn by a thread of our own: Live's may finish an old drawing after something else was printed.
         self.view, self.live = View(), Live(console=Console(file=stream), auto_refresh=False, transient=True)
         self.drawing, self.is_closed = threading.RLock(), threading.Event()
         self.messages: dict[int, str] = {}  # what jobs were to do
@@ -178,20 +178,20 @@ class LogHandler(LogHandlerBase):
             if callable(stop):
                 stop(number, frame)
 
-        if callable(stop):  # else it is ignored, as in what a script has put into the background
+        if callable(stop):  # else it is ignored, as in a background job of a script
             signal.signal(signal.SIGINT, note)
 
     def emit(self, record: LogRecord) -> None:
         try:
             with self.drawing:
                 self._take(record)
-        except Exception:  # else nothing would be told any more
+        except Exception:  # else nothing more would be reported
             self.handleError(record)
 
     def _take(self, record: Any) -> None:
         event = get_event(record)
         if self.is_stopped and (event == LogEvent.JOB_ERROR or record.levelno >= WARNING):
-            return  # that jobs end is what was asked for
+            return  # since jobs were asked to end
         if str(record.msg).startswith(NOISE):
             return
         if event == LogEvent.JOB_INFO:
@@ -231,7 +231,7 @@ class LogHandler(LogHandlerBase):
                     self.live.refresh()
 
     def _finished(self, job: Job | None) -> None:
-        """Say what was made: of trainings how good the net is, of what is read its text."""
+        """Report what was made: for trainings how good the net is, for results that are printed their text."""
         for training in job.trainings if job else ():
             training.look()
             self.view.finished += training.total

@@ -1,4 +1,4 @@
-"""Times as people read them."""
+"""Human-readable times."""
 
 
 def duration(seconds: float, form: str = ".3g") -> str:

@@ -1,6 +1,6 @@
 """Tensors on disk: written atomically, and checked when they are read.
 
-The files are zip archives, whose members carry checksums (CRC-32). PyTorch does not compare these, so this does.
+The files are zip archives, whose members carry checksums (CRC-32). PyTorch does not verify them, so this does.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ from fspkd.files import write_atomically
 
 
 def save(content: dict[str, Any], path: Path) -> None:
-    """Write tensors and plain values, atomically; raises UserError where the disk is full."""
+    """Write tensors and plain values atomically; raises UserError if the disk is full."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_atomically(path, buffer.getvalue())
 
 
 def load(path: Path, owner: str, advice: str) -> dict[str, Any]:
-    """Read what `save` wrote for a run; raises DamagedError for a damaged file, and UserError for one of another run."""
+    """Read what `save` wrote for a run; raises DamagedError for a damaged file, and UserError for another run's."""
     try:
         with path.open("rb") as file:
             content = _checked(file)
@@ -43,7 +43,7 @@ def load(path: Path, owner: str, advice: str) -> dict[str, Any]:
 
 
 def _checked(file: BinaryIO) -> dict[str, Any]:
-    """The content of an open file; raises something or other where it is not as it was written."""
+    """The content of an open file; raises one of various exceptions if the file is damaged."""
     with zipfile.ZipFile(file) as archive:
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(damaged)
@@ -61,19 +61,19 @@ def weights_sha256(state: dict[str, Tensor]) -> str:
 
 
 def save_weights(state: dict[str, Tensor], path: Path, owner: str) -> str:
-    """Write the weights of a finished run, with their checksum, which is given back."""
+    """Write the weights of a finished run with their checksum; return the checksum."""
     sha256 = weights_sha256(state)
     save({"run": owner, "sha256": sha256, "state": state}, path)
     return sha256
 
 
 def load_checksum(path: Path, owner: str) -> str:
-    """The checksum that the final weights of a finished run carry."""
+    """The checksum stored with the final weights of a finished run."""
     return load(path, owner, _advice(path))["sha256"]
 
 
 def load_weights(path: Path, owner: str) -> dict[str, Tensor]:
-    """The final weights of a finished run, checked against the checksum that they carry."""
+    """The final weights of a finished run, verified against their stored checksum."""
     content = load(path, owner, _advice(path))
     if weights_sha256(content["state"]) != content["sha256"]:
         raise DamagedError(f"{path}: the weights do not match their checksum. {_advice(path)}")

@@ -23,18 +23,18 @@ from fspkd.runs.spec import Run, with_origins
 
 DVC = Path("params.yaml")
 KNOWN_GPUS = Path("/proc/driver/nvidia/gpus")
-# glibc reads this when a process starts. Feature maps are megabytes, of which a CPU finds pages of 2 MB faster than of 4 KB.
+# glibc reads this when a process starts. Feature maps take megabytes: a CPU finds their pages faster at 2 MB than at 4 KB.
 HUGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 Files = dict[str, list[str]]
 # The keys of a preset that decide what is shown of its nets.
 SHOWN = {"about", "demonstration", "tables", "figures", "timings", "claims"}
-APART = ("timing", "summary")  # a time is not measured again, and a page shows what others have made
-# What a figure has beside its drawings, by kind.
+APART = ("timing", "summary")  # a time is not measured again, and the summary shows what other rules made
+# The suffixes of a figure's files of numbers, by kind.
 FIGURES = {get_args(of.model_fields["kind"].annotation)[0]: of.ends for of in get_args(get_args(Figure)[0])}
 
 
 def members_of(config: dict) -> int:
-    """How many nets a training job trains side by side, as --config says; raises UserError for what it cannot say."""
+    """How many nets a training job trains side by side, as --config says; raises UserError for invalid values and keys."""
     members = config.get("members", 1)
     if not isinstance(members, int) or members < 1:
         raise UserError(f"--config members={members}: must be a whole number, 1 or more: the nets that one job trains.")
@@ -46,7 +46,7 @@ def members_of(config: dict) -> int:
 
 
 def one_of(texts: Iterable[str]) -> str:
-    """A pattern that matches any of some texts, and nothing where there are none."""
+    """A pattern that matches any of some texts, and nothing if there are none."""
     return "|".join(map(re.escape, sorted(set(texts)))) or "(?!)"
 
 
@@ -74,12 +74,12 @@ def names_of_pictures(plans: dict[str, Plan]) -> str:
 
 @cache
 def code(*modules: str, folders: tuple[str, ...] = ("report", "runs", "times")) -> list[str]:
-    """The files of those modules, such as report/tables, and of all that they import of these folders, directly or not."""
+    """The files of those modules, such as report/tables, and of all that they import from these folders, directly or not."""
     return list(map(str, with_imports((PACKAGE / f"{module}.py" for module in modules), folders)))
 
 
 def templates(*names: str) -> list[str]:
-    """The files of templates of pages, which no import names."""
+    """The files of page templates, which no import names."""
     return [str(PACKAGE / "report" / f"{name}.html.j2") for name in names]
 
 
@@ -90,7 +90,7 @@ def templates(*names: str) -> list[str]:
 class TrainingRule:
     """A rule that trains: the runs of a phase, each by a job of its own, or one group of runs, side by side.
 
-    `jobs` are those runs, and the plan that they are trained for, by the first of them, which the wildcard {run} names.
+    `jobs` holds those runs, and the plan that they are trained for, by the first run's id, which the wildcard {run} takes.
     """
 
     name: str
@@ -107,12 +107,12 @@ class TrainingRule:
 
     @property
     def first(self) -> str:
-        """What logs are called by."""
+        """What logs are named after."""
         return next(iter(self.jobs)) if self.is_group else "{run}"
 
     @property
     def outputs(self) -> list[str]:
-        """Of a group its files, else those of any run of the phase."""
+        """The files of the group, else a pattern for those of any run of the phase."""
         _, runs = next(iter(self.jobs.values()))
         files = [file for run in runs for file in run_outputs(run)]
         return files if self.is_group else [file.replace(runs[0].id, "{run}") for file in files]
@@ -128,7 +128,7 @@ class TrainingRule:
             "weights": list(dict.fromkeys(str(other.weights) for other in needed)),
         }
 
-    # Snakemake does not compare params that depend on outputs, so grouping nets otherwise retrains none.
+    # Snakemake does not compare params that depend on outputs, so grouping nets differently retrains none.
 
     def arguments(self, wildcards: Wildcards, output: Iterable[str]) -> list[str]:
         """The arguments of scripts/train.py."""
@@ -136,7 +136,7 @@ class TrainingRule:
         return [plan.preset.results, *dict.fromkeys(Path(file).parent.name for file in output)]
 
     def message(self, wildcards: Wildcards, output: Iterable[str]) -> str:
-        """What Snakemake says when it trains."""
+        """What Snakemake prints when it trains."""
         _, runs = self._job(wildcards)
         lengths = {
             run: f"{'at most ' if run.spec.training.stop else ''}{run.spec.iterations} iterations" for run in runs
@@ -145,10 +145,10 @@ class TrainingRule:
 
 
 def training_rules(plans: Iterable[Plan], members: int) -> list[TrainingRule]:
-    """The rules that train: one for each phase or, where a job trains several runs side by side, one for each job.
+    """The rules that train: one for each phase or, if a job trains several runs side by side, one for each job.
 
-    The folders of the runs of a job have nothing in common, so no pattern of a rule fits several such jobs. A run that several
-    presets share is trained for the first of them, or of those that refuse to have it computed in float32.
+    The folders of a job's runs have nothing in common, so no pattern of a rule fits several such jobs. A run that several
+    presets share is trained for the first of them, or the first of those that refuse to have it computed in float32.
     """
     taken: set[str] = set()
     jobs: dict[str, tuple[Plan, tuple[Run, ...]]] = {}
@@ -184,23 +184,23 @@ def gpus_here() -> int:
         return len(named) - max(0, len(slices) - 1)
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20).stdout
-    except (OSError, subprocess.TimeoutExpired):  # containers may have the driver and not the command
+    except (OSError, subprocess.TimeoutExpired):  # containers may have the driver but not the command
         return len(list(KNOWN_GPUS.glob("*")))
     return len(re.findall(r"^GPU \d", listed, re.MULTILINE))
 
 
 def dvc_plan(plans: dict[str, Plan]) -> Plan | None:
-    """The plan of the preset that params.yaml names, where there is such a file and such a preset."""
+    """The plan of the preset that params.yaml names, if there is such a file and such a preset."""
     return plans.get(str(read_yaml(DVC).get("results"))) if DVC.exists() else None
 
 
 def run_outputs(run: Run) -> list[str]:
-    """What a run leaves to others."""
+    """The files of a run that others read."""
     return [str(file) for file in (*run.folder.outputs(run.spec.stage), run.folder.manifest)]
 
 
 def phase_outputs(plan: Plan, phase: str) -> list[str]:
-    """What all runs of a phase leave that results wait for."""
+    """The files of all runs of a phase that results wait for."""
     return [file for run in wanted_by_results(plan) if run.phase == phase for file in run_outputs(run)]
 
 
@@ -213,15 +213,15 @@ def packed_files(plan: Plan) -> list[str]:
 
 
 def _for_a_page(text: str) -> str:
-    """A parameter of a rule: Snakemake's report has them as they are in a script of its page, which a text could end."""
+    """A rule's parameter, escaped: Snakemake's report puts it as it is into a script of its page, which a text could end."""
     return text.replace("<", r"\u003c")
 
 
 class ResultRule(Result):
-    """What the rule of a result asks."""
+    """What the rule of a result needs."""
 
     def decided_by(self) -> list[str]:
-        """The settings and the runs that decide it: with other ones it is made again."""
+        """The settings and the runs that decide it: if they change, it is made again."""
         if self.name:
             settings = self.settings.model_dump_json(exclude_none=True)
         else:
@@ -229,14 +229,14 @@ class ResultRule(Result):
         return [_for_a_page(settings), *(run.id for run in self.runs)]
 
     def gone(self) -> list[str]:
-        """Where it is made: the outputs of the runs that it shows of which something is missing."""
+        """If it exists: all outputs of those runs that it shows of which some are missing."""
         if self.kind in APART or not Path(self.file).exists():
             return []
         files = (run_outputs(run) for run in self.runs)
         return [file for of_run in files if not all(map(os.path.exists, of_run)) for file in of_run]
 
     def inputs(self) -> Files:
-        """The files that it is made of."""
+        """The files that it is made from."""
         return {
             "table": self._table,
             "figure": self._figure,
@@ -269,7 +269,7 @@ class ResultRule(Result):
         }
 
     def _figures_code(self) -> list[str]:
-        """The code of its kind, and of the methods or networks of its nets that this computes with, which are found by name."""
+        """The code of its kind, and of its nets' methods or networks if it computes with them, which are found by name."""
         own, named = ("report/figures", f"report/{self.settings.kind}"), set()
         if isinstance(self.settings, Plateau):
             named = {f"distill/{net.spec.method.method}" for net in self.nets}
@@ -278,7 +278,7 @@ class ResultRule(Result):
         return sorted({*code(*own), *code(*own, *sorted(named), folders=("report", "train", *DECIDING))})
 
     def _timing(self) -> Files:
-        """And no code, since a time is not measured again for a changed word."""
+        """Without code, since a time is not measured again for a changed word."""
         reference = self.settings.reference
         shared = {
             "data": [ancient(str(self.nets[0].data.path))],
@@ -309,12 +309,12 @@ class ResultRule(Result):
         }
 
     def picture_inputs(self) -> Files:
-        """What the picture of a table, or of the claims, is made of."""
+        """What the picture of a table, or of the claims, is made from."""
         return {"code": code("report/pictures"), "csv": [self.file]}
 
     @property
     def picture_title(self) -> str:
-        """What decides that picture, beside what it is made of."""
+        """What decides that picture, besides its inputs."""
         if self.name:
             return _for_a_page(self.settings.title)
         return "claims of a demonstration" if self.plan.preset.demonstration else "claims"
@@ -335,9 +335,9 @@ class ResultRule(Result):
 
 @dataclass
 class ResultRules:
-    """What the rules of results ask, by their wildcards, of the plans by folder of results.
+    """What the rules of results need, by their wildcards; `plans` are by folder of results.
 
-    `of_other_code` fills with the ids of the runs that inputs were asked for, and of those that these rest on, of other code.
+    `of_other_code` collects the ids of runs of other code: those that inputs were asked for, and those that they rest on.
     """
 
     plans: dict[str, Plan]
@@ -352,10 +352,10 @@ class ResultRules:
         return ResultRule(plan, "claims") if name == "claims" else ResultRule(plan, "table", name)
 
     def inputs(self, kind: str) -> Callable[[Wildcards], Files]:
-        """What gives the inputs of a result of that kind.
+        """The function that gives the inputs of a result of that kind.
 
-        Nets that it shows and that are gone are trained again, though Snakemake by itself makes no missing file again from
-        which nothing newer is to be made.
+        Nets that it shows and that are gone are trained again, though Snakemake by itself does not make a missing file again
+        if what is made from it is up to date.
         """
 
         def inputs(wildcards: Wildcards) -> Files:
@@ -367,13 +367,13 @@ class ResultRules:
         return inputs
 
     def decided_by(self, kind: str) -> Callable[[Wildcards], list[str]]:
-        """What gives the settings and runs that decide a result of that kind."""
+        """The function that gives the settings and runs that decide a result of that kind."""
         return lambda wildcards: self._of(kind, wildcards).decided_by()
 
     def picture_inputs(self, wildcards: Wildcards) -> Files:
-        """What the picture of a table, or of the claims, is made of."""
+        """What the picture of a table, or of the claims, is made from."""
         return self._pictured(wildcards).picture_inputs()
 
     def picture_title(self, wildcards: Wildcards) -> str:
-        """What decides it beside."""
+        """What decides that picture, besides its inputs."""
         return self._pictured(wildcards).picture_title

@@ -1,4 +1,4 @@
-"""What Snakemake finds by its name: how a workflow is told (`logger: fspkd` in profiles/default/config.yaml)."""
+"""The logger plugin, which Snakemake finds by this package's name (`logger: fspkd` in profiles/default/config.yaml)."""
 
 from fspkd.terminal import LogHandler
 

@@ -1,4 +1,4 @@
-"""Files made to do harm. An attack prepares them, and gives the script that meets them."""
+"""Malicious files. An attack prepares them, and returns the script that reads them."""
 
 import io
 import json
@@ -24,7 +24,7 @@ Attack = Callable[[Project], tuple[str, ...]]
 
 
 class Evil:
-    """What runs a command when it is unpickled."""
+    """An object that runs a command when unpickled."""
 
     def __reduce__(self) -> tuple:
         return os.system, (TOUCH,)
@@ -83,7 +83,7 @@ def predictions_with_a_pickle_in_them(project: Project) -> tuple[str, ...]:
 
 
 def array_larger_than_memory(name: str) -> bytes:
-    """An .npz with an array that claims to be of a petabyte."""
+    """An .npz with an array that claims to have a petabyte."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**15,)})
     content = io.BytesIO()
@@ -149,7 +149,7 @@ def fifo_in_place_of_predictions(project: Project) -> tuple[str, ...]:
 
 
 def preset(project: Project, text: str | bytes) -> tuple[str, ...]:
-    """A script that reads the tiny preset with that at its end."""
+    """A script that reads the tiny preset with `text` at its end."""
     content = project.preset_path.read_bytes() + (text if isinstance(text, bytes) else text.encode())
     project.preset_path.write_bytes(content)
     return "scripts/train.py", "results/tiny", "teacher-1"
@@ -258,7 +258,7 @@ def pack(project: Project) -> tuple[str, ...]:
 
 
 def image(make: Callable[[Path], object]) -> Attack:
-    """Put something in an image's place."""
+    """Put something else in an image's place."""
 
     def attack(project: Project) -> tuple[str, ...]:
         path = own_images(project)
@@ -270,7 +270,7 @@ def image(make: Callable[[Path], object]) -> Attack:
 
 
 def listen(path: Path) -> None:
-    os.chdir(path.parent)  # names of sockets are short
+    os.chdir(path.parent)  # socket paths must be short
     with socket.socket(socket.AF_UNIX) as unix:
         unix.bind(path.name)
     os.chdir(path.parents[3])
@@ -282,7 +282,7 @@ def postscript(path: Path) -> None:
 
 
 def archive(name: str, add: Callable[[object], object]) -> Attack:
-    """Read images from an archive that has something more in it."""
+    """Read images from an archive that has something extra in it."""
 
     def attack(project: Project) -> tuple[str, ...]:
         own_images(project, name)

@@ -1,4 +1,4 @@
-"""Files made to do harm: nothing in them is executed, written elsewhere or waited for, and each ends in one paragraph."""
+"""Malicious files: nothing in them is executed, written elsewhere or waited for; a refusal is one paragraph."""
 
 import re
 import shutil
@@ -21,7 +21,7 @@ def target(project: Project, tiny_results: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def meet(target: Project, attack: Attack) -> tuple[int, str]:
-    """The exit status of the script that meets an attack, and what it says."""
+    """The exit status of the script that an attack is for, and its output."""
     status, said = forks.said(attack(target))
     assert not [
         found for folder in (target.folder, target.folder.parent, Path("/")) for found in folder.glob("hacked*")

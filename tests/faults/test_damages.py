@@ -1,6 +1,6 @@
-"""Random damages to every file of a run folder and to packed data: each is named, or changes nothing that is read.
+"""Random damage to every file of a run folder and to packed data: each case is named, or changes nothing that is read.
 
-`make faults` does thousands of them and prints the matrix; without DAMAGES in the environment it is a small, fixed share.
+`make faults` does thousands and prints the matrix; without DAMAGES in the environment it is a small, fixed number.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ def twice(content: bytes, draw: random.Random, others: list[bytes]) -> bytes:
 
 
 def swapped(content: bytes, draw: random.Random, others: list[bytes]) -> bytes:
-    """The whole file of that name of another run, or another file."""
+    """Another run's file of that name or, if there is none, another file."""
     return draw.choice(others)
 
 
@@ -83,7 +83,7 @@ def made(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def readers(project: Project, images: Images) -> dict[str, Callable[[], object]]:
-    """All that is made of the files of runs and data, by what it is."""
+    """All that is made from the files of runs and data, by name."""
     plan = project.plan()
     net, killed = plan.net("student/1"), plan.net("teacher/2")
 
@@ -127,7 +127,7 @@ def outcome(read: Callable[[], object], allowed: list[object]) -> str:
         found = read()
     except UserError:
         return "named"
-    except Exception as error:  # the campaign is about these
+    except Exception as error:  # what this test looks for
         return f"TRACEBACK {type(error).__name__}"
     text = found.to_csv() if isinstance(found, pd.DataFrame) else found
     return "same" if text == allowed[0] else "made anew" if text in allowed else "WRONG"
@@ -153,7 +153,7 @@ def test_damages_are_named_or_change_nothing(made: Project) -> None:
             if not file.exists() or file.read_bytes() != content:
                 file.write_bytes(content)
 
-    # What may come of a reader: what comes of whole files, and whatever is trained anew from an earlier moment.
+    # What a reader may give: the result for whole files, or a training resumed from an earlier checkpoint.
     allowed = {name: [read()] for name, read in by_name.items()}
     restore()
     for missing in (["checkpoint.pt"], ["checkpoint.pt", "checkpoint.previous.pt"]):
@@ -164,7 +164,7 @@ def test_damages_are_named_or_change_nothing(made: Project) -> None:
     assert [done for done, _ in allowed["resumed"]] == [20, 19, 0]
     allowed["complete"].append(False)
     finals = allowed["points of the killed"][0]
-    # Of points, those that a damaged journal still vouches for.
+    # Fewer points: those that a damaged journal still vouches for.
     allowed["points of the killed"] += [finals[:length] for length in range(len(finals))]
     allowed = {n: [t.to_csv() if isinstance(t, pd.DataFrame) else t for t in texts] for n, texts in allowed.items()}
     allowed["points of the killed"] += [pd.DataFrame(columns=c).to_csv() for c in ([], ["iteration", "time"])]
@@ -178,7 +178,7 @@ def test_damages_are_named_or_change_nothing(made: Project) -> None:
         of_killed = file.parent == killed.folder.path
         for name, read in by_name.items():
             if of_killed == (name in ("resumed", "points of the killed")) or file == data:
-                with contextlib.redirect_stdout(io.StringIO()):  # which says each time what is damaged
+                with contextlib.redirect_stdout(io.StringIO()):  # it reports each time what is damaged
                     found = outcome(read, allowed[name])
                 matrix[file.name if file != data else "packed data", damage.__name__, name, found] += 1
         restore()

@@ -1,6 +1,6 @@
-"""Each step killed at the moments at which it changes files, and at random ones, then done again: the same bits, no left-overs.
+"""Each step killed when it changes files, and at random moments, then repeated: the same bits, no leftovers.
 
-`make faults` takes every moment; without KILLS in the environment it is a small, fixed share of them.
+`make faults` kills at every change; without KILLS in the environment it is a small, fixed share of them.
 """
 
 import os
@@ -16,20 +16,20 @@ from conftest import REPOSITORY, Project
 
 pytestmark = pytest.mark.usefixtures("not_followed")
 
-EVERY = 1 if "KILLS" in os.environ else 20  # moments
+EVERY = 1 if "KILLS" in os.environ else 20  # changes
 METRICS = [f"metrics/table1/{row}.json" for row in ("01 Teacher", "02 FitNet, 1 loss*", "03 Student*")]
 AT_RANDOM = int(os.environ.get("KILLS", "2"))  # kills of each step
 
 
 def is_killed(command: tuple[str, ...], change: int = 0, seconds: float = 0) -> bool:
-    """Run a script until it is killed or, without an error, done."""
+    """Run a script; returns whether it was killed; otherwise it must succeed."""
     status = forks.run(command, change=change, seconds=seconds)
     assert status in (0, *forks.KILLED), f"{command} hangs or fails: {status}"
     return status != 0
 
 
 def files() -> dict[Path, bytes]:
-    """What there is, without what depends on how long it took."""
+    """All files by path, except what depends on timing."""
     return {file: file.read_bytes() for file in Path().rglob("*") if file.is_file() and file.name != "usage.csv"}
 
 
@@ -42,7 +42,7 @@ def restore(before: dict[Path, bytes]) -> None:
 
 
 def kill_and_repeat(made: list[Path], *command: str) -> None:
-    """Kill the command that makes some files, and run it again, at each moment and at random ones."""
+    """Kill the command that makes some files, at changes and at random moments, and run it again."""
     before = files()
     start = time.monotonic()
     assert not is_killed(command)
@@ -79,7 +79,7 @@ def scripts(project: Project) -> Project:
 
 
 def test_training(scripts: Project) -> None:
-    """With a checkpoint after each iteration, stage 1 and stage 2."""
+    """Stage 1 and stage 2, with a checkpoint after each iteration."""
     plan = scripts.plan()
     for run in (plan.net("teacher/1"), plan.net("student/1").start, plan.net("student/1")):
         command = ("scripts/train.py", "results/tiny", run.id, "--checkpoint-seconds", "0")
@@ -105,7 +105,7 @@ def nets(scripts: Project, tiny_results: Path) -> Project:
 
 
 def test_results(nets: Project) -> None:
-    """A table, a figure, claims, pictures, and the page, each of what those before left."""
+    """A table, a figure, claims, pictures, and the page, each from what those before left."""
     for script, *names in (
         ("make_table", "table1.csv", "table1.md", "table1.html", "table1.tex", *METRICS),
         ("make_figure", "figure3.png", "figure3.svg", "figure3.csv", "figure3_flat.csv"),

@@ -30,7 +30,7 @@ def gpu(project: Project) -> torch.device:
 
 
 def eager(self: Captured) -> None:
-    """A call that captures nothing."""
+    """Call the function without capturing it."""
     with torch.cuda.stream(self.stream):
         self.function()
 
@@ -80,7 +80,7 @@ def add_other_nets(project: Project) -> None:
 def test_captured_equals_eager(
     project: Project, monkeypatch: pytest.MonkeyPatch, precision: str, augment: dict
 ) -> None:
-    """And a table of what the teacher gives, where images are only flipped, equals computing it."""
+    """Also, where images are only flipped, a table of the teacher's outputs equals computing them."""
     project.set("training.precision", precision)
     project.set("data.images.augment", augment)
     project.set("schedules.short", [{"until": 100, "rate": 0.05}])  # more images than the table has rows
@@ -207,7 +207,7 @@ def test_gpu_and_cpu_agree(project: Project) -> None:
         project.train("teacher/1", device=where)
         losses[where] = pd.read_csv(run.folder.metrics)["loss"][
             :5
-        ]  # later ones may differ by what happens at a ReLU's edge
+        ]  # later ones may differ by rounding at a ReLU's edge
         shutil.rmtree("results")
     np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=1e-5)  # TF32 would make it 1e-3
 

@@ -18,7 +18,7 @@ from fspkd.models import batch_norm, kernels
 from fspkd.models.batch_norm import AddReLU, BatchNorm, BatchNormReLU
 
 LAST = torch.channels_last
-TOLERANCE = {torch.float32: 20 * 2**-24, torch.bfloat16: 2**-9}  # of which 2^-24 and 2^-9 are one rounding
+TOLERANCE = {torch.float32: 20 * 2**-24, torch.bfloat16: 2**-9}  # one rounding is 2^-24 or 2^-9
 
 compiled = pytest.mark.skipif(kernels.compiler() is None, reason="no C++ compiler")
 
@@ -31,7 +31,7 @@ def filled(norm: BatchNorm) -> BatchNorm:
 
 
 def by_definition(norm: BatchNorm, x: Tensor, plus: Tensor | None, gradient: Tensor) -> dict[str, Tensor]:
-    """All that a forward and a backward pass give, in float64."""
+    """All results of a forward and a backward pass, in float64."""
     x, gradient = x.detach().double().requires_grad_(), gradient.double()
     plus = None if plus is None else plus.detach().double().requires_grad_()
     weight, bias = (parameter.detach().double().requires_grad_() for parameter in (norm.weight, norm.bias))
@@ -45,7 +45,7 @@ def by_definition(norm: BatchNorm, x: Tensor, plus: Tensor | None, gradient: Ten
 
 
 def computed(norm: BatchNorm, x: Tensor, plus: Tensor | None, gradient: Tensor) -> dict[str, Tensor]:
-    """The same by the module."""
+    """The same from the module."""
     x = x.detach().clone().requires_grad_()
     inputs = [x] if plus is None else [x, plus := plus.detach().clone().requires_grad_()]
     y = norm(*inputs)
@@ -59,7 +59,7 @@ def computed(norm: BatchNorm, x: Tensor, plus: Tensor | None, gradient: Tensor) 
 @compiled
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    "shape",  # among them rows that fill no block, one column, more columns than are added side by side
+    "shape",  # including rows that fill no block, one column, more columns than are summed side by side
     [(4, 16, 8, 8), (3, 3, 7, 5), (8, 200, 1, 1), (33, 5, 9, 9), (6, 1, 28, 28), (20, 300, 5, 5), (128, 16, 32, 32)],
 )
 @pytest.mark.parametrize("kind", ["alone", "relu", "add and relu"])
@@ -73,7 +73,7 @@ def test_it_gives_what_the_definition_does(precision: torch.dtype, shape: tuple[
     for what, value in computed(norm, *inputs).items():
         tolerance = TOLERANCE[precision if what in ("output", "x", "plus") else torch.float32]
         assert value.shape == wanted[what].shape
-        # where a ReLU is open by rounding only, a gradient may be there or not, so of each the norm is compared
+        # rounding may open or close a ReLU, and with it a gradient, so norms are compared
         assert (value.double() - wanted[what]).norm() < tolerance * wanted[what].norm(), what
 
 
@@ -92,7 +92,7 @@ def test_how_maps_lie_in_memory_changes_no_bit() -> None:
     for layout in (torch.channels_last, torch.contiguous_format):
         inputs = [tensor.detach().clone(memory_format=layout).requires_grad_() for tensor in (x, plus)]
         norm = BatchNormReLU(16)
-        norm(*inputs).mean((2, 3)).square().sum().backward()  # whose gradient has one number for all pixels
+        norm(*inputs).mean((2, 3)).square().sum().backward()  # its gradient is the same for all pixels
         found.append([norm.weight.grad, norm.running_var, *(tensor.grad for tensor in inputs)])
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
@@ -160,7 +160,7 @@ def test_a_net_is_trained_as_it_is_without_a_compiler(project: Project, monkeypa
 
 
 def told(**environment: object) -> tuple[str, str]:
-    """The compiler that another process finds, and what it says of it."""
+    """The compiler that another process finds, and its error output."""
     command = [sys.executable, "-c", "from fspkd.models import kernels; print(kernels.compiler())"]
     variables = os.environ | {name: str(value) for name, value in environment.items()}
     process = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Batches: a function of the iteration, and what torchvision makes of the same numbers."""
+"""Batches are a function of the iteration, and equal torchvision's for the same draws."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_every_image_is_seen_once_an_epoch_whatever_the_batch(project: Project) 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_crop_and_flip_equal_torchvision_on_the_same_offsets(dtype: type) -> None:
-    """Of whitened images too, which are used as they are, with zeros around them."""
+    """Also for whitened images, which are used unchanged, padded with zeros."""
     from torchvision.transforms import functional as vision
 
     pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3)).astype(dtype)
@@ -74,7 +74,7 @@ def test_crop_and_flip_equal_torchvision_on_the_same_offsets(dtype: type) -> Non
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_predictions_are_the_float32_nets_on_plain_images(project: Project, precision: str) -> None:
-    """They equal those of the finished net on the packed test images, divided by 255 and nothing else."""
+    """They equal those of the finished net on the packed test images, only divided by 255."""
     project.set("training.precision", precision)
     project.train("teacher/1")
     run = project.plan().net("teacher/1")

@@ -21,7 +21,7 @@ NETWORK = {
 
 
 def splitmix64(state: int) -> int:
-    """The generator as its authors wrote it: what it gives at a state."""
+    """The generator as its authors wrote it: its output for a state."""
     z = state & MASK
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
@@ -50,7 +50,7 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def test_hash_is_splitmix64() -> None:
-    """The first numbers after the seed 1234567, which many implementations are checked by."""
+    """The first outputs for seed 1234567, which many implementations are checked against."""
     states = torch.tensor([1234567, 1234567], dtype=torch.int64) + torch.tensor([GAMMA - 2**64, 2 * GAMMA - 2**64])
     assert [int(x) & MASK for x in mixed(states)] == [6457827717110365317, 3203168211198807973]
 
@@ -102,7 +102,7 @@ def maxout(**changes: object) -> MaxoutNet:
 
 
 def test_images_keep_their_scale_and_hidden_inputs_are_rescaled() -> None:
-    """By the sums that each layer is given, over many iterations; in evaluation, and frozen, nothing is dropped."""
+    """By the sums before and after each layer's dropout; in evaluation, and frozen, nothing is dropped."""
     net, plain = maxout().train(), maxout(keep={}).train()
     iterations = iter(range(10**6))
     net.randomise(Draws(1, "net"), lambda: at(next(iterations)))

@@ -1,4 +1,4 @@
-"""FitNets' training: the engine beside a plain loop that has the pieces of a channel side by side, as the authors do."""
+"""FitNets' training: the engine against a plain loop that stores a channel's pieces side by side, as the authors do."""
 
 import os
 import shutil
@@ -66,7 +66,7 @@ class PlainNet(plain.MaxoutNet):
 
 
 class HeavyBall(torch.optim.Optimizer):
-    """v = momentum v - rate gradient; weights += v. Then one filter after the other is scaled down to its limit."""
+    """v = momentum v - rate gradient; weights += v. Then each filter is scaled down to its limit."""
 
     def __init__(self, groups: list[dict]) -> None:
         super().__init__(groups, {"limit": None, "momentum": None})
@@ -85,7 +85,7 @@ class HeavyBall(torch.optim.Optimizer):
 
 
 def side_by_side(ours: Tensor, pieces: int) -> Tensor:
-    """Filters that are in the order of their pieces, the pieces of each channel side by side."""
+    """Reorder filters, stored piece by piece, to have each channel's pieces side by side."""
     return ours.unflatten(0, (pieces, -1)).transpose(0, 1).flatten(0, 1)
 
 
@@ -97,7 +97,7 @@ def copied(ours: nn.Module, theirs: nn.Module, pieces: int) -> nn.Module:
 
 
 def plain_net(net: MaxoutNet, images: Images) -> PlainNet:
-    """The oracle's net with the weights of one of the library's."""
+    """An oracle net with the weights of one of the library's."""
     layers = net.network.layers
     oracle = PlainNet(layers, images.shape, images.classes).double()
     weighted = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
@@ -108,7 +108,7 @@ def plain_net(net: MaxoutNet, images: Images) -> PlainNet:
 
 
 def drop_out(net: PlainNet, spec: RunSpec, images: Images, iteration: Callable[[], int]) -> None:
-    """Let dropout's documented random numbers decide what each layer is given."""
+    """Apply dropout to each layer's input, by its documented random numbers."""
     network = spec.network
     before = [images.shape]
     for tap in network.parts[:-1]:
@@ -130,9 +130,9 @@ def drop_out(net: PlainNet, spec: RunSpec, images: Images, iteration: Callable[[
 
 
 def set_rows(project: Project, iterations: int) -> None:
-    """Two teachers, two FitNets, and two nets that learn by distillation from their start; on whitened images.
+    """Two teachers, two FitNets, and two nets that learn by distillation alone; on whitened images.
 
-    Where images are black, pieces of a first layer are equal but for rounding, which then decides what is learnt.
+    Where images are black, a first layer's pieces differ only by rounding, which would then decide what is learnt.
     """
     project.set("data.images.preprocess", {"method": "gcn_zca", "scale": 55})
     data = project.plan().data["images"]
@@ -155,9 +155,9 @@ def set_rows(project: Project, iterations: int) -> None:
 
 @pytest.mark.parametrize("case", ["teacher", "hint", "kd"])
 def test_engine_equals_the_plain_loop(project: Project, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    """Fifty iterations on the same batches. The teacher's are given to the engine in blocks, as on a GPU."""
+    """Fifty iterations on the same batches; the engine gets the teacher's in blocks, as on a GPU."""
     set_rows(project, ITERATIONS)
-    if case == "kd":  # without flips, what the teacher gives is kept
+    if case == "kd":  # without flips, the teacher's outputs are cached
         project.set("data.images.augment", {})
     if case == "teacher":
         monkeypatch.setitem(step.BLOCK, "cpu", 3)
@@ -211,7 +211,7 @@ def test_engine_equals_the_plain_loop(project: Project, monkeypatch: pytest.Monk
 def test_killed_and_resumed_alone_and_side_by_side_ends_with_the_same_bits(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job of all kinds: dropout; RMSProp with a regressor, and without; the teacher's part computed once."""
+    """A mixed job: dropout; RMSProp with and without a regressor; the teacher's part computed once."""
     iterations = 120
     set_rows(project, iterations)
     project.set("data.images.augment", {})
@@ -240,7 +240,7 @@ def test_killed_and_resumed_alone_and_side_by_side_ends_with_the_same_bits(
     assert process.poll() is None, "the training ended before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    monkeypatch.setitem(step.BLOCK, "cpu", 3)  # a device that is given several iterations at once, as a GPU is
+    monkeypatch.setitem(step.BLOCK, "cpu", 3)  # several iterations at once, as on a GPU
     for run in runs:
         loop.train([run], torch.device("cpu"), 1000)
         assert 0 < run.folder.read_manifest().attempts[-1].from_iteration < iterations

@@ -15,7 +15,7 @@ NETWORK = CifarNetwork(depth=14, width=4)
 
 
 def four_loops(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Eq. (1) as it is written, for maps of one size."""
+    """Eq. (1) as written, for maps of equal size."""
     images, m, height, width = first.shape
     n = second.shape[1]
     result = torch.zeros(images, m, n, dtype=first.dtype)

@@ -56,8 +56,8 @@ def with_pieces(network: MaxoutNetwork, pieces: int) -> MaxoutNetwork:
     return network.model_copy(update={"layers": layers})
 
 
-# Layers, weights without biases and multiplications of a net whose every layer has two pieces, which are those of the FitNets
-# paper, Tables 4, 5 and 6, as far as these are exact.
+# Layers, weights without biases, and multiplications of nets with two pieces in every layer: those of the FitNets paper,
+# Tables 4, 5 and 6, as far as these are exact.
 PUBLISHED = {
     "teacher_cifar": (5, 9_044_360, 725_090_696),
     "teacher_svhn": (5, 4_928_800, 297_936_800),
@@ -113,7 +113,7 @@ def test_hints_of_the_teachers_are_as_large_as_in_the_paper() -> None:
 
 
 def unit(inputs: Tensor, module: nn.Module, channel: int, pieces: int) -> Tensor:
-    """A maxout unit of inputs as large as a filter; Python's max takes the first of equals."""
+    """A maxout unit, for inputs of a filter's size; Python's max takes the first of equals."""
     channels = len(module.bias) // pieces
     rows = [piece * channels + channel for piece in range(pieces)]
     return max(((module.weight[row] * inputs).sum() + module.bias[row] for row in rows), key=Tensor.item)
@@ -150,7 +150,7 @@ def by_loops(net: MaxoutNet, image_CHW: Tensor) -> Tensor:
 
 
 def test_values_and_gradients_are_those_of_plain_loops() -> None:
-    """Pools of 3x3 at steps of 2 hang over the edges of 6 and 8 pixels."""
+    """Pools of 3x3 with stride 2 hang over the edges of 6 and 8 pixels."""
     net = small().double()
     images = torch.randn(2, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     weights = torch.randn(2, CLASSES, dtype=torch.float64, generator=torch.Generator().manual_seed(2))

@@ -1,4 +1,4 @@
-"""Methods with modules that remember, or that a loss does not reach."""
+"""Methods with stateful modules, or modules that a loss does not reach."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +31,7 @@ class Memory(nn.Module):
 
 @pytest.fixture
 def begin(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Session]:
-    """Begins a first stage on hints whose method has a memory, and does something with it in its loss."""
+    """Begin a first stage on hints whose method has a memory, and uses it in its loss."""
     modules, loss = Hint.modules, Hint.loss
 
     def session(memory: Memory, remember: Callable[[Memory], Tensor | None], folder: str = "going") -> Session:
@@ -63,7 +63,7 @@ def iterate(going: Session, iterations: int) -> None:
 
 
 def remember(memory: Memory) -> Tensor:
-    """What the docs say of a queue: it is read as it was before it is written, and what is written has no gradient."""
+    """As the docs say of a queue: a copy is read before it is written, and what is written has no gradient."""
     features = memory.layer(memory.queue.clone() + 1)
     memory.queue.index_copy_(0, memory.place, features[:1].detach())
     memory.place.add_(1).remainder_(len(memory.queue))
@@ -75,7 +75,7 @@ def test_images_for_validation_leave_no_trace_in_a_memory(begin: Callable[..., S
     memory = Memory()
     going = begin(memory, remember)
     iterate(going, 4)
-    assert going.member.stopping.iteration > 0  # it was measured
+    assert going.member.stopping.iteration > 0  # it was validated
     assert (memory.batches, memory.place) == (4, 1)
 
 
@@ -92,7 +92,7 @@ def test_a_memory_goes_on_from_its_checkpoint(begin: Callable[..., Session]) -> 
 
 
 def test_a_memory_that_is_replaced_is_refused(begin: Callable[..., Session]) -> None:
-    """On a CPU, which would take it, as on a GPU, which would not."""
+    """On a CPU, where it would work, as on a GPU, where it would not."""
 
     def rebuild(memory: Memory) -> Tensor:
         memory.queue = torch.cat([memory.queue[1:], torch.ones(1, 2)])
@@ -114,7 +114,7 @@ def test_parameters_that_a_loss_does_not_reach_are_named_unless_they_are_frozen(
 
 
 def test_a_weight_has_its_gradients_from_both_precisions() -> None:
-    """Of a layer that the method puts on the student's taps, in lower precision, and on the teacher's, in its loss."""
+    """For a layer that the method applies to the student's taps, in lower precision, and to the teacher's, in its loss."""
     layer = nn.Linear(2, 1, bias=False)
     lowered = LoweredWeights(nn.ModuleList([layer]), torch.bfloat16)
     with lowered.in_use():

@@ -1,4 +1,4 @@
-"""Methods from elsewhere against slow references."""
+"""Methods from other papers against slow references."""
 
 import math
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def test_distances_and_angles_of_points_in_a_plane() -> None:
     expected = torch.tensor([[0, 3, 4], [3, 0, 5], [4, 5, 0]]) / mean
     torch.testing.assert_close(distances(points), expected)
     found = angles(points)
-    assert found[0, 1, 2] == pytest.approx(0, abs=1e-6)  # the right angle at the first
+    assert found[0, 1, 2] == pytest.approx(0, abs=1e-6)  # the right angle, at the first point
     assert found[1, 0, 2] == pytest.approx(3 / 5)
     assert found[2, 0, 1] == pytest.approx(4 / 5)
 
@@ -71,7 +71,7 @@ def test_a_student_equal_to_its_teacher_has_the_cross_entropy_alone(method: Meth
 
 
 def test_attention_transfer_weighs_as_the_authors_code() -> None:
-    """beta times the sum over sections of the mean squared difference of two maps of length 1."""
+    """beta times the sum over sections of the mean squared difference of two maps of norm 1."""
     method = AttentionTransfer(
         method="attention_transfer", schedule="s", teacher="teacher/1", sections=(1, 2), weight=7
     )
@@ -88,7 +88,7 @@ def test_attention_transfer_weighs_as_the_authors_code() -> None:
 
 @pytest.mark.parametrize("settings", [AttentionTransfer, RelationalKd, KnowledgeDistillation, Fsp, Hint])
 def test_targets_of_images_are_those_in_any_batch(settings: type) -> None:
-    """Where a method says so, and only there, a table may keep them."""
+    """Only where a method says so may a table keep them."""
     own = {"sections": (1, 2)} if settings is Hint else {}
     name = settings.model_fields["method"].annotation.__args__[0]
     objective = Objective(settings(method=name, schedule="s", teacher="t/1", **own), Draws(1, "s"), net(0), net(0))

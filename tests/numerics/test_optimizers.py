@@ -24,7 +24,7 @@ MOMENTA = [0.5, 0.6, 0.7, 0.7, 0.9, 0.0]
 
 
 def modules() -> nn.ModuleList:
-    """A convolution with rules of its own, and a linear layer without."""
+    """A convolution with an update rule, and a linear layer without."""
     torch.manual_seed(3)
     conv, linear = nn.Conv2d(2, 3, 3), nn.Linear(4, 5)
     conv.update_rule = UpdateRule(rate=0.05, limit=0.6)
@@ -32,7 +32,7 @@ def modules() -> nn.ModuleList:
 
 
 def gradients(parameters: list[nn.Parameter]) -> list[list[torch.Tensor]]:
-    """Of each step; some so small that they are below RMSProp's floor."""
+    """The gradients of each step; some are below RMSProp's floor."""
     random = torch.Generator().manual_seed(5)
     return [
         [10.0 ** -(step % 4 * 2) * torch.randn(p.shape, generator=random) for p in parameters]
@@ -119,7 +119,7 @@ def test_rates_and_momenta_go_where_a_schedule_says() -> None:
 def test_resumed_and_in_blocks_the_bits_are_the_same(
     project: Project, monkeypatch: pytest.MonkeyPatch, algorithm: str
 ) -> None:
-    """Rates that change at every iteration, as one that is resumed, or given several at once, sees them."""
+    """With rates that change at every iteration, in a resumed run and in one that gets several at once."""
     phase = {"until": 20, "rate": 0.01, "to": 0.001}
     if algorithm == "heavy_ball":
         phase |= {"momentum": 0.5, "momentum_to": 0.9}
@@ -149,7 +149,7 @@ def test_resumed_and_in_blocks_the_bits_are_the_same(
 
 
 def test_heavy_ball_is_sgd_where_nothing_changes(project: Project) -> None:
-    """Without decay, and to rounding."""
+    """Without weight decay, up to rounding."""
     project.set("schedules.long", [{"until": 20, "rate": 0.02}])
     metrics = []
     for optimizer in ({**SGD, "weight_decay": 0.0}, {"algorithm": "heavy_ball", "momentum": 0.9}):

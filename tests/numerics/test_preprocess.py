@@ -1,4 +1,4 @@
-"""Normalised pixels against slow references; nets are given them."""
+"""Normalised pixels against slow references; nets are trained on them."""
 
 import math
 from dataclasses import replace
@@ -23,7 +23,7 @@ ZCA = GcnZca(method="gcn_zca", scale=5, bias=0.1)
 
 
 def blobs(count: int, size: tuple[int, int, int], seed: int) -> np.ndarray:
-    """Images (N, H, W, C) uint8 whose neighbouring pixels are alike, as those of photographs are; the first has one colour."""
+    """Images (N, H, W, C) uint8 whose neighbouring pixels are similar, as in photographs; the first has one colour."""
     draw = np.random.default_rng(seed)
     pixels = np.cumsum(draw.normal(0, 20, (count, *size)), axis=2) + draw.normal(128, 30, (count, 1, 1, 1))
     pixels[0] = 77
@@ -37,7 +37,7 @@ def packed(size: tuple[int, int, int] = (4, 5, 3), **counts: int) -> PackedData:
 
 
 def gcn(images: np.ndarray, scale: float) -> np.ndarray:
-    """One image after the other: (N, H*W*C) float64."""
+    """Global contrast normalisation, image by image: (N, H*W*C) float64."""
     rows = []
     for image in images:
         values = [float(v) for v in image.ravel()]
@@ -83,7 +83,7 @@ def test_covariance_of_whitened_images_is_what_the_bias_leaves_of_the_identity()
     values, vectors = np.linalg.eigh(np.cov(gcn(raw.images["train"], 5).T, bias=True))
     expected = (vectors * (values / (values + 0.1))) @ vectors.T
     np.testing.assert_allclose(np.cov(rows_of(data, "train").T, bias=True), expected, atol=1e-5)
-    assert 0.05 < np.trace(expected) / 60 < 0.95  # the bias neither decides everything nor nothing
+    assert 0.05 < np.trace(expected) / 60 < 0.95  # the bias decides something, but not everything
 
 
 def test_whitening_is_fitted_on_images_for_training_and_validation_and_on_no_others() -> None:
@@ -101,7 +101,7 @@ def test_whitened_data_are_known_by_what_they_are_made_of_and_checked_bit_by_bit
     raw = packed()
     data = preprocessed(raw, "blobs", ZCA)
     elsewhere = replace(data, images={s: np.nextafter(i, np.float32(9)) for s, i in data.images.items()})
-    assert elsewhere.sha256 == data.sha256  # another machine's last bits
+    assert elsewhere.sha256 == data.sha256  # other last bits, as from another machine
     other_image = replace(raw, images={**raw.images, "test": raw.images["test"] ^ 1})
     others = [
         raw,
@@ -129,7 +129,7 @@ def test_images_too_large_to_whiten_are_refused() -> None:
 
 
 def local_contrast(images: np.ndarray) -> np.ndarray:
-    """Pixel by pixel: images (N, H, W, C) of unit norm, float64, normalised."""
+    """Normalise images (N, H, W, C) of unit norm, float64, pixel by pixel."""
     count, height, width, channels = images.shape
     distances = range(-3, 4)
     weights = {(i, j): math.exp(-(i * i + j * j) / 8) for i in distances for j in distances}
@@ -184,7 +184,7 @@ def test_nets_are_trained_and_tested_on_normalised_images(
         expected = net(images.to_input(images.test))
         torch.testing.assert_close(torch.from_numpy(file["logits"]), expected, rtol=1e-4, atol=1e-4)
     assert (len(images.train), len(images.validation), len(images.validation_labels)) == (1247, 100, 100)
-    # Blocks of two iterations, counted in bytes, give the same net as blocks of one.
+    # Blocks of two iterations, limited by bytes, give the same net as blocks of one.
     before = run.folder.read_manifest().weights_sha256
     monkeypatch.setitem(step.BLOCK, "cpu", 500)
     batch_bytes = 32 * 8 * 8 * images.train.element_size()

@@ -1,4 +1,4 @@
-"""What is on disk: resumable at any moment, and nothing taken for what it is not."""
+"""Files on disk: training resumes from any moment, and no file is mistaken for another."""
 
 import dataclasses
 import os
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("not_followed")
 
 
 def test_killed_at_random_moments_and_resumed_ends_with_the_same_bits(project: Project) -> None:
-    """SIGKILL twice; the stage of hints, whose regressors and momentum must come back too, and what is best so far.
+    """SIGKILL twice in the stage of hints, whose regressors, momentum and best state so far must be restored too.
 
     At its second rate it gets worse, and stops by validation.
     """
@@ -118,7 +118,7 @@ def test_complete_run_is_left_alone_until_an_input_or_an_output_changes(project:
 
     state = {name: tensor + 0.01 for name, tensor in load_weights(teacher.weights, teacher.id).items()}
     sha256 = save_weights(state, teacher.weights, teacher.id)
-    loop.train([run], torch.device("cpu"), 1000)  # complete, whatever lies in the place of its teacher's weights
+    loop.train([run], torch.device("cpu"), 1000)  # still complete, though its teacher's weights file changed
     assert run.folder.read_manifest().attempts[-1].from_iteration == 8
     with pytest.raises(UserError, match=r"teacher-1-\w+/weights.pt: are other weights than manifest.json beside them"):
         loop.train([plan.net("student/1").start], torch.device("cpu"), 1000)
@@ -146,7 +146,7 @@ def test_checkpoint_of_other_code_or_images_is_not_used_where_it_is_finished_or_
     torch.save(saved, run.folder.checkpoint)
     project.train("teacher/1")
     assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0]
-    # Not even begun by other code, whose modules this one lacks.
+    # Only begun, by other code with modules that this one lacks.
     run.folder.manifest.unlink()
     saved = torch.load(run.folder.checkpoint)
     saved["member"] |= {"iteration": 5, "objective": {"own.memory": torch.zeros(3)}}
@@ -219,7 +219,7 @@ def test_what_is_damaged_is_named_and_what_was_before_is_used(
     begins_at: int,
     named: list[str],
 ) -> None:
-    """One flipped bit in each file of a run that was killed when it was to finish; it ends in the same bits."""
+    """One flipped bit in each file of a run that was killed just before finishing; it ends with the same bits."""
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     assert not run.folder.previous_checkpoint.exists()
@@ -243,7 +243,7 @@ def test_what_is_damaged_is_named_and_what_was_before_is_used(
     assert (manifest.weights_sha256, run.folder.metrics.read_bytes()) == (whole.weights_sha256, metrics)
     journal = read_journal(run.folder)
     assert (journal.saved, journal.is_damaged) == (20, False)
-    before = journal.lines[0]["iteration"]  # which another journal was of, where the last checkpoint is lost
+    before = journal.lines[0]["iteration"]  # iterations of a former journal, where the last checkpoint is lost
     assert (len(journal.times), set(journal.times[:before])) == (20, {journal.started} if before else set())
     assert (journal.times[before:] > journal.started).all()
 

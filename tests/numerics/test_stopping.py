@@ -1,4 +1,4 @@
-"""Stopping by validation: when it ends, what it keeps, and that nothing else decides either."""
+"""Stopping by validation: when training ends, what it keeps, and that nothing else decides either."""
 
 import copy
 import math
@@ -29,7 +29,7 @@ LAYERS = [{"conv": 8, "kernel": 3, "pad": 1, "pool": 4, "stride": 2}, {"conv": 8
 
 @pytest.fixture(autouse=True)
 def divided(project: Project) -> None:
-    """Rates at which stages 1 end early, and a teacher that does not."""
+    """Rates at which first stages end early, and a teacher that does not."""
     project.set("data.images.validation", 120)
     project.set("schedules.first", [{"until": 40, "rate": 5e-3}])
     project.set("schedules.short", [{"until": 40, "rate": 0.05}])
@@ -40,7 +40,7 @@ def divided(project: Project) -> None:
 
 
 def first_stages(project: Project) -> list[Run]:
-    """Those of two nets that share a step, and of another; they end at different iterations."""
+    """Two that share a step, and another; they end at different iterations."""
     plan = project.plan()
     return [*(net.start for net in plan.rows["student"]), plan.net("fitnet/1").start]
 
@@ -52,7 +52,7 @@ def outcome(run: Run) -> tuple:
 
 
 def states(run: Run, folder: RunFolder) -> list[tuple[int, nn.Module, nn.Module]]:
-    """The net and the method's own modules at each iteration where a training that never stops would be measured."""
+    """The net and the method's own modules at each iteration that is validated, in a training that never stops early."""
     training = run.spec.training.model_copy(update={"stop": None})
     whole = replace(run, spec=run.spec.model_copy(update={"training": training}), folder=folder)
     going = Session(whole, images_of(run), None)
@@ -70,7 +70,7 @@ def states(run: Run, folder: RunFolder) -> list[tuple[int, nn.Module, nn.Module]
 
 @torch.no_grad()
 def plain_value(run: Run, net: nn.Module, regressors: nn.ModuleDict, iteration: int) -> float:
-    """The loss on all validation images at once, in double precision; of a last stage, the error in percent."""
+    """The loss on all validation images at once, in double precision; for a last stage, the error in percent."""
     images, method = images_of(run), run.spec.method
     x, y = images.validation.permute(0, 3, 1, 2).double() / 255, images.validation_labels
     net = net.double().eval()
@@ -164,7 +164,7 @@ def test_first_stage_is_measured_in_the_precision_that_it_is_trained_in(
 def test_runs_that_end_at_different_iterations_are_side_by_side_what_they_are_alone(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where what the teacher gives is not kept, and killed and resumed together, again and again."""
+    """Also if the teacher's outputs are not cached, and if killed and resumed together, again and again."""
     project.train("teacher/1")
     runs = first_stages(project)
     with monkeypatch.context() as patch:
@@ -211,7 +211,7 @@ def test_checkpoint_of_a_run_that_has_stopped_is_complete(project: Project, monk
     assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0, length]
     run.folder.manifest.unlink()
     monkeypatch.setattr(session.Run, "code_sha256", {"engine": "other", "method": "code"})
-    loop.train([run], torch.device("cpu"), 1000)  # and not of this code
+    loop.train([run], torch.device("cpu"), 1000)  # other code's checkpoint is not used
     assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0]
 
 

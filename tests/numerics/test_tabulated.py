@@ -1,4 +1,4 @@
-"""What a teacher gives, kept: the same bits as computed each time."""
+"""Cached outputs of a teacher: the same bits as computed each time."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "relations": {"stage2": {"method": "relational_kd", "teacher": "teacher/1", "schedule": "short"}},
 }
-LONGER_THAN_A_TABLE = {False: 50, True: 95}  # of 43 batches of 32 of 1,347 digits, or 85 with their mirror images
+LONGER_THAN_A_TABLE = {False: 50, True: 95}  # a table: 43 batches of 32 for 1,347 digits, or 85 with mirror images
 
 
 def project_with(project: Project, method: str, flip: bool, precision: str = "float32") -> None:
@@ -77,7 +77,7 @@ def test_table_changes_no_bit(
 
 @pytest.mark.parametrize("batch_size", [8, 10])
 def test_resumed_where_a_table_no_longer_pays_ends_with_the_same_bits(project: Project, batch_size: int) -> None:
-    """Of two classes and few images, a product's rows may be other bits at other places of a batch."""
+    """With two classes and few images, the bits of a product's rows may depend on their place in a batch."""
     project_with(project, "kd", False)
     project.set("data.images.classes", [0, 1])
     project.set("networks.net.width", 16)

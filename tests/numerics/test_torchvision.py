@@ -1,4 +1,4 @@
-"""Nets of torchvision: the same numbers as its own, features before anything changes them, and training to the bit."""
+"""Nets of torchvision: the same numbers as its own, features before any in-place change, and bit-identical training."""
 
 import shutil
 
@@ -28,7 +28,7 @@ def net_of(model: str, channels: int = 3) -> TorchvisionNet:
 
 
 def by_hooks(model: nn.Module, x: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
-    """What torchvision's own net gives at the ends of modules, and its logits."""
+    """The outputs of modules of torchvision's own net, and its logits."""
     found = {}
     for name in layers:
         model.get_submodule(name).register_forward_hook(
@@ -122,7 +122,7 @@ def test_a_regressor_ends_with_the_teachers_own_non_linearity() -> None:
 
 @pytest.fixture
 def pupils(project: Project) -> Project:
-    """A ResNet-18 and a MobileNet, with dropout, that is guided by it."""
+    """A ResNet-18, and a MobileNet, with dropout, that it teaches."""
     project.set("networks", {"net": project.content["networks"]["net"], "big": {**RESNET}, "small": {**MOBILE}})
     project.set("data.images.size", 32)
     project.set("schedules.short", [{"until": 4, "rate": 1e-3}])

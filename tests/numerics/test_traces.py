@@ -1,6 +1,6 @@
-"""Twenty losses of each method and start, as another version of the code has computed them, with a C++ compiler.
+"""Twenty losses of each method and start, as an earlier version of the code computed them, with a C++ compiler.
 
-A change that is not meant to change what is computed leaves them equal. To make them anew, after a change that is:
+A change that is not meant to change what is computed leaves them equal. To make new ones, after a change that is:
 FSPKD_NEW_TRACES=1 pytest tests/numerics/test_traces.py
 """
 
@@ -25,14 +25,14 @@ METHODS = {
     "attention_transfer": {"method": "attention_transfer", "weight": 30, **TAUGHT},
     "relational_kd": {"method": "relational_kd", **TAUGHT},
 }
-TOLERANCE = {"relational_kd": 1e-3}  # whose losses moved by 1e-4 when batch norm was rounded otherwise; others' by 1e-6
+TOLERANCE = {"relational_kd": 1e-3}  # its losses moved by 1e-4 when batch norm's rounding changed; others' by 1e-6
 STARTS = {"scratch": "scratch", "weights": "teacher/2"}
 
 
 @pytest.mark.skipif(kernels.compiler() is None, reason="PyTorch's batch norm rounds elsewhere")
 @pytest.mark.parametrize("method", METHODS)
 def test_losses_are_those_of_before(project: Project, method: str) -> None:
-    # So slowly that rounding, which differs between processors, stays what it is; and with a decay that can be seen.
+    # Rates so low that rounding differences between processors do not grow, and a decay large enough to be seen.
     project.set("schedules.long", [{"until": 12, "rate": 5e-4}, {"until": 20, "rate": 5e-5}])
     project.set("schedules.first", [{"until": 12, "rate": 1e-5}, {"until": 20, "rate": 1e-6}])
     project.set("training.optimizer.weight_decay", 0.1)

@@ -36,7 +36,7 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 
 
 def plain_net(net: torch.nn.Module) -> plain.ResNet:
-    """The oracle's net, in double precision, with the weights of one of the library's."""
+    """An oracle net, in double precision, with the weights of one of the library's."""
     oracle = plain.ResNet(8, 4, channels=1)
     oracle.load_state_dict(net.state_dict())
     return oracle.double()
@@ -47,7 +47,7 @@ def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
     """Fifty iterations and a change of rate, on the same batches; the plain loop computes in double precision."""
     project.set("training.optimizer.decay_batchnorm", False)
     project.set("schedules.long", [{"until": 40, "rate": 0.02}, {"until": 50, "rate": 0.01}])
-    # Small enough that rounding, which differs between processors, does not grow to what is seen.
+    # Small enough that rounding differences between processors do not grow large enough to be seen.
     rate = 5e-4 if case == "kd" else 2e-3
     project.set("schedules.short", [{"until": 40, "rate": rate}, {"until": 50, "rate": rate / 2}])
     rate = 1e-4 if case == "hint" else 1e-3
@@ -66,7 +66,7 @@ def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
     spec = run.spec
     objective = Objective(spec.method, spec.draws, own, own)
     regressors = objective.own.double()
-    if case == "shuffled fsp":  # a teacher whose FSP matrices are looked up by what the objective drew
+    if case == "shuffled fsp":  # the teacher's FSP matrices are shuffled as the objective drew
         shuffled = [(matrix.rows, matrix.columns) for matrix in objective.own.values()]
 
     def loss_of(student: plain.Outputs, target: plain.Outputs, y: torch.Tensor) -> torch.Tensor:
@@ -100,7 +100,7 @@ def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
     engine = pd.read_csv(run.folder.metrics)["loss"]
     np.testing.assert_allclose(engine, losses, rtol=1e-5)
     for name, tensor in net.state_dict().items():
-        # The plain loop runs the whole net, and moves the statistics of layers that a hint does not reach.
+        # The plain loop runs the whole net, and updates the statistics of layers that a hint does not reach.
         if "num_batches" not in name and not (case == "hint" and name.startswith("section3")):
             ours = weights(run)[name].double()
             assert (ours - tensor).norm() <= 1e-4 * tensor.norm() + 5e-5, name
@@ -168,7 +168,7 @@ def test_one_that_diverges_does_not_stop_the_others(project: Project) -> None:
 def test_a_device_is_given_no_more_than_it_computes_in_time_to_be_stopped(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first two blocks are short, since the second is drawn while the first is computed; and to the same bits."""
+    """The first two blocks are short, since the second is drawn while the first is computed; bits stay the same."""
     project.set("schedules.long", [{"until": 60, "rate": 0.1}])
     project.set("training.evaluate_every", 60)
     run, counts = project.plan().net("teacher/1"), []
@@ -202,7 +202,7 @@ def test_folded_teacher_gives_what_the_teacher_gives(project: Project) -> None:
 
 @pytest.mark.parametrize("reference", ["teacher/2", "fitnet/1", "student/1"])
 def test_bfloat16_loss_is_near_float32(project: Project, monkeypatch: pytest.MonkeyPatch, reference: str) -> None:
-    """The first losses of every kind of training, on the same teacher; emulated where the processor lacks it."""
+    """First losses of every kind of training, with the same teacher; bfloat16 is emulated if the processor lacks it."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     project.train("teacher/1", reference)
     run = project.plan().net(reference)
@@ -314,7 +314,7 @@ def test_last_accuracy_is_that_of_the_predictions(project: Project) -> None:
 @pytest.mark.parametrize(("right", "count", "percent"), [(3, 10, 30.0), (5217, 10_000, 52.17)])
 def test_accuracy_is_exact(right: int, count: int, percent: float) -> None:
     labels = (torch.arange(count) >= right).long()
-    accuracy, _ = accuracy_and_loss(torch.eye(2)[:1].expand(count, 2), labels)  # which are all of class 0
+    accuracy, _ = accuracy_and_loss(torch.eye(2)[:1].expand(count, 2), labels)  # all predictions are class 0
     assert accuracy == percent
 
 
@@ -330,7 +330,7 @@ def test_loss_that_is_not_finite_names_run_step_and_setting(project: Project) ->
 
 
 def test_freed_memory_is_not_given_back_and_taken_anew(project: Project) -> None:
-    """Counted in the pages of 4 KiB that the kernel has to provide while feature maps of 16 MB come and go."""
+    """Counted in pages of 4 KiB that the kernel has to provide while feature maps of 16 MB come and go."""
     code = """
 import resource, torch
 from fspkd.engine.device import choose
@@ -346,11 +346,11 @@ faults(4)
 print(faults(4))
 """
     result = project.run("python", "-c", code)
-    assert int(result.stdout) < 3 * 4096, result.stderr  # feature maps; more than 100,000 where all are given back
+    assert int(result.stdout) < 3 * 4096, result.stderr  # three feature maps; over 100,000 if all are given back
 
 
 def test_batch_norms_statistics_after_stage_1_decide_nothing(project: Project) -> None:
-    """Training reads those of the batch: whatever was there when stage 2 began is forgotten, to the last bit."""
+    """Training uses those of the batch: whatever was there when stage 2 began is forgotten, to the last bit."""
     project.set("schedules.short", [{"until": 300, "rate": 0.05}])
     run = project.plan().net("student/1")
     images = images_of(run)

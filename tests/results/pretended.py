@@ -8,7 +8,7 @@ LABELS = torch.tensor([0, 1, 2, 2])
 
 
 def pretend(project: Project) -> None:
-    """Folders of finished runs with known predictions: each net of a row is wrong about another image."""
+    """Folders of finished runs with known predictions: each net of a row is wrong about a different image."""
     for run in project.plan().runs.values():
         finish(run)
         if run.spec.stage == 2:

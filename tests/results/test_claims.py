@@ -1,4 +1,4 @@
-"""Claims judged from known predictions."""
+"""Verdicts on claims from known predictions."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def set_claims(project: Project, *claims: dict[str, object]) -> None:
 
 
 def err(net: Run, wrong: int) -> None:
-    """Predictions of a net that is sure of each of 2000 images, and wrong about the first ones."""
+    """Make a net sure about each of 2000 images, and wrong about the first `wrong`."""
     labels = torch.arange(2000) % 3
     guesses = torch.where(torch.arange(2000) < wrong, (labels + 1) % 3, labels)
     predict(net, 9.0 * torch.nn.functional.one_hot(guesses, 3).float(), labels)
@@ -46,25 +46,25 @@ def test_claims_compare_what_tables_show(project: Project) -> None:
     assert claims["published"].tolist() == pytest.approx([92.14 - 91.75, 93.26 - 92.14 - (93.48 - 91.75), 3, 1.78])
     assert claims["ours"].tolist() == pytest.approx([0, 0, 1, stats.gmean([1.9, 2, 2.1, 2, 2])])
     assert claims["threshold"].tolist() == pytest.approx([0, 0, 2, 1.691])
-    # The students share a stage 1, and all learn from one of the teachers: they say nothing of other ones.
+    # The students share a stage 1, and all learn from one teacher: they say nothing about other ones.
     assert claims["n"].tolist() == [1, 1, 1, 5]
     verdicts = ["undecided at n = 1", "undecided at n = 1", "undecided at n = 1", "reproduced"]
     assert claims["verdict"].tolist() == verdicts
 
 
 def test_nets_are_seeds_where_they_share_nothing(project: Project) -> None:
-    """Unpaired, however many a row has; about equal where the whole interval is within the margin."""
+    """Unpaired, however many a row has; about equal if the whole interval is within the margin."""
     project.set("rows.short", {**project.content["rows"]["teacher"], "nets": 3})
     project.set("tables.table1.rows.Short", "short")
     set_claims(project, {**CLAIMS[0], "more": "Short", "within": 40.0})
     pretend(project)
     judged = judge(project.plan()).iloc[0]
     assert (judged["n"], judged["ours"], judged["has_to_be"], judged["threshold"]) == (2, 0, "within", 40)
-    assert judged["verdict"] == "undecided at n = 2"  # all are equally good, so nothing says how they spread
+    assert judged["verdict"] == "undecided at n = 2"  # all are equally good, so their spread is unknown
 
 
 def two_rows(project: Project, gap: int, spread: int = 2) -> None:
-    """Five teachers, wrong about 200 images and more, and five nets that share nothing with them, wrong about `gap` more."""
+    """Five teachers, wrong about 200 images or more, and five nets that share nothing with them, wrong about `gap` more."""
     project.set("rows.teacher.nets", 5)
     project.set("rows.short", project.content["rows"]["teacher"])
     project.set("tables.table1.rows.Short", "short")
@@ -97,7 +97,7 @@ def test_of_several_claims_each_has_to_be_surer(project: Project) -> None:
 
 
 def test_a_gain_is_what_nets_are_worth_together(project: Project) -> None:
-    """Of four images each teacher is wrong about another one, and both students about the same three."""
+    """Of four images, each teacher is wrong about a different one, and both students about the same three."""
     set_claims(project, *({**CLAIMS[0], "value": value} for value in ("average", "ensemble", "gain")))
     pretend(project)
     guesses = (LABELS + (torch.arange(4) < 3)) % 3
@@ -112,7 +112,7 @@ def test_nets_are_pairs_with_what_each_alone_learns_from(project: Project) -> No
     project.set("rows.student.stage1.teacher", "teacher")
     set_claims(project, CLAIMS[0])
     pretend(project)
-    for number, wrong in ((1, 200), (2, 800)):  # of which a teacher is wrong; its student is of 100 more
+    for number, wrong in ((1, 200), (2, 800)):  # a teacher's wrong answers; its student has 100 more
         err(project.plan().net(f"teacher/{number}"), wrong)
         err(project.plan().net(f"student/{number}"), wrong + 100)
     judged = judge(project.plan()).iloc[0]
@@ -134,7 +134,7 @@ def test_claims_about_what_is_not_there_are_not_run(project: Project) -> None:
 
 
 def test_replicates_are_compared_in_pairs(project: Project) -> None:
-    """With a difference that is about the same in each replicate, but replicates that differ much."""
+    """The difference is about the same in each replicate, although replicates differ a lot."""
     project.set("replicates", 3)
     pretend(project)
     for replicate in (1, 2, 3):
@@ -148,7 +148,7 @@ def test_replicates_are_compared_in_pairs(project: Project) -> None:
 
 
 def test_curves_of_teachers_and_their_students_are_compared_in_pairs(project: Project) -> None:
-    """Of replicates that become flat at very different iterations, teachers always twice as late as their students."""
+    """Replicates become flat at very different iterations, teachers always twice as late as their students."""
     project.set("replicates", 3)
     pretend(project)
     plan = project.plan()
@@ -166,4 +166,4 @@ def test_curves_of_teachers_and_their_students_are_compared_in_pairs(project: Pr
     pd.DataFrame(flat).to_csv("results/tiny/figure3_flat.csv", index=False)
     claim = judge(project.plan()).iloc[2]
     assert (claim["n"], claim["ours"]) == (3, pytest.approx(2))
-    assert claim["low"] == pytest.approx(claim["high"])  # whatever the replicate
+    assert claim["low"] == pytest.approx(claim["high"])  # equal in all replicates

@@ -57,7 +57,7 @@ def test_a_line_is_the_mean_of_its_nets_and_the_band_reaches_to_the_outermost(pr
 
 
 def test_nets_that_stopped_at_different_iterations_are_drawn_at_the_same_ones(project: Project) -> None:
-    """Of 400 iterations at most: smoothed over four, and means over the nets that are left."""
+    """For 400 iterations at most: smoothed over four, and means over the nets still training."""
     project.set("schedules.long", [{"until": 400, "rate": 0.1}])
     project.set("figures.figure3.curves", {"Teacher": "teacher"})
     project.set("claims", ...)
@@ -84,7 +84,7 @@ def test_flat_part_begins_where_the_loss_comes_near_its_level(project: Project) 
         net = plan.net(f"teacher/{number}")
         finish(net)
         loss = np.where(np.arange(1, 501) < reached, 2.0, 1.0)
-        loss[400:] = 0.1  # at the second rate, which says nothing
+        loss[400:] = 0.1  # at the second rate, which is ignored
         frame = pd.DataFrame({"iteration": range(1, 501), "loss": loss, "test_accuracy": np.nan})
         frame.loc[19::20, "test_accuracy"] = np.where(loss[19::20] > 1, 30.0, 50.0)
         measure(net, frame)
@@ -145,7 +145,7 @@ def test_labels_may_be_words_for_what_is_missing(project: Project) -> None:
 
 
 def test_labels_are_texts_wherever_they_stand(project: Project) -> None:
-    """Not HTML, marks of a table or, in a legend, a curve to hide."""
+    """Not HTML, table markup or, in a legend, a curve to hide."""
     odd = "_<script>alert(1)</script> | a & b"
     project.set("tables.table1", {"title": odd, "rows": {odd: "teacher"}})
     project.set("figures.figure3.curves", {odd: "teacher"})

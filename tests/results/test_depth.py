@@ -17,20 +17,20 @@ from fspkd.report.reproduction import recompute
 from fspkd.report.summary import summary
 from fspkd.workflow import ResultRule
 
-LABELS = torch.arange(60) % 3  # of three classes, so that a net has failed that is right about fewer than 40
+LABELS = torch.arange(60) % 3  # three classes, so that a net that is right about fewer than 40 has failed
 PUBLISHED = """\
 panel,method,layers,accuracy
 thin,alone,8,91.5
 thin,taught,14,93
 wide,alone,8,99
 """
-# Multiplications for 8x8 images of one channel: the stem, then two convolutions a module in maps of 8x8, 4x4 and 2x2.
+# Multiplications for 8x8 images of one channel: the stem, then two convolutions per module in maps of 8x8, 4x4 and 2x2.
 EIGHT = 9 * (64 * 4 + 64 * 2 * 16 + 16 * (32 + 64) + 4 * (128 + 256)) + 16 * 3
 FOURTEEN = EIGHT + 9 * (64 * 2 * 16 + 16 * 2 * 64 + 4 * 2 * 256)
 
 
 def answer(project: Project, row: str, *right: int) -> None:
-    """Let the nets of a row, of all replicates, be right about so many of the 60 images."""
+    """Make each net of a row, in all replicates, right about that many of the 60 images."""
     for net, number in zip(project.plan().nets(row), right, strict=True):
         finish(net)
         guesses = torch.where(torch.arange(60) < number, LABELS, (LABELS + 1) % 3)
@@ -39,7 +39,7 @@ def answer(project: Project, row: str, *right: int) -> None:
 
 @pytest.fixture
 def deep(project: Project) -> Project:
-    """Rows of nets of 8 and 14 layers, alone and taught, in a figure; their nets are trained where a test says so."""
+    """Rows of nets of 8 and 14 layers, alone and taught, in a figure; tests choose which nets are trained."""
     alone = {"data": "images", "nets": 2, "stage2": {"method": "cross_entropy", "schedule": "short"}}
     taught = {**alone, "stage2": {"method": "kd", "teacher": "teacher/1", "schedule": "short"}}
     project.content["networks"]["deeper"] = {"architecture": "cifar_resnet", "depth": 14, "width": 4}
@@ -152,7 +152,7 @@ def test_summary_and_what_is_recomputed_show_the_points(deep: Project) -> None:
 
 
 def test_points_are_compared_as_rows_are(deep: Project) -> None:
-    """By nets where these share nothing; the published difference is that of the points, or the one in the text."""
+    """By net if nets share nothing; the published difference is that of the points, or the one in the text."""
     answer(deep, "alone8", 57, 54)
     answer(deep, "alone14", 48, 45)
     answer(deep, "taught8", 30, 33)
@@ -167,7 +167,7 @@ def test_points_are_compared_as_rows_are(deep: Project) -> None:
     assert claims["published"].tolist() == pytest.approx([np.nan, 4.1, 1.5], nan_ok=True)
     assert claims["threshold"].tolist() == [-5, 0, 40]
     assert claims["has_to_be"].tolist() == ["above", "above", "within"]
-    assert claims["n"].tolist() == [2, 1, 1]  # those that learnt from one teacher say nothing of others
+    assert claims["n"].tolist() == [2, 1, 1]  # nets of one teacher say nothing about others
     assert claims["verdict"].tolist()[1:] == ["undecided at n = 1"] * 2
 
 
@@ -197,7 +197,7 @@ def test_learning_is_judged_by_the_median_net_both_ways(deep: Project) -> None:
         {"compare": "learning", "nets": ["alone8", "alone14"], "learn": False},
     )
     p = 2 * 0.5**8
-    assert claims["p"].tolist() == pytest.approx([p, p, 2 * p, 2 * p])  # one of two rows otherwise than claimed: twice
+    assert claims["p"].tolist() == pytest.approx([p, p, 2 * p, 2 * p])  # doubled where one of two rows contradicts
     assert claims["verdict"].tolist() == ["reproduced", "reproduced", "not reproduced", "not reproduced"]
     farthest = [100 * 56.5 / 60, 100 / 3, 100 / 3, 100 * 56.5 / 60]  # from what is claimed
     assert claims["ours"].tolist() == pytest.approx(farthest)
@@ -226,7 +226,7 @@ def test_learning_is_undecided_where_nets_are_few_related_or_of_both_kinds(deep:
     answer(deep, "alone14", *[60] * 8, *[20] * 8)
     deep.plan().net("alone14/1").folder.manifest.unlink()
     claims = judged(deep, *[{"compare": "learning", "nets": [row], "learn": True} for row in ("alone8", "alone14")])
-    assert claims["n"].tolist() == [0, 8]  # of the replicate that is whole
+    assert claims["n"].tolist() == [0, 8]  # from the complete replicate
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_times_are_of_whole_batches(compared: Project) -> None:
 
 
 def measured(rounds: dict[str, list[float]]) -> None:
-    """A comparison as the file has it."""
+    """Write a comparison's file."""
     frame = pd.DataFrame({"row": list(rounds), "weights": [9000, 250, 1000], **dict.fromkeys(MACHINE, "here")})
     frame[[f"round{number + 1}" for number in range(len(rounds["Big"]))]] = list(rounds.values())
     Path("results/tiny").mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a table says of where its nets come from, and which runs do not belong together."""
+"""What a table says about where its nets come from, and which runs do not belong together."""
 
 import pytest
 from conftest import REPOSITORY, Project, finish
@@ -21,7 +21,7 @@ def test_nets_of_different_code_are_told(project: Project) -> None:
 
 
 def test_what_a_table_rests_on_is_told_too(project: Project) -> None:
-    """A teacher that it does not show."""
+    """Such as a teacher that it does not show."""
     pretend(project)
     project.set("tables.table1.rows", {"Student*": "student"})
     project.set("claims", ...)
@@ -31,7 +31,7 @@ def test_what_a_table_rests_on_is_told_too(project: Project) -> None:
 
 
 def test_nets_of_different_kinds_of_machines_are_told(project: Project) -> None:
-    """Also where a net was only finished on another one; in the table's files too."""
+    """Also if a net was only finished on another one; in the table's files too."""
     pretend(project)
     run = project.plan().net("student/2")
     manifest = run.folder.read_manifest()
@@ -59,7 +59,7 @@ def test_on_a_gpu_the_hosts_processor_decides_nothing_but_by_its_instructions(pr
 
 
 def test_what_no_manifest_vouches_for_is_not_read(project: Project) -> None:
-    """Cut, another net's, gone; nothing is made of it, and what to do is said."""
+    """Truncated, another net's, or missing: nothing is made from it, and the message says what to do."""
     pretend(project)
     run, other = project.plan().net("student/1"), project.plan().net("student/2")
     files = {file: file.read_bytes() for file in (run.folder.predictions, run.folder.metrics, run.folder.manifest)}
@@ -83,7 +83,7 @@ def test_what_no_manifest_vouches_for_is_not_read(project: Project) -> None:
 
 
 def test_runs_that_do_not_belong_together_are_refused(project: Project) -> None:
-    """Nets of different images in one row, and a net whose teacher has other weights by now."""
+    """Nets of different images in one row, and nets whose start or teacher has other weights now."""
     pretend(project)
     run, stage1 = project.plan().net("student/1"), project.plan().net("student/1").stage1
     whole = run.folder.read_manifest()
@@ -107,7 +107,7 @@ def test_runs_that_do_not_belong_together_are_refused(project: Project) -> None:
     whole, run = (
         stage1.folder.read_manifest(),
         stage1,
-    )  # a first stage, in no cell, is looked at for all that shows its nets
+    )  # a first stage, in no cell, is checked for all that shows its nets
     made_from(teacher="other weights")
     for script, file in (("make_table", "table1.csv"), ("make_figure", "figure3.png"), ("judge_claims", "claims.csv")):
         ended = project.run(

@@ -20,7 +20,7 @@ TABLE = pd.DataFrame(
 
 
 def marks(axes: object) -> dict[str, list[float]]:
-    """What is marked, by its name in the legend."""
+    """The marked values, by their legend label."""
     found: dict[str, list[float]] = {}
     for line in axes.lines:
         found.setdefault(line.get_label(), []).extend(x for x in line.get_xdata() if x == x)

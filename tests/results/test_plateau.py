@@ -1,4 +1,4 @@
-"""How long nets guess: the loss of guessing, when it is left, the drawing, from known losses."""
+"""How long nets guess: the loss of guessing, when nets leave it, the drawing, from known losses."""
 
 from math import log
 
@@ -19,7 +19,7 @@ LN3 = log(3)  # the images of these tests have three classes
 
 
 def lose(net: Run, losses: np.ndarray) -> None:
-    """Let a net have these losses, one an iteration."""
+    """Give a net these losses, one per iteration."""
     finish(net)
     frame = pd.DataFrame({"iteration": np.arange(1, len(losses) + 1), "loss": losses})
     measure(net, frame.assign(test_accuracy=np.nan))
@@ -40,7 +40,7 @@ def guessing(project: Project) -> Project:
 
 
 def test_loss_of_guessing_is_that_of_equal_probabilities(guessing: Project) -> None:
-    """ln K for labels; with a teacher, whatever it says, (1 + lambda) ln K, whose lambda falls from 4 to 1 on a line."""
+    """ln K for labels; with a teacher, whatever it predicts, (1 + lambda) ln K; lambda falls linearly from 4 to 1."""
     alone, taught = guessing.plan().net("alone/1"), guessing.plan().net("taught/1")
     assert plateau.guessing_loss(alone, 3).to_numpy() == pytest.approx(np.full(LENGTH, LN3), rel=1e-6)
     weights = np.linspace(4, 1, LENGTH)
@@ -66,14 +66,14 @@ def test_loss_of_guessing_has_the_bits_of_one_iteration_after_the_other(guessing
 
 
 def test_plateau_is_left_when_the_mean_loss_is_below_it(guessing: Project) -> None:
-    """Fifty iterations are averaged; of a loss that falls by a fifth after iteration 200, three are 1.2 % of the mean."""
+    """Fifty iterations are averaged; three after the loss falls by a fifth, at iteration 200, lower the mean by 1.2 %."""
     plan = guessing.plan()
     first, second, taught = plan.net("alone/1"), plan.net("alone/2"), plan.net("taught/1")
     lose(first, np.where(np.arange(1, LENGTH + 1) <= 200, LN3, 0.8 * LN3))
     lose(second, np.full(LENGTH, 0.995 * LN3))
-    # Five sixths of 50 iterations have to be of the lower loss.
+    # More than five sixths of 50 iterations must have the lower loss.
     fallen = np.where(np.arange(1, LENGTH + 1) <= 300, 1, 0.4)
-    lose(taught, fallen * (1 + np.linspace(4, 1, LENGTH)) * LN3)  # which lambda lowers too, as of a net that guesses
+    lose(taught, fallen * (1 + np.linspace(4, 1, LENGTH)) * LN3)  # lambda lowers these too, as for a net that guesses
     png = figures.write(plan, "plateau")
     frame = pd.read_csv(png.with_suffix(".csv"))
     assert frame["curve"].tolist() == ["by labels", "by labels", "taught"]

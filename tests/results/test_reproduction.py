@@ -41,7 +41,7 @@ def test_everything_follows_from_the_exported_nets(made: Project) -> None:
 
 
 def test_exported_logits_are_right_about_the_same_images(made: Project) -> None:
-    """Also where the two highest logits differ by no more than float32 can tell."""
+    """Also if the two highest logits differ only in float32's last bit."""
     net = made.plan().net("teacher/1")
     random = np.random.default_rng(1)
     logits = random.normal(0, 20, (1000, 10)).astype(np.float32)
@@ -60,7 +60,7 @@ def test_exported_logits_are_right_about_the_same_images(made: Project) -> None:
 
 
 def test_exported_logits_have_the_same_highest_where_float16_has_not(made: Project) -> None:
-    """Two that differ by less than its smallest number, and one that is below them by more than its largest."""
+    """A highest logit that exceeds the others by less than float16's smallest number, or more than its largest."""
     logits = torch.zeros(2, 10)
     logits[0, 3], logits[1, 4] = 1e-8, 7e4
     predict(made.plan().net("teacher/1"), logits, torch.tensor([3, 4]))

@@ -21,7 +21,7 @@ TRUTH = 0.02  # by which the first method is right more often
 
 
 def draw(random: np.random.Generator, seeds: int, images: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
-    """Whether nets of two methods are right about the same images: of different difficulty, for nets of different luck."""
+    """Whether nets of two methods are right about the same images, which differ in difficulty, as nets do in luck."""
     difficulty = 0.7 + 0.2 * np.tanh(random.normal(1, 1, images))
     gain = random.normal(TRUTH, 0.05, images)  # one method helps with some images more than with others
 
@@ -32,12 +32,12 @@ def draw(random: np.random.Generator, seeds: int, images: int, spread: float) ->
     return nets(difficulty + gain), nets(difficulty)
 
 
-SHAPES = [  # of what claims compare: seeds, and whether they are pairs
+SHAPES = [  # as claims compare them: seeds, and whether they are pairs
     (3, True),  # replicates
     (5, True),
     (10, True),
-    (3, False),  # three nets a row
-    (9, False),  # three nets a row in three replicates
+    (3, False),  # three nets per row
+    (9, False),  # three nets per row in three replicates
 ]
 
 
@@ -46,7 +46,7 @@ SHAPES = [  # of what claims compare: seeds, and whether they are pairs
     [(1, True, 0), *((*shape, spread) for shape in SHAPES for spread in (0, 0.003, 0.02))],
 )
 def test_intervals_cover_a_known_difference(seeds: int, paired: bool, spread: float) -> None:
-    """Of nets as alike as those of a test set of 10,000 are, and of nets that are much less so."""
+    """For nets as similar as on a test set of 10,000, and for nets that are much less so."""
     random = np.random.default_rng(2017)
     covered = 0
     for _ in range(1000):
@@ -64,11 +64,11 @@ def test_intervals_cover_a_known_difference(seeds: int, paired: bool, spread: fl
 def test_intervals_and_p_values_whatever_part_the_images_have(
     seeds: int, spreads: tuple[int, ...], images_part: float
 ) -> None:
-    """The same for pairs, and for two rows that spread equally or not, at any ratio of the images' variance to the seeds'.
+    """They hold for pairs, and for two rows of equal spread or not, at any ratio of the images' variance to the seeds'.
 
-    By 100,000 draws of seeds' means and of what images add to all of them: coverage lies in 93 to 97 %, and p-values are
-    small no more often than they say, as far out as Holm's correction of 44 claims needs them. So a family of claims has a
-    wrong verdict in at most 5 of 100, however the claims depend on each other.
+    In 100,000 draws of seeds' means and of what images add to all of them, coverage is 93 to 97 %, and p-values are small
+    no more often than they say, as far out as Holm's correction of 44 claims needs them. So at most 5 of 100 families of
+    claims have a wrong verdict, however the claims depend on each other.
     """
     random, times = np.random.default_rng(5), 100_000
     scales = np.array(spreads)[:, None, None]
@@ -93,7 +93,7 @@ def test_p_value_of_an_estimate_is_of_the_smaller_rows_freedom() -> None:
 
 
 def test_standard_error_has_the_two_parts_that_were_put_in() -> None:
-    """Seeds with a spread of 2, images with one of 3 that all seeds share, and noise: on average, over many draws."""
+    """Seeds with a spread of 0.2, images with one of 3 that all seeds share, and noise of 2; averaged over many draws."""
     random = np.random.default_rng(3)
     estimates = []
     for _ in range(400):
@@ -104,7 +104,7 @@ def test_standard_error_has_the_two_parts_that_were_put_in() -> None:
 
 
 def test_holms_p_values_are_those_of_a_worked_example() -> None:
-    """Four p-values, times 4, 3, 2 and 1 in their order, and never falling."""
+    """Four p-values, times 4, 3, 2 and 1 in rising order, and never falling."""
     adjusted = holm([0.01, 0.04, 0.03, 0.005, np.nan])
     assert adjusted[:4] == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert np.isnan(adjusted[4])
@@ -149,7 +149,7 @@ def test_ratios_equal_to_their_threshold_have_small_p_values_as_rarely_as_they_s
 
 @pytest.mark.parametrize(("shared", "covered"), [(1, 0.88), (4, 0.70)])
 def test_nets_of_a_shared_first_stage_taken_as_seeds_would_cover_too_little(shared: float, covered: float) -> None:
-    """Why such nets are one seed: in one row, what they share varies `shared` times as much as each net of both rows."""
+    """Why such nets are one seed: in one row, what they share has `shared` times the variance of each net of both rows."""
     random, times = np.random.default_rng(19), 20_000
     means = random.normal(0, 1, (2, times, 3))
     means[0] += random.normal(0, np.sqrt(shared), (times, 1))
@@ -158,20 +158,20 @@ def test_nets_of_a_shared_first_stage_taken_as_seeds_would_cover_too_little(shar
 
 
 def test_margin_is_judged_by_two_one_sided_tests() -> None:
-    """scipy's, at both ends of the margin; the verdict needs the larger of the two p-values, counted twice."""
+    """As by scipy, at both ends of the margin; the verdict needs the larger of the two p-values, doubled."""
     values = np.array([0.3, -0.1, 0.2, 0.25, 0.05])
     sides = [
         stats.ttest_1samp(values, -0.5, alternative="greater").pvalue,
         stats.ttest_1samp(values, 0.5, alternative="less").pvalue,
     ]
-    # the side that is farther away adds next to nothing
+    # the farther side adds next to nothing
     assert over_seeds(values).p_value_of_margin(0.5) == pytest.approx(2 * max(sides), rel=0.02)
     assert over_seeds(values + 5).p_value_of_margin(0.5) < 0.01  # surely beyond it
 
 
 def test_of_nets_that_learn_or_fail_the_median_is_judged_wrongly_in_at_most_5_of_100() -> None:
     """Where half of all nets fail, so that their median may be anywhere; a t-test is sure of three that happen to agree."""
-    assert over_seeds([10.0, 10.1, 9.9]).p_value(20) < 1e-3  # which one in eight triples of such nets are
+    assert over_seeds([10.0, 10.1, 9.9]).p_value(20) < 1e-3  # one in eight triples of such nets all fail
     for n in (2, 3, 5, 6, 8, 11):
         wrong = 0.0
         for failed in range(n + 1):
@@ -252,7 +252,7 @@ def test_verdicts_need_a_small_p_value_and_say_which_side() -> None:
 
 
 def test_power() -> None:
-    """Three pairs find, among 20 claims, what five find: only with very even seeds. docs/statistics.md has the figures."""
+    """Among 20 claims, ten pairs detect over 90 %, and three pairs under half. docs/statistics.md has the figures."""
     random = np.random.default_rng(7)
 
     def found(seeds: int, spread: float) -> float:

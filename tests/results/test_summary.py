@@ -12,7 +12,7 @@ from fspkd.workflow import ResultRule
 
 
 def test_what_ran_is_what_the_page_shows_and_what_that_rests_on(project: Project) -> None:
-    """Not all that lies there of what a preset extends, nor a training that is only timed."""
+    """Not everything there is of the preset it extends, nor a training that is only timed."""
     row = {"data": "images", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "short"}}
     project.set("rows.other", row)
     project.set("timings.timing.teachers", "other")

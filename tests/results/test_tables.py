@@ -111,14 +111,14 @@ def test_intervals_over_nets_are_from_the_spread_within_all_rows(project: Projec
         predict(plan.net(net), 9.0 * torch.nn.functional.one_hot((LABELS + (torch.arange(4) >= right)) % 3, 3), LABELS)
     table = tables.make_table(plan, "table1").set_index("row")
     assert table["average"].tolist() == [50, 50, 75, 50, 87.5]
-    squares, freedom, quantile = 2 * 25**2 + 2 * 12.5**2, 2, 4.302653  # rows of one net, and a row again, add nothing
+    squares, freedom, quantile = 2 * 25**2 + 2 * 12.5**2, 2, 4.302653  # rows of one net, and repeated rows, add nothing
     halves = [quantile * np.sqrt(squares / freedom / nets) for nets in (2, 2, 1, 1, 2)]
     assert table["average_ci95"].tolist() == pytest.approx(halves, rel=1e-6)
     assert [column for column in table if column.endswith("_ci95")] == ["average_ci95"]
     csv = tables.write(plan, "table1")
     assert f"50.00 ± {halves[0]:.2f}" in csv.with_suffix(".md").read_text()
     assert "± half a 95 % interval for other nets" in csv.with_suffix(".html").read_text()
-    assert "average_ci95" not in tables.make_table(plan, "table1", ["Teacher"])  # of a row whose table is not there yet
+    assert "average_ci95" not in tables.make_table(plan, "table1", ["Teacher"])  # of a row whose table is not yet made
 
 
 def test_table_without_a_reference_and_of_single_nets(project: Project) -> None:
@@ -134,12 +134,12 @@ def test_table_without_a_reference_and_of_single_nets(project: Project) -> None:
 
 
 def metrics(results: Path) -> dict[str, dict[str, float]]:
-    """What files of table1's metrics hold, by their names, in the order in which DVC lists them."""
+    """The contents of table1's metrics files, by name, in the order in which DVC lists them."""
     return {path.stem: json.loads(path.read_text()) for path in sorted((results / "metrics/table1").glob("*"))}
 
 
 def test_metrics_are_a_file_for_each_row_that_the_table_has_now(project: Project) -> None:
-    """Also of rows whose labels no file can be called by; the others are the rows before, in another order."""
+    """Also for labels that cannot be file names; the others are for some of these rows, in another order."""
     pretend(project)
     project.set("claims", ...)
     project.set("tables.table1.reference", ...)
@@ -177,7 +177,7 @@ Maxout,,0.45
 
 
 def errors(project: Project, **rows: str) -> Plan:
-    """The tiny preset with its table as one of errors, and with rows that are only quoted."""
+    """The tiny preset with its table showing errors, and with rows that are only quoted."""
     Path("config/tiny/errors.csv").write_text(ERRORS)
     table = {"title": "T", "reference": "tiny/errors.csv", "measure": "error", "quoted": ["Maxout", "Deep, supervised"]}
     project.set("tables.table1", {**table, "rows": rows})
@@ -185,7 +185,7 @@ def errors(project: Project, **rows: str) -> Plan:
 
 
 def test_errors_and_quoted_rows(project: Project) -> None:
-    """A paper's one number a row stands beside our average."""
+    """A paper's one number per row stands beside our average."""
     project.set("claims", ...)
     plan = errors(project, Student="student", Teacher="teacher/1")
     pretend(project)

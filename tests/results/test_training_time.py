@@ -48,7 +48,7 @@ def test_hours_and_speed_ups_follow_from_the_four_times(project: Project) -> Non
 
 
 class Timed:
-    """Of a step what is timed; its iterations take known seconds, by a clock that stands still between them."""
+    """The timed part of a step; its iterations take known seconds, on a clock that stands still between them."""
 
     def __init__(self, clock: list[float], members: int, iterations: int, seconds: list[float]) -> None:
         self.clock, self.members, self.loaded = clock, range(members), iterations
@@ -75,7 +75,7 @@ def test_seconds_are_those_of_one_member_in_the_fastest_block_of_a_round(monkeyp
 
 
 def test_a_steady_machine_makes_sure_of_a_speed_up(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rounds that differ from the fourth digit on, of which the file keeps enough."""
+    """Rounds differ only from the fourth digit on, and the file keeps enough digits."""
     project.train("teacher/1")
     normal = np.array([4.0, 4.1, 4.0, 3.9, 4.2])
     on_the_fly = normal * [0.641, 0.6405, 0.6415, 0.641, 0.6412]

@@ -1,4 +1,4 @@
-"""The workflow's jobs on a cluster: started, waited for, and looked at when they have ended."""
+"""The workflow's jobs on a cluster: start them, wait for them, and check what they leave."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = PATI
 
 
 def accounted(since: float) -> pd.DataFrame:
-    """The jobs that were submitted since then, in order: state, resources and times."""
+    """The jobs submitted since then, in order: state, resources and times."""
     start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
     fields = "JobID,State,AllocTRES,Timelimit,Submit,Start,End"
     lines = slurm("sacct", "--allocations", "--parsable2", f"--starttime={start}", f"--format={fields}").splitlines()
@@ -54,12 +54,12 @@ def one_long_net(project: Project) -> None:
 
 
 def set_site(project: Project, **settings: object) -> None:
-    """What the site asks for; checkpoints come often, so that tests need not take long."""
+    """Write the site's settings; checkpoints are frequent, so that tests need not take long."""
     (project.folder / "slurm" / "site.yaml").write_text(yaml.safe_dump({"checkpoint_seconds": 1, **settings}))
 
 
 class Snakemake:
-    """A running `snakemake --profile slurm` for the table, and what it has said."""
+    """A running `snakemake --profile slurm` for the table, and its output."""
 
     def __init__(self, project: Project, *options: str, **environment: str) -> None:
         self.project, self.options, self.environment, self.since = project, options, environment, time.time()
@@ -78,7 +78,7 @@ class Snakemake:
         return self.output.read_text()
 
     def until_checkpoint(self) -> None:
-        """Wait until the net has a checkpoint, and a job trains on."""
+        """Wait until the net has a checkpoint, while a job trains on."""
         path = self.project.plan().net("teacher/1").folder.checkpoint
 
         def there() -> bool:
@@ -104,19 +104,19 @@ Reference = tuple[dict[str, str], bytes]
 
 
 def processes_in(folder: Path) -> list[int]:
-    """The other processes that work in a folder."""
+    """The other processes whose working directory is a folder."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if (process / "cwd").resolve() == folder.resolve() and int(process.name) != os.getpid():
                 found.append(int(process.name))
-        except OSError:  # it has ended meanwhile
+        except OSError:  # it ended meanwhile
             continue
     return found
 
 
 def assert_sound(project: Project, reference: Reference) -> None:
-    """What is left is whole, has each iteration once, is what an undisturbed local run makes, and MLflow has what is sent."""
+    """The run is complete, has each iteration once, equals an undisturbed local run, and MLflow has what is sent."""
     run = project.plan().net("teacher/1")
     assert is_complete(run)
     assert not list(Path("results").rglob("*.tmp"))

@@ -1,4 +1,4 @@
-"""The workflow on a real SLURM, started and stopped here, through what a cluster does to jobs."""
+"""The workflow on a real SLURM, started and stopped here: what a cluster may do to jobs."""
 
 import os
 import re
@@ -59,7 +59,7 @@ def cluster() -> Iterator[Path]:
 
 @pytest.fixture
 def on_cluster(cluster: Path, workflow: Project) -> Iterator[Project]:
-    """A project with the profile; what it leaves in the queue and running is ended."""
+    """A project with the profile; what it leaves queued or running is ended."""
     (workflow.folder / "slurm").symlink_to("profiles/slurm")
     set_site(workflow)
     yield workflow
@@ -82,7 +82,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, packed_digits: Path) -
 
 @contextmanager
 def disturbed(project: Project, reference: Reference, *options: str) -> Iterator[Snakemake]:
-    """Train one long net; the caller disturbs it after its first checkpoint, and then the table must be as ever."""
+    """Train one long net; the caller disturbs it after its first checkpoint; the outcome must be as if undisturbed."""
     one_long_net(project)
     snakemake = Snakemake(project, *options)
     snakemake.until_checkpoint()
@@ -116,7 +116,7 @@ def test_scancel(on_cluster: Project, undisturbed: Reference) -> None:
 def test_preemption(
     on_cluster: Project, undisturbed: Reference, partition: str, request: pytest.FixtureRequest
 ) -> None:
-    """SLURM queues the job again, or, where its partition says so, ends it and snakemake submits another."""
+    """SLURM requeues the job or, in a partition that cancels, ends it and snakemake submits another."""
     if partition == "cancelling":
         request.getfixturevalue("not_followed")
     set_site(on_cluster, slurm_partition=partition)
@@ -158,7 +158,7 @@ def test_accounting_is_away_for_a_while(on_cluster: Project, undisturbed: Refere
 
 @pytest.mark.usefixtures("not_followed")
 def test_node_is_drained_and_resumed(on_cluster: Project, undisturbed: Reference) -> None:
-    """The running job goes on; the next one is seen to wait."""
+    """The running job continues; the next one is reported to wait."""
     node = ["scontrol", "update", "nodename=ALL"]
     with disturbed(on_cluster, undisturbed) as snakemake:
         job = snakemake.job()
@@ -171,7 +171,7 @@ def test_node_is_drained_and_resumed(on_cluster: Project, undisturbed: Reference
 
 
 def test_snakemake_is_killed_and_started_again(on_cluster: Project, undisturbed: Reference) -> None:
-    """The first one's job lives on; the second one's waits for it and finds the net trained."""
+    """The first one's job lives on; the second one's waits for it, then finds the net trained."""
     with disturbed(on_cluster, undisturbed) as snakemake:
         training, job = training_process(on_cluster), snakemake.job()
         os.kill(training, signal.SIGSTOP)  # so that it is not done too soon
@@ -180,7 +180,7 @@ def test_snakemake_is_killed_and_started_again(on_cluster: Project, undisturbed:
         snakemake.start()
         wait_until(lambda: f"{job}: jobs of this folder from before" in snakemake.said(), "it is told")
         log = Path("results/logs") / f"{on_cluster.plan().net('teacher/1').id}.log"
-        # Snakemake removes the log before it submits, and the second job makes it anew.
+        # Snakemake removes the log before it submits, and the second job creates it again.
         wait_until(lambda: log.exists() and "waiting for its end" in log.read_text(), "the second job waits")
         os.kill(training, signal.SIGCONT)
     assert len(attempts(on_cluster)) == 1
@@ -228,7 +228,7 @@ def test_results_are_read_only_for_a_while(on_cluster: Project, undisturbed: Ref
 
 @pytest.mark.usefixtures("not_followed")
 def test_where_it_runs_changes_nothing(on_cluster: Project) -> None:
-    """Two teachers and both stages of a student, a net to a job."""
+    """Two teachers and both stages of a student, a job for each net."""
     on_cluster.set("rows.student.nets", 1)
     on_cluster.set("tables.table1.rows", {"Teacher": "teacher", "Student*": "student"})
     on_cluster.set("claims", ...)
@@ -241,7 +241,7 @@ def test_where_it_runs_changes_nothing(on_cluster: Project) -> None:
     assert (jobs["State"] == "COMPLETED").all()
     assert jobs["AllocTRES"].str.contains("gres/gpu=1").all()
     runs = [run for run in on_cluster.plan().runs.values() if run.folder.is_finished]
-    assert len(jobs) == len(runs) == 4  # the rest ran where snakemake did
+    assert len(jobs) == len(runs) == 4  # the rest ran beside snakemake
 
     used = {run.folder.read_manifest().attempts[0].job_id: run.folder.read_manifest().attempts[0].gpu for run in runs}
     assert used.keys() == set(jobs.index)
@@ -261,7 +261,7 @@ def test_where_it_runs_changes_nothing(on_cluster: Project) -> None:
 
 
 def test_requeued_job_goes_on_in_its_tracked_run(on_cluster: Project, server: Server) -> None:
-    """The tracking server hears of the net while it trains, before and after."""
+    """The tracking server hears of the net while it trains, before and after the requeue."""
     one_long_net(on_cluster)
     snakemake = Snakemake(on_cluster, MLFLOW_TRACKING_URI=server.address)
     snakemake.until_checkpoint()

@@ -1,4 +1,4 @@
-"""What MLflow has been sent, read by its own client."""
+"""What was sent to MLflow, read with its own client."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from fspkd.tracking.sync import MEASURED, Sync
 
 
 def send(project: Project) -> Sync:
-    """Send everything, as a process that knows nothing of before."""
+    """Send everything, as a process that has sent nothing before."""
     sync = Sync(project.plan())
     assert sync.send_all() == []
     return sync
@@ -38,7 +38,7 @@ def held(client: MlflowClient) -> dict[str, Run]:
 
 
 def points(client: MlflowClient, run: Run, key: str) -> list[tuple[int, float]]:
-    """The steps and values of a metric, all that there are."""
+    """All steps and values of a metric."""
     return sorted((p.step, p.value) for p in client.get_metric_history(run.info.run_id, key))
 
 
@@ -97,7 +97,7 @@ def check_everything(project: Project, client: MlflowClient) -> None:
     table = pd.read_csv("results/tiny/table1.csv").set_index("row").loc["Student*"]
     for key in ("average", "ensemble", "average_published"):
         assert points(client, runs["Student*"], key) == [(0, table[key])]
-    assert not [key for key in runs["Student*"].data.metrics if key.startswith("net")]  # which have runs of their own
+    assert not [key for key in runs["Student*"].data.metrics if key.startswith("net")]  # nets have runs of their own
     artifacts = {a.path for a in client.list_artifacts(runs["table1"].info.run_id)}
     assert artifacts == {
         "table1.csv",

@@ -1,4 +1,4 @@
-"""Stores and servers of MLflow, real ones, that fail or cannot be used."""
+"""Real stores and servers of MLflow that fail or cannot be used."""
 
 import re
 import signal
@@ -34,7 +34,7 @@ def sync_script(project: Project, **environment: str) -> subprocess.CompletedPro
 def test_answers_that_get_lost_send_nothing_twice(
     made: Project, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server takes what it is sent, and now and then its answer never arrives."""
+    """The server accepts what it is sent, but now and then its answer never arrives."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.behind_proxy)
     sender = Sender([Path("results/tiny")])
     failed = 0
@@ -62,7 +62,7 @@ def test_store_of_an_older_mlflow_is_told_with_the_command(made: Project) -> Non
 
 
 def answer_without_end(listening: socket.socket, healthy: bool) -> None:
-    """Answer a request after the other, without end but to those for the health of a healthy server."""
+    """Answer one request after the other, each without end, except those for a healthy server's health."""
     while True:
         with suppress(OSError):
             connection, _ = listening.accept()
@@ -114,7 +114,7 @@ def test_deleted_experiment_is_told_and_keeps_nothing_else_from_being_sent(
 ) -> None:
     Path("config/first.yaml").write_text("extends: tiny\nresults: results/first\nshows: [figure3]\n")
     Path("results/first").mkdir()
-    Path("results/first/figure3.png").touch()  # so that it has begun
+    Path("results/first/figure3.png").touch()  # so that it counts as begun
     client = MlflowClient(f"sqlite:///{store}")
     deleted = client.create_experiment("fspkd-first")
     client.delete_experiment(deleted)
@@ -154,7 +154,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_server_that_fails_in_the_middle(workflow: Project, disk: Path, server: Server) -> None:
-    """It is killed, falls silent, and its disk is full: training goes on, and what was missed is sent afterwards, once."""
+    """It is killed, falls silent, and its disk is full: training continues, and what was missed is sent afterwards, once."""
     workflow.set("schedules.long", [{"until": 100_000, "rate": 0.01}])
     run = workflow.plan().net("teacher/1")
     environment = {"MLFLOW_TRACKING_URI": server.behind_proxy}
@@ -164,7 +164,7 @@ def test_server_that_fails_in_the_middle(workflow: Project, disk: Path, server: 
     client = MlflowClient(server.address)
 
     def sent_until() -> int:
-        with suppress(MlflowException):  # a server that begins
+        with suppress(MlflowException):  # the server is starting
             if client.get_experiment_by_name("fspkd-tiny"):
                 return max((step for r in held(client).values() for step, _ in points(client, r, "loss")), default=0)
         return 0

@@ -1,4 +1,4 @@
-"""What MLflow has of settings, and of nets, that are no longer there, and of other presets."""
+"""What MLflow has of former settings, of nets that are gone, and of other presets."""
 
 import shutil
 from pathlib import Path
@@ -17,13 +17,13 @@ pytestmark = pytest.mark.usefixtures("store")
 
 
 def test_nets_trained_anew_get_runs_of_their_own_and_their_row_one(project: Project) -> None:
-    """However many of them are sent at a time; those of before keep what they hold."""
+    """However many of them are sent at a time; the earlier runs keep their content."""
     nets = ("teacher/1", "teacher/2")
     project.train(*nets)
     before = held(send(project).store.client)
     for net in nets:
         shutil.rmtree(project.plan().net(net).folder)
-    sync = send(project)  # before any of them begins, and from then on, as beside one workflow
+    sync = send(project)  # before any of them begins, and again later, as beside one workflow
     for net in nets:
         project.train(net)
         assert not sync.send_all()
@@ -40,12 +40,12 @@ def test_nets_trained_anew_get_runs_of_their_own_and_their_row_one(project: Proj
 
 @pytest.mark.parametrize("turns", [False, True])
 def test_two_places_keep_their_nets_apart(project: Project, turns: bool) -> None:
-    """Of one preset, on one server, each with its row, one after the other or in turns; looking again changes nothing."""
+    """With one preset, on one server, each with its row, one after the other or in turns; sending again changes nothing."""
     places = ("/here, inode 1", "/a/clone, inode 2")
     folders = {place: project.folder / f"runs of {place[-1]}" for place in places}
 
     def act(place: str, *nets: str) -> dict[str, tuple]:
-        """Train nets at a place, and send all that it has; gives what the server has then."""
+        """Train nets at a place, and send all that it has; returns what the server has then."""
         if folders[place].exists():
             shutil.move(folders[place], "results/runs")
         project.train(*nets)
@@ -75,7 +75,7 @@ def test_two_places_keep_their_nets_apart(project: Project, turns: bool) -> None
 
 
 def test_a_preset_that_shares_nets_is_sent_what_it_shows(made: Project) -> None:
-    """And neither a table that nobody has made nor its nets."""
+    """But not a table that nobody has made, nor its nets."""
     row = {"data": "images", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "short"}}
     tables = {"table1": None, "mine": {"title": "Mine", "rows": {"Student*": "student"}}}
     child = {"extends": "tiny", "results": "results/child", "claims": None, "rows": {"short": row}, "tables": tables}
@@ -117,7 +117,7 @@ def test_run_of_former_settings_is_sent(project: Project) -> None:
 
 
 def test_rows_and_tables_of_former_settings_are_called_so_and_ended(made: Project) -> None:
-    """Until their settings are the present ones again."""
+    """Until their settings are the current ones again."""
     made.content |= {"claims": None, "figures": {}, "timings": {}}
     made.set("tables.table1.rows", {"Teacher": "teacher"})
     shutil.rmtree(made.plan().net("student/2").folder)  # so that its row is not finished
@@ -138,7 +138,7 @@ def test_rows_and_tables_of_former_settings_are_called_so_and_ended(made: Projec
     elsewhere = Sync(made.plan())
     elsewhere.place.name = "another machine:/with/a/clone"
     elsewhere.send_all()
-    assert ended(elsewhere) == former | dict.fromkeys(rows, "SCHEDULED")  # which was sent from here
+    assert ended(elsewhere) == former | dict.fromkeys(rows, "SCHEDULED")  # what was sent from here stays
     made.set("seed", 1)
     made.set("replicates", 1)
     assert ended() == before | {f"{row}, former settings": "KILLED" for row in rows}

@@ -1,4 +1,4 @@
-"""MLflow's pages as a reader meets them, in a headless browser."""
+"""MLflow's pages as a reader sees them, in a headless browser."""
 
 import json
 from urllib.parse import quote

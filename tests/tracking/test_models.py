@@ -15,7 +15,7 @@ from fspkd.runs.folder import ImageFacts
 pytestmark = pytest.mark.usefixtures("store")
 
 
-OTHERS = {  # nets that drop something in training, and the shapes of their images
+OTHERS = {  # nets with dropout, and the shapes of their images
     "maxout": (
         {
             "architecture": "maxout",

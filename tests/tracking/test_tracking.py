@@ -1,4 +1,4 @@
-"""What MLflow is sent, to real stores and servers."""
+"""What is sent to MLflow, with real stores and servers."""
 
 import math
 import os
@@ -39,7 +39,7 @@ def test_everything_is_sent_and_nothing_twice(
 
 
 def test_a_row_of_one_net_has_an_average_and_no_experiment_is_empty(made: Project) -> None:
-    """Of a table of errors: so all rows have the column that readers sort by."""
+    """Also in a table of errors, so that all rows have the column that readers sort by."""
     made.set("claims", ...)
     made.set("tables", {"table1": {"title": "One net", "measure": "error", "rows": {"FitNet": "fitnet"}}})
     send(made)
@@ -55,7 +55,7 @@ def test_a_row_of_one_net_has_an_average_and_no_experiment_is_empty(made: Projec
 
 def test_eight_processes_at_once_where_no_store_is(made: Project, store: Path) -> None:
     store.unlink()
-    # Once, and not in each of the eight; later tests of this process have what they need too.
+    # Imported once, and not in each of the eight; later tests in this process still have what they need.
     FORKS.set_forkserver_preload([*IMPORTED, "fspkd.tracking.sync", "torch.export"])
     with FORKS.Pool(8) as pool:
         assert all(pool.map(send_as_another_process, range(8), chunksize=1))
@@ -96,12 +96,12 @@ def test_nets_that_stopped_by_validation_have_that_curve_and_what_was_kept(proje
 
 
 def test_figure_of_rows_in_no_table_is_a_run_of_its_own_and_sent_again_when_it_is_made_again(made: Project) -> None:
-    """Also where the store fails meanwhile. What is sent is not read again: it could be gone."""
+    """Also if the store fails meanwhile. What has been sent is not read again: it could be gone."""
     made.content |= {"claims": None, "timings": {}}
     made.content["figures"]["figure3"]["curves"] = {"Student": "student"}
     made.set("tables.table1.rows", {"Teacher": "teacher"})
     client = send(made).store.client
-    assert "figure3" not in held(client)  # what is there was made of other rows
+    assert "figure3" not in held(client)  # the existing one was made from other rows
     figures.write(made.plan(), "figure3")
     figure = held(send(made).store.client)["figure3"]
     assert figure.data.tags.items() >= {"kind": "figure", "figure": "figure3"}.items()
@@ -192,13 +192,13 @@ def test_journal_that_a_crashed_node_left_is_read_up_to_what_is_whole(project: P
 
 
 def test_finished_run_whose_journal_is_damaged_is_sent_with_the_times_of_its_manifest(project: Project) -> None:
-    """It is told once, and the points are those of the metrics; its row is sent too."""
+    """The damage is reported once, and the points are those of the metrics; its row is sent too."""
     project.set("rows.teacher.nets", 1)
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     content = run.folder.journal.read_bytes()
     run.folder.journal.write_bytes(content.replace(b'"iteration": 0', b'"iteration": 9'))
-    table = Path("results/tiny/table1.csv")  # which shows it, though nothing tells for which preset it was trained
+    table = Path("results/tiny/table1.csv")  # this shows it, though nothing says for which preset it was trained
     table.parent.mkdir(parents=True)
     table.touch()
     sync = Sync(project.plan())
@@ -242,7 +242,7 @@ def test_run_that_finishes_while_it_is_looked_at_is_sent_whole_and_once(
 
 
 def test_metrics_that_are_not_what_was_measured_are_not_sent(project: Project) -> None:
-    """Of a run that was killed, by its journal; of a finished one, by its manifest."""
+    """Checked for a killed run by its journal, for a finished one by its manifest."""
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     journal = read_journal(run.folder)
@@ -260,7 +260,7 @@ def test_use_of_a_machine_without_and_then_of_one_with_a_gpu(tmp_path: Path) -> 
     cpu = sample(torch.device("cpu"))
     folder = RunFolder(tmp_path)
     append([folder], cpu)
-    unread = sample(torch.device("cuda"))  # of a GPU that nothing can be read of, as of a slice
+    unread = sample(torch.device("cuda"))  # from a GPU that cannot be read, such as a slice
     append([folder], unread)
     append([folder], {**cpu, "gpu_0_power_usage_watts": 70.5})
     assert usage(folder)["gpu_0_power_usage_watts"].tolist() == pytest.approx([math.nan, math.nan, 70.5], nan_ok=True)
@@ -269,7 +269,7 @@ def test_use_of_a_machine_without_and_then_of_one_with_a_gpu(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("left", "kept"), [(slice(-5), 1), (slice(10), 0), (slice(0), 0)])
 def test_use_of_a_machine_is_read_on_after_a_crash_has_cut_it(project: Project, left: slice, kept: int) -> None:
-    """Within the second line of numbers, within that of names, and all of it."""
+    """Cut within the second line of numbers, within the header, and all of it."""
     project.train("teacher/1")
     folder = project.plan().net("teacher/1").folder
     append([folder], sample(torch.device("cpu")))
@@ -277,7 +277,7 @@ def test_use_of_a_machine_is_read_on_after_a_crash_has_cut_it(project: Project, 
     assert len(whole) == 2
     folder.usage.write_bytes(folder.usage.read_bytes()[left])
     folder.manifest.unlink()
-    project.train("teacher/1")  # which notes it once more
+    project.train("teacher/1")  # this records it once more
     again = usage(folder)
     assert (list(again), len(again)) == (list(whole), kept + 1)
     assert again["time"].tolist()[:kept] == whole["time"].tolist()[:kept]

@@ -86,7 +86,7 @@ def test_a_mistake_of_the_row_is_told_once(varied: Project) -> None:
 
 
 def test_with_replicates_intervals_are_over_these(varied: Project) -> None:
-    varied.set("rows.student.stage1_shared", True)  # which nets need not be independent for
+    varied.set("rows.student.stage1_shared", True)  # replicates do not need independent nets
     varied.set("replicates", 2)
     assert varied.plan().preset.tables["choices"].intervals is None
     varied.set("tables.table1.intervals", "nets")

@@ -1,4 +1,4 @@
-"""Files of claims: what is refused, and how it is told."""
+"""Files of claims: what is refused, and the messages."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from fspkd.plan import Plan, load_plans
 
 
 def test_files_of_claims_of_any_name_are_no_presets(project: Project) -> None:
-    """One that a preset names, even where it is damaged, and one that none names; a preset that names itself is one."""
+    """A file that a preset names, even a damaged one, and one that none names; but a preset that names itself is one."""
     mine = project.claims_path.rename("config/tiny/my_claims.yaml")
     assert list(preset_files(Path("config"))) == ["tiny"], "by its list"
     project.set("claims", "tiny/my_claims.yaml")
     assert [len(plan.claims) for plan in load_plans()[0].values()] == [4]
-    (mine.parent / "begun.yaml").write_text("claims:\n")  # whose list is not written yet, nor named
+    (mine.parent / "begun.yaml").write_text("claims:\n")  # its list is not written yet, and no preset names it
     assert set(preset_files(Path("config"))) == {"tiny"}
     mine.write_text("claims: [")
     with pytest.raises(

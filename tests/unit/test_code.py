@@ -1,4 +1,4 @@
-"""Of which code results are made: with other code they are made again."""
+"""Which code results depend on: when it changes, they are made again."""
 
 import json
 import subprocess
@@ -55,7 +55,7 @@ def test_imports_are_followed_in_some_folders_only(tmp_path: Path, monkeypatch: 
 
 
 def test_figures_are_made_of_the_methods_and_networks_that_they_compute_with(project: Project) -> None:
-    """Which their modules find by the names that the nets' settings have."""
+    """Their modules import these by the names in the nets' settings."""
     project.content["networks"]["other"] = {"architecture": "imagenet_resnet", "modules": [1, 1, 1, 1], "width": 2}
     own = {"data": "images", "network": "other", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "short"}}
     project.content["rows"]["other"] = own

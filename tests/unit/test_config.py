@@ -1,4 +1,4 @@
-"""Presets: what is refused, and how it is told."""
+"""Presets: what is refused, and the messages."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ def test_mistakes_are_told_with_file_key_and_value(project: Project, key: str, v
         project.plan()
 
 
-WHAT = "speed-up of Student* over Teacher, on the fly"  # which is claimed
+WHAT = "speed-up of Student* over Teacher, on the fly"  # named by a claim
 DEPTH = "panel,method,layers,accuracy\nwide,BP,8,91.5\n"
 
 
@@ -61,9 +61,9 @@ DEPTH = "panel,method,layers,accuracy\nwide,BP,8,91.5\n"
 def test_published_numbers_that_lack_what_results_read_are_refused(
     project: Project, key: str, content: str | bytes, message: str
 ) -> None:
-    """Before anything is trained, and not when it is shown."""
+    """Refused before anything is trained, not when it is shown."""
     project.content["figures"]["figure2"] = {**depth({"wide": {"BP": ["teacher"]}}), "reference": "tiny/depth.csv"}
-    Path("config/tiny/depth.csv").write_text("\ufeff" + DEPTH, encoding="utf-8")  # as spreadsheets write it
+    Path("config/tiny/depth.csv").write_text("\ufeff" + DEPTH, encoding="utf-8")  # a BOM, as from spreadsheets
     project.write()
     project.plan()
     section = {"timing": "timings", "table1": "tables", "figure2": "figures"}[key]
@@ -75,7 +75,7 @@ def test_published_numbers_that_lack_what_results_read_are_refused(
 
 def test_the_readmes_preset_for_own_images_is_valid_with_what_it_compares(project: Project) -> None:
     shutil.copytree(REPOSITORY / "config", project.folder / "config", dirs_exist_ok=True)
-    project.preset_path.unlink()  # of which claims.yaml says nothing now
+    project.preset_path.unlink()  # the README's preset does not need it
     blocks = (REPOSITORY / "README.md").read_text().split("```yaml\n")[1:]
     (project.folder / "config" / "mine.yaml").write_text("".join(block.split("```")[0] for block in blocks))
     plan = load_plans()[0]["results/mine"]
@@ -195,7 +195,7 @@ def test_networks_whose_maps_would_vanish_are_refused(project: Project) -> None:
 
 
 def test_guided_layers_that_are_smaller_than_their_hints_are_refused(project: Project) -> None:
-    """In one of the two directions too. Maps of one size are not."""
+    """Also if smaller in one direction only; not if the maps are the same size."""
     project.set("networks.maxout", {"architecture": "maxout", "layers": [{"conv": 4, "kernel": 4}]})
     last = {"method": "cross_entropy", "schedule": "short"}
     hint = {"method": "hint", "teacher": "teacher/1", "schedule": "first", "guided": "layer1", "hint": "section2"}

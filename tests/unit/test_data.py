@@ -107,7 +107,7 @@ def test_missing_folder_and_damaged_archive(tmp_path: Path) -> None:
 
 
 def test_archive_that_the_disk_cannot_hold_is_refused_before_it_fills_it(tmp_path: Path) -> None:
-    """Its files are zeros that take next to nothing in the archive: as zip and as tar."""
+    """Headers of a zip and a tar claim a file larger than the disk."""
     huge = shutil.disk_usage(tmp_path).total + 1
     with zipfile.ZipFile(tmp_path / "huge.zip", "w") as archive:
         archive.writestr("train/a/0.png", b"")
@@ -135,7 +135,7 @@ def test_encrypted_and_odd_zips_are_told(tmp_path: Path) -> None:
 
 
 def test_image_in_an_archive_is_named_by_archive_and_member(tmp_path: Path) -> None:
-    """And its provenance is the archive, so that it packs to the same bytes wherever it was unpacked."""
+    """Its provenance is the archive too, so that it packs to the same bytes wherever it was unpacked."""
     root = make_folder(tmp_path / "images")
     archive = Path(shutil.make_archive(str(tmp_path / "good"), "zip", root))
     packed = read_source(folder(archive))

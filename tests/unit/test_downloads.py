@@ -25,7 +25,7 @@ from fspkd.errors import UserError
 
 @pytest.fixture
 def cifar_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
-    """A web server with an archive in CIFAR-10's own layout, which torchvision takes for the original."""
+    """A web server with an archive in CIFAR-10's layout, which torchvision takes for the original."""
     from torchvision.datasets import CIFAR10
 
     draw, buffer, sums = np.random.default_rng(0), io.BytesIO(), {}
@@ -81,7 +81,7 @@ def test_broken_download_is_retried_and_a_whole_one_never_repeated(cifar_server:
     assert requests > cifar_server["failures"]
     assert read_source(data).sha256 == packed.sha256
     assert cifar_server["requests"] == requests
-    # The same folder as torchvision left it serves a machine without a network.
+    # The folder that torchvision leaves is enough for a machine without a network.
     elsewhere = DataSet(data.settings, str(sources.DOWNLOADS))
     assert read_source(elsewhere).sha256 == packed.sha256
     assert cifar_server["requests"] == requests
@@ -116,7 +116,7 @@ def test_one_process_at_a_time_downloads(tmp_path: Path, monkeypatch: pytest.Mon
             lock.acquire()
 
     sources.with_retries(download, "PLACE")
-    with lock:  # free again
+    with lock:  # it is free again
         pass
 
 

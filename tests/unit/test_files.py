@@ -15,7 +15,7 @@ from fspkd.train.metrics import MetricsFile
 
 @pytest.fixture
 def dead() -> int:
-    """The number of a process that has ended."""
+    """The id of a process that has ended."""
     process = subprocess.Popen(["true"])
     process.wait()
     return process.pid
@@ -51,7 +51,7 @@ def test_killed_while_it_writes_leaves_the_old_content(tmp_path: Path) -> None:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bytes]]:
-    """What is brought to the disk, and what is renamed, with its content as other processes then see it."""
+    """The fsync and rename calls, with the file's content as other processes see it at that moment."""
     made, fsync, replace = [], os.fsync, os.replace
 
     def recorded_fsync(descriptor: int) -> None:
@@ -68,7 +68,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bytes]]:
 
 
 def test_all_is_on_the_disk_before_it_has_its_name(tmp_path: Path, calls: list[tuple[str, bytes]]) -> None:
-    """After a power failure too a file is whole: a name may come to the disk before what it names."""
+    """A file is whole even after a power failure: its name could reach the disk before its content."""
     write_atomically(tmp_path / "a.csv", b"whole")
     assert calls == [("fsync", b"whole"), ("replace", b"whole")]
 
@@ -90,7 +90,7 @@ def test_previous_content_is_kept(tmp_path: Path) -> None:
         keep_previous(path, previous)
         write_atomically(path, content)
     assert (path.read_bytes(), previous.read_bytes()) == (b"3", b"2")
-    keep_previous(path, previous)  # and then it was killed
+    keep_previous(path, previous)  # then the process is killed
     for content in (b"4", b"5"):
         keep_previous(path, previous)
         write_atomically(path, content)
@@ -119,7 +119,7 @@ def test_prefix_is_what_a_file_begins_with(tmp_path: Path, content: bytes, is_in
 
 
 def test_an_error_of_the_program_is_not_told_as_the_machines() -> None:
-    """Whatever it came upon before; its traceback is needed."""
+    """Whatever error came before it; its traceback is needed."""
     with pytest.raises(RuntimeError, match="a bug"):
         run_command(fail_after_another)
 
@@ -132,7 +132,7 @@ def fail_after_another() -> None:
 
 
 def broken_off_by(error: Exception) -> Exception:
-    """What CUDA makes of an error in a capture, which its end comes before."""
+    """The error that CUDA raises after another one within a capture."""
     other = RuntimeError("CUDA error: operation failed due to a previous error during capture")
     other.__context__ = error
     return other
@@ -166,7 +166,7 @@ def test_what_the_machine_lacks_is_told_in_a_paragraph(
     def fail() -> None:
         raise error
 
-    out = os.dup(1)  # run_command closes it, as the last thing that a process does
+    out = os.dup(1)  # run_command closes it, as a process's last action
     try:
         with pytest.raises(SystemExit) as ended:
             run_command(fail)

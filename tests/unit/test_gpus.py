@@ -10,7 +10,7 @@ from fspkd import workflow
 from fspkd.errors import UserError
 from fspkd.train import gpus
 
-# Two GPUs and PyTorch are pretended; the processes and their locks are real.
+# The two GPUs and PyTorch are mocked; the processes and their locks are real.
 PROCESS = """
 import sys
 from types import SimpleNamespace
@@ -38,7 +38,7 @@ def test_processes_take_different_gpus_until_there_is_none_left(tmp_path_factory
     assert third.stdout.readline() == "cuda:0\n"
     for process in (second, third):
         process.communicate()
-    first.kill()  # which frees what it held, too
+    first.kill()  # this frees its GPU, too
     first.wait()
     again = [start(name), start(name)]
     assert {process.stdout.readline() for process in again} == {"cuda:0\n", "cuda:1\n"}
@@ -63,7 +63,7 @@ def test_a_driver_without_a_gpu_that_pytorch_can_use_is_told(monkeypatch: pytest
 
 def test_a_gpu_that_pytorch_has_no_kernels_for_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(gpus.torch.cuda, "device_count", lambda: 0)  # all are held: the first one is taken all the same
+    monkeypatch.setattr(gpus.torch.cuda, "device_count", lambda: 0)  # all are taken: the first one is used anyway
     monkeypatch.setattr(gpus.torch, "ones", no_kernel)
     with pytest.raises(UserError, match=r"cuda:0: PyTorch .* cannot compute on this GPU: CUDA error: no kernel image"):
         gpus.free_gpu()
@@ -84,7 +84,7 @@ def no_kernel(size: int, device: str) -> None:
 def test_gpus_that_jobs_share_are_counted(
     visible: str | None, count: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Those that are named; else those that the driver knows, where there is no nvidia-smi to ask."""
+    """Those in CUDA_VISIBLE_DEVICES; else those that the driver knows, if there is no nvidia-smi."""
     for bus in ("0000:17:00.0", "0000:65:00.0"):
         (tmp_path / "gpus" / bus).mkdir(parents=True)
     monkeypatch.setattr(workflow, "KNOWN_GPUS", tmp_path / "gpus")

@@ -1,4 +1,4 @@
-"""Images that are held out, or set aside for validation."""
+"""Images held out, or set aside for validation."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ from fspkd.errors import UserError
 
 
 def contents(data: PackedData, *splits: str) -> list[tuple[bytes, int]]:
-    """All images of some splits with their labels, in an order that depends on nothing else."""
+    """All images of some splits with their labels, sorted, so that only the set matters."""
     return sorted((i.tobytes(), n) for s in splits for i, n in zip(data.images[s], data.labels[s], strict=True))
 
 
@@ -23,7 +23,7 @@ def test_held_out_images_and_those_left_are_the_training_images(tmp_path: Path) 
     root = make_folder(tmp_path / "images")
     whole, held = (read_source(folder(root, **settings)) for settings in ({}, {"hold_out": 4}))
     assert [len(held.labels[split]) for split in ("train", "test")] == [5, 4]
-    assert contents(held, "train", "test") == contents(whole, "train")  # which are all different, and no test image
+    assert contents(held, "train", "test") == contents(whole, "train")  # all different, none a test image
     assert held.sha256 == held.in_canonical_order().sha256
     assert held.classes == whole.classes
 
@@ -35,12 +35,12 @@ def test_what_is_held_out_follows_from_the_content_alone(tmp_path: Path) -> None
     for file in (root / "train" / "ant").iterdir():
         file.rename(file.with_name(f"{9 - int(file.stem)} renamed.png"))
     assert read_source(folder(root, hold_out=20)).sha256 == before.sha256
-    content = read_source(folder(root)).sha256  # which is what is pinned, whatever is held out
+    content = read_source(folder(root)).sha256  # this is pinned, whatever is held out
     assert read_source(folder(root, hold_out=20, sha256=content)).sha256 == before.sha256
 
 
 def test_packing_tells_the_pin_of_images_of_ones_own(project: Project, tmp_path: Path) -> None:
-    """That of all of them, whatever is held out; with it they are the same nets' wherever they lie."""
+    """The pin is that of all images, whatever is held out; with it, nets stay the same wherever the images are."""
     root = make_folder(tmp_path / "images", size=(8, 8), per_class=10)
     project.set("data.images", {"name": "mine", "source": "imagefolder", "path": str(root), "hold_out": 5})
     packing = project.run("python", str(REPOSITORY / "scripts/pack.py"), str(project.plan().data["images"].path))
@@ -51,7 +51,7 @@ def test_packing_tells_the_pin_of_images_of_ones_own(project: Project, tmp_path:
     project.set("data.images.path", str(root.rename(tmp_path / "elsewhere")))
     again = project.run("python", str(REPOSITORY / "scripts/pack.py"), str(project.plan().data["images"].path))
     assert (again.returncode, "sha256:" in again.stdout) == (0, False)
-    # Of presets that name other places for these images, one that names the right place is enough.
+    # Where presets name different places for these images, one that names the right place is enough.
     child = {"extends": "tiny", "results": "results/child", "data": {"images": {"path": str(root)}}}
     Path("config/child.yaml").write_text(yaml.safe_dump(child))
     for place, other in ((root, tmp_path / "elsewhere"), (tmp_path / "elsewhere", root)):

@@ -1,4 +1,4 @@
-"""What makes nets be trained anew: as `dvc repro` sees it, by what write_plan.py says of each run."""
+"""What causes nets to be retrained, as `dvc repro` sees it: by what write_plan.py writes for each run."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ SESSION, STEP, HINT = "src/fspkd/train/session.py", "src/fspkd/engine/step.py", 
 CIFAR, IMAGENET = "src/fspkd/models/cifar_resnet.py", "src/fspkd/models/imagenet_resnet.py"
 
 
-NAMES = {  # a change of any setting of the papers' presets that decides what a net gives changes one of these
+NAMES = {  # a change of any setting of the papers' presets that decides a net's outcome changes one of these
     "results": """
         fitnet_1_loss-1-2b7796d34c fitnet_3_losses-3-b3941d0a01 fitnet_cifar100-1-143b8036ab
         fitnet_cub200-1-4c6150866e kd_third-1-8f8a738c75 plain_both_stages-1-06ae6287d6 small_alone-1-a1310d39ff
@@ -65,7 +65,7 @@ def copied(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 @pytest.fixture(scope="module")
 def known() -> dict[str, dict]:
-    """What is decided before any change, once it is known: it is the same for all tests."""
+    """What `decided` gives before any change, cached: it is the same for all tests."""
     return {}
 
 
@@ -208,7 +208,7 @@ def test_relative_imports_are_refused_which_checksums_would_miss(method: Path, l
 
 
 def test_names_of_runs_are_what_they_have_been(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of trainings that have taken days: a change that renames them is no small one."""
+    """Trainings have taken days, so a change that renames runs is a serious one."""
     monkeypatch.chdir(REPOSITORY)
     for variable in [name for name in os.environ if name.startswith(("FSPKD_DATA_", "FSPKD_WEIGHTS_"))]:
         monkeypatch.delenv(variable)
@@ -218,7 +218,7 @@ def test_names_of_runs_are_what_they_have_been(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_presets_share_their_nets(project: Project) -> None:
-    """What a preset adds is all that is trained for it."""
+    """Only what a preset adds is trained for it."""
     row = {"data": "images", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "short"}}
     child = {"extends": "tiny", "results": "results/child", "rows": {"short": row}}
     Path("config/child.yaml").write_text(yaml.safe_dump(child))

@@ -1,4 +1,4 @@
-"""The papers' presets: their rows, iterations and data; and the preset that DVC is given."""
+"""The papers' presets: their rows, iterations and data; and the preset that DVC uses."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from fspkd.config.load import load_preset
 from fspkd.plan import Plan
 from fspkd.workflow import ResultRule
 
-STAGE = 500 * 390  # of FitNets: epochs times batches of 50,000 images
+STAGE = 500 * 390  # of FitNets: epochs times batches, for 50,000 images
 PUBLISHED_ITERATIONS = {
     "fsp": {
         "table1": ("cifar10", [192_000, 63_000, 63_000, 98_000, 98_000, 84_000, 126_000]),
@@ -45,7 +45,7 @@ def test_nets_that_tables_share_train_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert plan.nets(tables["table3"].rows["Teacher-original"]) == plan.nets("teacher")[:1]
     for figures_of in ("student", "student_full"):
         assert {net.start for net in plan.nets(figures_of)} == {plan.net("student/1").start}
-    # Tables 1 to 5 as published, less the teachers of Tables 3 and 4; figure 3's students; controls beyond the paper.
+    # Tables 1 to 5 as published, without Tables 3 and 4's teachers; Figure 3's students; controls beyond the paper.
     published = 724 + 448 + 248 + 259 + 206 + 3 * 64
     controls = 2 * 3 * (21 + 21) + 3 * 42 + 3 * 21 + 85 + 127 + 64 + 30
     assert sum(run.spec.iterations for run in plan.runs.values()) == (published + controls) * 1000
@@ -100,7 +100,7 @@ def test_choices_are_compared_without_a_look_at_test_images(monkeypatch: pytest.
 
 
 def test_snakemake_looks_at_the_content_of_all_weights() -> None:
-    """Of larger files a newer one counts as another, though it has the content that it had, and trains students again."""
+    """A larger file counts as changed when it is newer, even with the same content, and students are trained again."""
     profile = yaml.safe_load((REPOSITORY / "profiles/default/config.yaml").read_text())
     largest = 4 * 21_797_672  # bytes of CUB200's ImageNet weights, a ResNet-34; FitNets' teachers have 65 million
     assert profile["max-checksum-file-size"] > 1.05 * largest

@@ -1,4 +1,4 @@
-"""What makes a run another run, and what does not."""
+"""What makes a run a different run, and what does not."""
 
 from pathlib import Path
 
@@ -125,7 +125,7 @@ def test_what_ends_a_stage_is_part_of_it_and_is_divided(project: Project) -> Non
     assert changed(project, "rows.student.stop", {"by": "validation", "patience": 7}) == students
     net = project.plan().net("student/1").spec
     first = project.plan().net("student/1").stage1.spec
-    # Of first stages, which are not tested, the interval is that of the tests of the others.
+    # First stages, which are not tested, use the interval of the others' tests.
     assert [(s.training.stop.patience, s.training.stop.every) for s in (net, first)] == [(7, 5)] * 2
     assert (net.training.evaluate_every, first.training.evaluate_every) == (5, None)
     project.set("divide_schedules", {"images": 2})
@@ -173,7 +173,7 @@ def test_a_teacher_for_each_net(project: Project) -> None:
     project.set("rows.student.stage1.teacher", "teacher")
     plan = project.plan()
     assert [net.stage1.teacher for net in plan.nets("student")] == plan.nets("teacher")
-    assert plan.net("student/1").id != first.id  # it has batches of its own
+    assert plan.net("student/1").id != first.id  # it has its own batches
     project.set("rows.student.stage2", {"method": "kd", "teacher": "teacher", "schedule": "short"})
     project.set("replicates", 2)
     plan = project.plan()
@@ -213,7 +213,7 @@ def test_jobs_of_results_hold_nothing_that_no_result_shows(project: Project) -> 
 
 
 def test_phases_hold_what_results_wait_for_alone(project: Project) -> None:
-    """Of rows, and of data, that a preset inherits and shows nothing of, DVC asks nothing."""
+    """DVC needs no rows and no data that a preset inherits but shows nothing of."""
     project.set("tables.table1.rows", {"FitNet, 1 loss*": "fitnet"})
     for key in ("figures", "timings", "claims"):
         project.set(key, ...)
@@ -237,7 +237,7 @@ def test_of_trainings_that_are_timed_their_teachers_alone_are_trained(project: P
 
 
 def test_what_one_preset_refuses_is_trained_for_no_other(project: Project) -> None:
-    """Else a net that both share would be computed in float32, since the other preset comes first."""
+    """Otherwise a net that both share would be computed in float32, since the other preset comes first."""
     child = {"extends": "tiny", "results": "results/child", "without_bfloat16": "refuse"}
     row = {"data": "images", "network": "net", "nets": 1, "stage2": {"method": "cross_entropy", "schedule": "long"}}
     child |= {"rows": {"mine": row}, "tables": {"mine": {"title": "T", "rows": {"Mine": "mine"}}}}
@@ -247,7 +247,7 @@ def test_what_one_preset_refuses_is_trained_for_no_other(project: Project) -> No
         jobs = [job for rule in training_rules(plans, members) for job in rule.jobs.values()]
         assert {plan.preset.name for plan, _ in jobs} == {"child"}
         assert {run for _, runs in jobs for run in runs} == set(wanted_by_results(plans[1]))
-        theirs = set(wanted_by_results(plans[0]))  # for these no other nets are trained along
+        theirs = set(wanted_by_results(plans[0]))  # no other nets share a job with these
         assert all(theirs.issuperset(runs) or theirs.isdisjoint(runs) for _, runs in jobs)
 
 
@@ -255,7 +255,7 @@ def test_what_one_preset_refuses_is_trained_for_no_other(project: Project) -> No
 def test_images_that_are_packed_anew_retrain_what_knows_them_by_their_place_alone(
     project: Project, pinned: bool
 ) -> None:
-    """Other content of pinned images has another name, and other runs."""
+    """Pinned images with other content have another name, and other runs."""
     if pinned:
         project.set("data.images.sha256", "0" * 64)
     plan = project.plan()

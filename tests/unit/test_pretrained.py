@@ -1,4 +1,4 @@
-"""Weights from files on disk: what they may be, and what is said of others."""
+"""Weights from files on disk: which are accepted, and the messages for others."""
 
 import re
 import shlex
@@ -35,7 +35,7 @@ KD = {"method": "kd", "teacher": "mine", "schedule": "short"}
 
 @pytest.fixture
 def project(project: Project) -> Project:
-    """The tiny preset with other networks, without what needs its rows as they are."""
+    """The tiny preset with more networks, without what needs its rows unchanged."""
     project.content["networks"] |= OTHERS
     project.content |= {"timings": {}, "figures": {}, "claims": None}
     project.write()
@@ -44,14 +44,14 @@ def project(project: Project) -> Project:
 
 @pytest.fixture
 def starting(project: Project) -> Project:
-    """Its teachers alone, which start from weights."""
+    """Only its teachers, which start from weights."""
     project.content["rows"] = {"teacher": project.content["rows"]["teacher"] | {"start": "mine"}}
     project.content["tables"]["table1"]["rows"] = {"Teacher": "teacher"}
     return project
 
 
 def a_net(project: Project, network: str = "net", classes: int = 10, channels: int = 1, size: int = 8) -> nn.Module:
-    """A net of the preset, of other weights than any run draws."""
+    """A net of the preset, with weights that no run draws."""
     generator = torch.Generator().manual_seed(7)
     settings = TypeAdapter(AnyNetwork).validate_python(project.content["networks"][network], strict=False)
     return build(settings, (channels, size, size), classes, generator)
@@ -67,7 +67,7 @@ def name_file(project: Project, content: object, **pretrained: str) -> None:
 
 @pytest.mark.parametrize("network", ["net", *OTHERS])
 def test_a_row_starts_from_a_file_of_any_network(starting: Project, network: str) -> None:
-    """And of a precision that files of weights are not kept in here."""
+    """Also of a precision in which no weights are stored here."""
     net = a_net(starting, network, classes=7).bfloat16()
     starting.content["rows"]["teacher"]["network"] = network
     name_file(starting, net.state_dict(), network=network)
@@ -94,7 +94,7 @@ def test_a_teacher_of_any_network_has_the_classifier_of_its_file(project: Projec
 
 
 def test_what_learns_from_a_file_is_what_learns_from_the_net_that_is_in_it(project: Project) -> None:
-    """Hints, distillation and FSP matrices, to the last bit."""
+    """For hints, distillation and FSP matrices, to the last bit."""
     project.train("teacher/1", "fitnet/1", "student/1")
     before = project.plan()
     of_row = [weights_sha256(load_weights(run.weights, run.id)) for run in trained(before)]
@@ -205,7 +205,7 @@ def test_wrapped_weights_are_told_with_a_command_that_unwraps_them(
     name_file(starting, wrap(state))
     with pytest.raises(UserError, match=message) as problem:
         pack_weights(starting.plan().pretrained["mine"])
-    _, _, program = shlex.split(re.search(r"python -c .*", str(problem.value))[0])  # as a shell would
+    _, _, program = shlex.split(re.search(r"python -c .*", str(problem.value))[0])  # as a shell does
     exec(program, {})
     unwrapped = torch.load("mine_own.pt")
     assert unwrapped.keys() == state.keys()
@@ -274,7 +274,7 @@ def test_a_file_that_is_not_there_is_named_with_the_variable(starting: Project) 
 
 @pytest.mark.parametrize("weights", ["EfficientNet_V2_L_Weights.IMAGENET1K_V1", "GoogLeNet_Weights.IMAGENET1K_V1"])
 def test_weights_for_images_that_are_normalised_otherwise_are_refused(starting: Project, weights: str) -> None:
-    """Before anything is downloaded."""
+    """Refused before anything is downloaded."""
     model = weights.partition("_Weights")[0].lower()
     starting.content["networks"]["net"] = {"architecture": "torchvision", "model": model}
     name_file(starting, {}, weights=weights)

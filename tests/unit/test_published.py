@@ -1,4 +1,4 @@
-"""Published numbers: none changes unnoticed, and those that follow from others do."""
+"""Published numbers: none changes unnoticed, and derived ones agree with the others."""
 
 import pandas as pd
 import pytest
@@ -6,7 +6,7 @@ from conftest import REPOSITORY
 
 from fspkd.files import file_sha256
 
-CHECKED = {  # how their SHA-256 begin; to correct a number is to change one of these
+CHECKED = {  # first digits of their SHA-256; correcting a number changes one of these
     "fitnets/reference/figure2_depth.csv": "ac069c2b88",
     "fitnets/reference/table1_cifar10.csv": "a2e3bb356f",
     "fitnets/reference/table2_cifar100.csv": "7b3f189fef",
@@ -40,7 +40,7 @@ def test_averages_are_those_of_the_nets(name: str) -> None:
 
 
 def test_speed_ups_follow_from_the_seconds() -> None:
-    """Of 64,000 iterations, and of 21,000 in each of two stages; the paper rounds the teachers' 8.53 hours to 8.6."""
+    """For 64,000 iterations, and 21,000 in each of two stages; the paper rounds the teachers' 8.53 hours to 8.6."""
     values = published("fsp/reference/timing.csv", "what")["value"].tolist()
     normal, on_the_fly, saved = values[:3]
     students, with_saved = (21_000 * first + 3 * 21_000 * normal for first in (on_the_fly, saved))
@@ -50,7 +50,7 @@ def test_speed_ups_follow_from_the_seconds() -> None:
 
 
 def test_fitnets_tables_agree_with_each_other() -> None:
-    """Compression rates divide the rounded weights; Table 1's nets are Table 5's."""
+    """Compression rates use the rounded weights; Table 1's nets are Table 5's."""
     table1, table5 = (published(f"fitnets/reference/table{name}.csv") for name in ("1_cifar10", "5_tradeoff"))
     assert 9e6 / table5["weights"].values == pytest.approx(table5["compression"].values, abs=0.0051)
     assert table1["accuracy"][["FitNet", "Teacher"]].tolist() == table5["accuracy"][["FitNet 4", "Teacher"]].tolist()

@@ -1,4 +1,4 @@
-"""Files of presets: YAML, what extends what, and which file a mistake is told of."""
+"""Files of presets: YAML, what extends what, and which file a message names."""
 
 from pathlib import Path
 
@@ -196,7 +196,7 @@ def test_presets_that_would_have_one_name_are_refused(project: Project) -> None:
 
 
 def test_mistake_is_told_of_the_file_that_has_it(project: Project) -> None:
-    """And, behind its own, of one that extends it."""
+    """The message also names, first, the file that extends it."""
     Path("config/child.yaml").write_text(
         "extends: tiny\nresults: results/child\nschedules: {own: [{until: 5, rate: 1}]}\n"
     )

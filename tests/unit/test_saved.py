@@ -1,4 +1,4 @@
-"""Finished runs, read from a folder of results that was copied to another place, without presets and packed data."""
+"""Finished runs, read from a results folder that was copied elsewhere, without presets and packed data."""
 
 import shutil
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_ensembles_by_hand_are_the_tables(results: "fspkd.results") -> None:
 
 
 def test_a_run_of_another_version_is_left_out(results: "fspkd.results") -> None:
-    """And keeps no other one from being read."""
+    """It does not keep others from being read."""
     student, teacher = results.run("student/1"), results.run("teacher/1")
     with student.folder.specification.open("a") as file:
         file.write("of_another_version: true\n")
@@ -88,9 +88,9 @@ def test_exported_runs_are_read() -> None:
 
 @pytest.fixture
 def two_plans(project: Project, monkeypatch: pytest.MonkeyPatch) -> dict[str, Plan]:
-    """Of presets whose nets, seen as finished, share results/runs; the working directory is another. Of student, none is.
+    """Plans whose nets, except student's, count as finished and share results/runs; the working directory is docs/.
 
-    They share the teachers of the first replicate; `more` has another and other FitNets.
+    They share the teachers of the first replicate; `more` has a second replicate and other FitNets.
     """
     project.set("claims", ...)
     first = [{"until": 6, "rate": 0.002}]
@@ -134,7 +134,7 @@ def test_of_several_runs_the_settings_tell_which_is_which(two_plans: dict[str, P
     firsts = everything.differences(*(net.stage1.id for net in nets))
     assert set(firsts) == {"schedule"}
     assert [phase["rate"] for phases in firsts["schedule"] for phase in phases] == [1e-3, 1e-4, 2e-3]
-    assert {"network.depth", "seed"}.isdisjoint(everything.differences())  # in which all agree
+    assert {"network.depth", "seed"}.isdisjoint(everything.differences())  # the same in all
 
 
 def test_runs_that_a_preset_lacks_are_told_with_where_others_are(two_plans: dict[str, Plan]) -> None:

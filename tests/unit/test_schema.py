@@ -155,13 +155,13 @@ def test_a_file_that_extends_gives_parts(project: Project) -> None:
         ("augment:", "augmentation:"),
         ("pad:", "padding:"),
         ("width:", "wide:"),
-        ("{width: 8}", "{depth: 8, modules: [1, 1, 1, 1]}"),  # no network has both
+        ("{width: 8}", "{depth: 8, modules: [1, 1, 1, 1]}"),  # no network has both keys
         ("until:", "untill:"),
-        ("{until: 4, rate: 1e-2}", "{rate: 1e-2}"),  # a list is replaced, so what is in it must be whole
+        ("{until: 4, rate: 1e-2}", "{rate: 1e-2}"),  # a list is replaced, so its entries must be whole
         ("momentum:", "momentun:"),
         ("nets:", "net:"),
         ("weight:", "weigth:"),
-        ("temperature:", "weight:"),  # which fsp has, and kd has not
+        ("temperature:", "weight:"),  # a key of fsp, not of kd
         ("method: kd", "method: dk"),
         ("reference:", "references:"),
         ("teacher/2", "teacher/0"),

@@ -1,4 +1,4 @@
-"""What a SLURM site asks for."""
+"""The settings of a SLURM site."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def test_the_last_of_so_many_attempts_asks_for_all_of_the_time(retries: int, ask
     runtime = Site(runtime=50).resources(lambda: retries)["runtime"]
     assert [runtime(None, attempt) for attempt in range(1, len(asked) + 1)] == asked
     assert runtime(None, retries + 1) == 50
-    assert Site(runtime=50).resources(lambda: 0)["runtime"](None, retries + 1) == 50  # inside of a job
+    assert Site(runtime=50).resources(lambda: 0)["runtime"](None, retries + 1) == 50  # inside a job
 
 
 def test_a_gpu_model_that_sbatch_would_misread_is_refused(tmp_path: Path) -> None:

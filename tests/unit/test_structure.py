@@ -1,4 +1,4 @@
-"""Where things stand in the code, as far as nothing else would notice that they have moved."""
+"""Where things are in the code, as far as nothing else would notice a move."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ CODE = ("src", "scripts", "workflow", "Snakefile", "benchmarks", "dvc.yaml")
 
 
 def files_of_a_run() -> dict[str, str]:
-    """The names of the files in a run's folder by what RunFolder calls them."""
+    """The names of the files in a run's folder, by RunFolder's properties."""
     folder = RunFolder(Path("phase/run"))
     properties = [name for name, kind in vars(RunFolder).items() if isinstance(kind, property)]
     paths = {name: getattr(folder, name) for name in properties if name not in ("lock", "is_training")}

@@ -19,7 +19,7 @@ Damage = Callable[[Project], None]
 
 
 def fails(*command: str) -> str:
-    """What a script that must fail says, its lines joined."""
+    """The error of a script that must fail, its lines joined."""
     status, said = forks.said(command)
     assert status == 1, said
     errors = re.findall(r"^error: .*(?:\n.+)*", said, re.MULTILINE)

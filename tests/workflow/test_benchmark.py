@@ -1,4 +1,4 @@
-"""The benchmark runs, and what it writes is consistent; how fast anything is, is for people to read."""
+"""The benchmark runs, and what it writes is consistent; speeds are for people to judge."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ def test_benchmark_measures_every_way(tmp_path: Path) -> None:
     options = ["--depth", "8", "--width", "1", "--members", "2", "--repeats", "1", "--seconds", "0.1"]
     command = [sys.executable, REPOSITORY / "benchmarks" / "training.py", tmp_path / "out", *options]
     command += ["--cases", "stage 1, FSP", "FitNet 1, hint"]
-    # On one core, so that a way is one process.
+    # On one core, so that each way is one process.
     subprocess.run(command, check=True, timeout=300, preexec_fn=lambda: os.sched_setaffinity(0, CORE))
     table = pd.read_csv(tmp_path / "out" / "training.csv").set_index(["case", "way"])
     assert list(table.loc["stage 1, FSP"].index) == ["plain", "broadcasting", "engine", "ceiling"]

@@ -1,4 +1,4 @@
-"""What docs/methods.md shows, copied from it and run."""
+"""The examples in docs/methods.md, copied from it and run."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ FILES = dict(
 
 @pytest.fixture
 def clone(workflow: Project) -> Project:
-    """A folder with all that a clone has to make results with, and the files of the page; a tenth of their iterations."""
+    """A folder with all that a clone needs to make results, and the files of the page; a tenth of their iterations."""
     for name in ("src", "config"):
         shutil.copytree(REPOSITORY / name, workflow.folder / name, dirs_exist_ok=True)
     for path, text in FILES.items():
@@ -34,7 +34,7 @@ def clone(workflow: Project) -> Project:
 
 
 def make(clone: Project, *targets: str) -> str:
-    """Make those targets with the code of the clone; gives what Snakemake prints."""
+    """Make targets with the code of the clone; returns what Snakemake prints."""
     result = clone.run("snakemake", *targets, PYTHONPATH=str(clone.folder / "src"))
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
@@ -54,7 +54,7 @@ tables:
 
 
 def test_each_example_runs_and_a_teacher_is_trained_once(clone: Project) -> None:
-    """The method on the quickstart's images, own images, the method on these; networks and hints; nets of torchvision, own."""
+    """The method on the quickstart's images, own images, the method on them; networks, hints; torchvision's and own nets."""
     draw = np.random.default_rng(0)
     for split, count in (("train", 70), ("test", 10)):
         for label in range(2):

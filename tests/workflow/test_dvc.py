@@ -1,4 +1,4 @@
-"""`dvc repro` on the tiny preset: what changed is made again, what was made can be fetched."""
+"""`dvc repro` on the tiny preset: what has changed is remade, and what was made can be fetched."""
 
 import hashlib
 import os
@@ -36,14 +36,14 @@ RESULTS = {"summary", *(f"{stage}@{name}" for stage, (name,) in SHOWN.items())}
 
 
 def tiny(folder: Path) -> Project:
-    """The project in a folder, its preset with a figure of another kind too."""
+    """The project in a folder; its preset also has a figure of another kind."""
     project = Project(folder)
     project.set("figures.matrices", {"kind": "matrices", "title": "Matrices", "net": "student/1"})
     return project
 
 
 def settle(folder: Path, patch: pytest.MonkeyPatch) -> Project:
-    """The project in a folder, which becomes the working directory, with the package's source that lies there."""
+    """The project in a folder, which becomes the working directory, with the package's source from there."""
     patch.chdir(folder)
     patch.setenv("PYTHONPATH", str(folder / "src"))
     patch.setenv(FOLLOWED, "1")
@@ -74,7 +74,7 @@ def new_repository(folder: Path, patch: pytest.MonkeyPatch) -> Project:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository in which `dvc repro` has made everything, though it was killed."""
+    """A repository in which `dvc repro` has made everything, although it was killed."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         project = new_repository(folder, patch)
@@ -85,7 +85,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def repository(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A copy of it."""
+    """A copy of `finished`."""
     folder = tmp_path / "repository"
     shutil.copytree(finished, folder, symlinks=True)
     project = settle(folder, monkeypatch)
@@ -94,15 +94,15 @@ def repository(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def set_remote(remote: Path, link: str = "copy") -> None:
-    """Where this repository pushes to and pulls from, and how files come from its cache, as `dvc config --local` writes it."""
+    """Set where this repository pushes and pulls, and how files come from its cache, as `dvc config --local` does."""
     Path(".dvc/config.local").write_text(f"[cache]\n    type = {link}\n['remote \"local\"']\n    url = {remote}\n")
 
 
 def kill(repository: Project) -> None:
     """Kill `dvc repro` while nets are trained.
 
-    `make faults` goes on until it is killed as often as KILLS in the environment says, and a report a quarter as often, at
-    random moments; what is complete begins anew.
+    `make faults` continues at random moments until it was killed as often as KILLS in the environment says, and a report
+    a quarter as often; what completes starts over.
     """
     kills, draw = int(os.environ.get("KILLS", "1")), random.Random(5)
     killed, reports_killed = 1, 0
@@ -118,7 +118,7 @@ def kill(repository: Project) -> None:
 
 
 def is_killed(repository: Project, soon: Callable[[], bool], *command: str) -> bool:
-    """Start a command, and kill it and all that it has started as soon as that holds; gives whether it still ran."""
+    """Start a command, and kill it and all that it has started once `soon` is true; returns whether it still ran."""
     process = repository.start(*command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
         if soon():
@@ -158,7 +158,7 @@ def attempts(project: Project) -> dict[str, bytes]:
 
 
 def test_what_changed_is_made_again(repository: Project) -> None:
-    """And nothing for an edit that decides no bits; tests/unit/test_identity.py looks at each of these on its own."""
+    """An edit that decides no bits retrains nothing; tests/unit/test_identity.py tests each of these on its own."""
     edit("src/fspkd/train/session.py", "training has diverged", "it has diverged")
     Path("src/fspkd/models/vgg.py").write_text("class Vgg: pass\n")
     optimizer = "    optimizer: OptimizerSettings\n"
@@ -192,7 +192,7 @@ def test_what_changed_is_made_again(repository: Project) -> None:
 
 
 def test_metrics_are_a_line_for_each_row_of_a_table(repository: Project) -> None:
-    """In the table's order, with a column for each of ours; and what differs from a commit, a line for each number."""
+    """In the table's order, with a column for each of our values; differences from a commit have a line for each number."""
     do(repository, "git", "add", ".")
     do(repository, "git", "commit", "--quiet", "--message", "results")
     table = pd.read_csv("results/tiny/table1.csv")
@@ -232,7 +232,7 @@ def test_what_was_made_can_be_fetched(repository: Project, monkeypatch: pytest.M
         with monkeypatch.context() as patch:
             patch.delenv(FOLLOWED)
             do(fetched, "snakemake", "--touch", *TARGETS)
-        assert not Path("mlflow.db").exists()  # which would take a minute to fill
+        assert not Path("mlflow.db").exists()  # filling it would take a minute
         assert "up to date" in do(fetched, "dvc", "status")
         if link == "copy":
             check_damaged_cache(fetched)
@@ -243,7 +243,7 @@ def test_what_was_made_can_be_fetched(repository: Project, monkeypatch: pytest.M
 
 
 def check_damaged_cache(fetched: Project) -> None:
-    """A byte flipped in the cache is named, and just that file is fetched again."""
+    """A bit flipped in the cache is named, and only that file is fetched again."""
     weights = fetched.plan().net("teacher/1").folder.weights
     content, digest = weights.read_bytes(), hashlib.md5(weights.read_bytes()).hexdigest()
     cached = Path(".dvc/cache/files/md5") / digest[:2] / digest[2:]
@@ -266,7 +266,7 @@ def check_damaged_cache(fetched: Project) -> None:
     ("drop", "file"),
     [
         ("drop_data", "data.path"),
-        ("drop_weights", "weights"),  # those of a run, since they are read as pretrained ones are
+        ("drop_weights", "weights"),  # those of a run, which are read like pretrained ones
         ("drop_run", "weights"),
         ("drop_run", "folder.manifest"),
     ],
@@ -287,7 +287,7 @@ def test_what_is_damaged_is_dropped_but_not_what_cannot_be_read_now(made: Projec
 
 
 def test_killed_then_complete(repository: Project, tiny_results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `finished` has made: nothing is left to do, and its nets are those that were trained one by one, and not killed."""
+    """In `finished` nothing is left to do, and its nets are the same as when trained one by one, and not killed."""
     assert repro(repository) == (set(), set())
     assert "Nothing to be done" in do(repository, "snakemake", "-n", *TARGETS)
     stages = yaml.safe_load(Path("dvc.lock").read_text())["stages"]

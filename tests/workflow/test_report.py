@@ -1,4 +1,4 @@
-"""The summary and Snakemake's report as a reader meets them, in a headless browser without a network."""
+"""The summary and Snakemake's report as a reader sees them, in a headless browser without a network."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a workflow tells on a terminal, and in a log file."""
+"""What a workflow prints on a terminal, and in a log file."""
 
 import io
 import logging
@@ -30,14 +30,14 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 @pytest.fixture(autouse=True)
 def stoppable() -> Iterator[None]:
-    """Commands that Ctrl-C stops, also where the tests are in the background of a script, in which it is ignored."""
+    """Make Ctrl-C stop commands, even if the tests run in the background of a script, where it is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 def on_a_terminal(*command: str, stop_at: str | None = None) -> tuple[int, str]:
-    """Run a command on a terminal, and press Ctrl-C when that pattern is seen; its exit status and what is seen."""
+    """Run a command on a terminal, and press Ctrl-C when `stop_at` is seen; returns its exit status and output."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -83,7 +83,7 @@ def test_the_view_has_what_a_run_measured_last(tmp_path: Path) -> None:
     training = Training(tmp_path, 20)
     training.look()
     assert (training.done, training.loss, training.accuracy) == (2, "2.25", "40")
-    metrics = MetricsFile(folder.growing_metrics, Prefix(), validation=True)  # it has no checkpoint, and starts anew
+    metrics = MetricsFile(folder.growing_metrics, Prefix(), validation=True)  # it has no checkpoint, and starts over
     metrics.append([(1, 0.1, 2.5, 1.0)])
     training.look()
     assert (training.done, training.speed) == (1, 0)
@@ -129,7 +129,7 @@ SETTINGS = SimpleNamespace(
 
 
 class Screen(io.StringIO):
-    """A terminal that has seen nothing but what a view writes."""
+    """A terminal that shows nothing but what a view writes."""
 
     def isatty(self) -> bool:
         return True
@@ -153,11 +153,11 @@ class Screen(io.StringIO):
 
 
 def test_what_is_told_and_what_is_drawn_meanwhile_do_not_mix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Jobs begin and end while the view is drawn a thousand times a second: it is gone at the end, and all is told."""
+    """Jobs begin and end while the view is drawn a thousand times a second: it is gone at the end, and all is printed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("fspkd.terminal.SECONDS_BETWEEN_DRAWINGS", 0.001)
-    monkeypatch.setattr("fspkd.terminal.is_live", False)  # which it changes
+    monkeypatch.setattr("fspkd.terminal.is_live", False)  # the view changes it
     monkeypatch.setattr(sys, "stderr", screen := Screen())
     handler = LogHandler(SETTINGS, None)
 

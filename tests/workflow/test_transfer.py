@@ -1,4 +1,4 @@
-"""Table 5's path: images in CUB-200-2011's layout, weights that were trained elsewhere, and their mistakes."""
+"""Table 5's path: images in CUB-200-2011's layout, weights that were trained elsewhere, and mistakes in them."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ ROWS = {
 
 @pytest.fixture
 def birds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """CUB_200_2011 with two classes of four images, of which one is grey; three of a class are for training."""
+    """CUB_200_2011 with two classes of four images, one of them grey; three per class are for training."""
     root = tmp_path / "CUB_200_2011"
     random = np.random.default_rng(0)
     lists = {"images.txt": [], "image_class_labels.txt": [], "train_test_split.txt": []}

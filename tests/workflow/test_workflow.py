@@ -25,12 +25,12 @@ MADE = re.compile(r"^train results/runs/\w+/(\S+)-[0-9a-f]{10}: (\d+) iterations
 
 
 def planned(text: str) -> list[tuple[str, int]]:
-    """The trainings that snakemake announces: streams and iterations."""
+    """The trainings that snakemake announces: names and iterations."""
     return [(stream, int(iterations)) for stream, iterations in re.findall(MADE, re.sub(r"Job \d+: ", "", text))]
 
 
 def said(project: Project, *arguments: str) -> str:
-    """What a snakemake that succeeds prints."""
+    """The output of a snakemake that must succeed."""
     result = project.run("snakemake", *arguments)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
@@ -92,7 +92,7 @@ def test_from_nothing_to_the_table_then_only_what_changed(workflow: Project, mon
     before = workflow.checksums()
     assert len(before) == 7  # two teachers, and the stage 1 and the nets of two rows
 
-    monkeypatch.setenv(FOLLOWED, "1")  # what MLflow has, has been looked at
+    monkeypatch.setenv(FOLLOWED, "1")  # what MLflow has was checked above
     again = workflow.run("snakemake", *RESULTS)
     assert "Nothing to be done" in again.stdout + again.stderr
 
@@ -113,14 +113,14 @@ def test_from_nothing_to_the_table_then_only_what_changed(workflow: Project, mon
     assert "Over depth" in Path(RESULTS[3]).read_text()
     assert before.items() <= workflow.checksums().items()
 
-    # Nets that share a job are not trained again; test_dvc.py shows that from nothing they get the same bits.
+    # Grouping nets into jobs retrains none; test_dvc.py shows that from scratch they get the same bits.
     grouped = workflow.run("snakemake", *RESULTS, "--config", "members=3")
     assert "Nothing to be done" in grouped.stdout + grouped.stderr
 
 
 @pytest.mark.usefixtures("not_followed")
 def test_a_net_that_is_gone_is_trained_again(made: Project) -> None:
-    """Or a part of it, though the table is newer than all that is left."""
+    """Also if only a file of it is gone, though the table is newer than the rest."""
     before, target = made.checksums(), "results/tiny/table1.csv"
     made.run("snakemake", "--touch", target)
     folder = made.plan().net("student/1").folder
@@ -140,7 +140,7 @@ def test_a_net_that_is_gone_is_trained_again(made: Project) -> None:
 def test_results_are_made_again_by_other_code_than_they_are_made_of(
     made: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And others, and nets, are not."""
+    """Other results, and nets, are not."""
     shutil.copytree(REPOSITORY / "src", "src")
     monkeypatch.setenv("PYTHONPATH", str(made.folder / "src"))
     targets, report = ("results/tiny/table1.csv", "results/tiny/figure3.png"), Path("src/fspkd/report")
@@ -160,7 +160,7 @@ def test_results_are_made_again_by_other_code_than_they_are_made_of(
 
 @pytest.mark.usefixtures("not_followed")
 def test_jobs_here_share_no_gpu_unless_they_are_told_to(workflow: Project) -> None:
-    """As many train at once as there are GPUs; here one is pretended, and so is training."""
+    """As many train at once as there are GPUs; here the one GPU and the training are faked."""
     driver = workflow.folder / "bin" / "nvidia-smi"
     driver.parent.mkdir()
     driver.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA A100 (UUID: GPU-1)'\n")
@@ -182,7 +182,7 @@ def test_jobs_here_share_no_gpu_unless_they_are_told_to(workflow: Project) -> No
 
 @pytest.mark.usefixtures("not_followed")
 def test_what_trains_asks_for_huge_pages(workflow: Project) -> None:
-    """Linux marks its memory so; a user's own settings of glibc are left alone."""
+    """Linux flags its memory accordingly; a user's own settings of glibc are left alone."""
     given = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     if not (given.exists() and "[madvise]" in given.read_text() and platform.libc_ver() >= ("glibc", "2.35")):
         pytest.skip("no huge pages for those who ask for them")
@@ -307,7 +307,7 @@ def test_a_full_disk_loses_nothing(workflow: Project) -> None:
 
 @pytest.mark.usefixtures("not_followed")
 def test_each_attempt_asks_slurm_for_its_part_of_the_time_and_for_one_processor(workflow: Project) -> None:
-    """Here SLURM is pretended, and refuses each job."""
+    """Here SLURM is faked, and refuses each job."""
     workflow.train("teacher/1", "teacher/2")
     (workflow.folder / "slurm").symlink_to("profiles/slurm")
     (workflow.folder / "bin").mkdir()

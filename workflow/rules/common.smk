@@ -1,9 +1,9 @@
 """
 What the rules are made from.
 
-PLANS maps a folder of results to the plan of the preset that writes it; PROBLEMS are with presets, and stop nothing but what
-these make. OF_DVC is the plan of the preset in params.yaml, SITE what a SLURM site asks for, and MEMBERS how many nets a
-training job trains side by side.
+PLANS maps a folder of results to the plan of the preset that writes it; PROBLEMS are those with presets, and stop only
+what these make. OF_DVC is the plan of the preset in params.yaml, SITE what jobs request of a SLURM site, and MEMBERS how
+many nets a training job trains side by side.
 """
 
 import os

@@ -44,7 +44,7 @@ rule table:
         "python {input.script:q} {output.csv:q} 2>&1 | tee -i {log:q} {params.quietly}"
 
 
-# What a figure has beside its drawings depends on its kind.
+# A figure's files of numbers depend on its kind.
 for kind, numbers in FIGURES.items():
 
     rule:
@@ -91,7 +91,7 @@ rule timing:
         ),
     log:
         "{results}/logs/{timing}.log",
-    threads: lambda wildcards: workflow.cores if workflow.local_exec else 1  # here, nothing else may run beside it
+    threads: lambda wildcards: workflow.cores if workflow.local_exec else 1  # locally, nothing else may run beside it
     resources:
         **ON_GPU,
     params:

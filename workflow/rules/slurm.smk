@@ -1,7 +1,7 @@
 """
 What is particular to SLURM.
 
-ON_GPU are the resources of a rule that needs a GPU; elsewhere than on SLURM only the number of GPUs counts.
+ON_GPU are the resources of a rule that needs a GPU; without SLURM only the number of GPUs counts.
 """
 
 from snakemake.settings.types import ExecutionSettings
@@ -12,4 +12,4 @@ ON_GPU = SITE.resources(
     retries=lambda: (workflow.execution_settings or ExecutionSettings()).retries
 )
 
-mend_executor()  # it starts after the rules are read, and before onstart
+mend_executor()  # which starts after the rules are read, and before onstart

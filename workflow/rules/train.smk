@@ -4,9 +4,9 @@ Trains nets, each through one stage; a job trains up to MEMBERS of them side by 
 Needs:  the packed data; the weights of the nets that they start from, and of their teachers
 Makes:  results/runs/<phase>/<run>/: weights, metrics, a manifest, predictions of a last stage
 
-The checkpoint beside them is no output of the rule, so that a job that was killed goes on where it was. Outputs are
-updated, not removed: the script knows a complete run by its checksums, so another grouping of runs, or one that fails,
-costs the others nothing.
+The checkpoint beside them is not an output of the rule, so that a killed job resumes where it was. Outputs are updated,
+not removed: the script knows a complete run by its checksums, so another grouping of runs, or one that fails, costs the
+others nothing.
 """
 
 from fspkd.runs.folder import PHASES

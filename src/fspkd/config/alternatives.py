@@ -1,4 +1,4 @@
-"""Alternatives of settings, written out as the rows and tables that they stand for. Imports no torch."""
+"""Alternatives of settings, expanded into the rows and tables that they stand for. Imports no torch."""
 
 import json
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from fspkd.settings import suggest
 
 
 def laid_out(content: dict, preset: Preset) -> tuple[dict, dict[str, str]]:
-    """What a preset's files say, with a row for each alternative and a table for each comparison.
+    """A preset's content with a row added for each alternative and a table for each comparison.
 
     Also where each of these was written, by its key: `rows.student_crops`: `alternatives.choices.changes.crops`. Raises
-    ValueError for an alternative of a row that there is not, and for names and labels that are taken.
+    ValueError for an alternative of a row that does not exist, and for names and labels that are taken.
     """
     rows, tables, made_from = dict(content["rows"]), dict(content["tables"]), {}
     for name, alternatives in preset.alternatives.items():
@@ -40,15 +40,15 @@ def laid_out(content: dict, preset: Preset) -> tuple[dict, dict[str, str]]:
 
 
 def as_written(text: str, made_from: dict[str, str]) -> str:
-    """A key, or a message that begins with one, with the key that is in the file for one that `laid_out` made."""
-    for made, written in sorted(made_from.items(), reverse=True):  # a key after those that begin with it
+    """A key, or a message that begins with one; a key that `laid_out` made is replaced by the one in the file."""
+    for made, written in sorted(made_from.items(), reverse=True):  # longer keys before their prefixes
         if text == made or text.startswith((f"{made}.", f"{made} ", f"{made}:")):
             return written + text.removeprefix(made)
     return text
 
 
 def label_of(settings: dict) -> str:
-    """What a change is called in a table, such as 'stage1.weight = 0.1'."""
+    """The label of a change in a table, such as 'stage1.weight = 0.1'."""
     return ", ".join(f"{key} = {value}" for key, value in _flat(settings))
 
 
@@ -67,5 +67,5 @@ def _show(shown: dict[str, str], label: str, nets: str, where: str) -> None:
 
 
 def _table(alternatives: Alternatives, shown: dict[str, str], replicates: int) -> dict:
-    """The table, as a file would give it. With replicates its intervals are over these, without it over nets."""
+    """The table, as a file would give it. Its intervals are over replicates if there are several, else over nets."""
     return {"title": alternatives.title, "rows": shown, "intervals": "nets" if replicates == 1 else None}

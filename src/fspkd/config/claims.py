@@ -22,7 +22,7 @@ from fspkd.config.results import (
 from fspkd.errors import UserError
 from fspkd.settings import row_of, suggest
 
-KINDS = {  # that an entry has to be of for a claim about it
+KINDS = {  # that an entry must have, by what a claim about it compares
     "figure": "curves",
     "points": "depth",
     "learning": "depth",
@@ -32,9 +32,9 @@ KINDS = {  # that an entry has to be of for a claim about it
 
 
 def load_claims(preset: Preset) -> tuple[Claim, ...]:
-    """The claims about what a preset has; none where it names no file of claims.
+    """The claims about what a preset has; none if it names no file of claims.
 
-    Raises UserError for claims that are not valid, for rows and curves that the preset's tables and figures lack, for
+    Raises UserError for invalid claims, for rows and curves that the preset's tables and figures lack, for
     tables, figures and time comparisons that it neither has nor leaves out, and for speed-ups that are not published.
     """
     if preset.claims is None:
@@ -95,7 +95,7 @@ def _subject(preset: Preset, claim: Claim) -> tuple[str, str, str]:
 
 
 def _check_named(preset: Preset, claim: Claim, entry: Any, where: str) -> None:
-    """Raise UserError for a row or curve that what the claim is about does not have."""
+    """Raise UserError for a row or curve that the claim names and its table or figure does not have."""
     known, labels = (), {}
     match claim:
         case RowsClaim():

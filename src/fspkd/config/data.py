@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from fspkd.settings import Identifier, NotEmptyTuple, PositiveInt, PositiveReal, Settings, matching, rising
 
 Sha256 = Annotated[str, *matching(r"[0-9a-f]{64}", "64 hexadecimal digits")]
-WEIGHTS_FILES = (".pt", ".pth", ".bin")  # what the names of files of weights end in
+WEIGHTS_FILES = (".pt", ".pth", ".bin")  # suffixes of files of weights
 Sha256Start = Annotated[str, *matching(r"[0-9a-f]{8,64}", "8 to 64 hexadecimal digits")]
 
 
@@ -17,31 +17,30 @@ class Augment(Settings):
     pad: Annotated[int, Field(ge=0)] = 0
     """zero pixels added on each side before a crop"""
     crop: PositiveInt | None = None
-    """the size of the crops; without it, that of the images. With it, images for tests and validation are cropped in
-    the middle"""
+    """the size of the crops; by default that of the images. If given, test and validation images are cropped at the
+    centre"""
     flip: bool = False
-    """mirror every other image, at random"""
+    """mirror each image with probability 1/2"""
 
 
 class GcnZca(Settings):
-    """Global contrast normalisation, then ZCA whitening, once: float32 images are packed, and used as they are.
+    """Global contrast normalisation, then ZCA whitening, done once: the packed images are float32 and used as they are.
 
-    The whitening is fitted on the images that are trained on and on those for validation, never on test images, nor on what
-    is held out.
+    The whitening is fitted on training and validation images, never on test images or held-out ones.
     """
 
     method: Literal["gcn_zca"]
     """how pixels are normalised"""
     scale: PositiveReal = 55.0
-    """the L2 norm of an image, of all its pixels and channels, after its mean is subtracted"""
+    """the L2 norm of an image, over all its pixels and channels, after its mean is subtracted"""
     bias: PositiveReal = 0.1
     """what is added to the eigenvalues of the covariance"""
 
 
 class GcnLcn(Settings):
-    """Global contrast normalisation to an L2 norm of 1, then LeCun's local one, of each channel in windows of 7x7.
+    """Global contrast normalisation to an L2 norm of 1, then LeCun's local one, of each channel in 7x7 windows.
 
-    Both are computed of every batch: uint8 images are packed, and crops and flips come first.
+    Both are computed for each batch: the packed images are uint8, and crops and flips come first.
     """
 
     method: Literal["gcn_lcn"]
@@ -55,21 +54,21 @@ class DataSettings(Settings):
     """A data set."""
 
     name: Identifier
-    """what it is called in paths, and in FSPKD_DATA_<NAME>, which says where its images lie on this machine"""
+    """its name in paths, and in FSPKD_DATA_<NAME>, which says where its images are on this machine"""
     sha256: Sha256 | None = None
     """pins the content: any source of the same images is the same data set"""
     size: PositiveInt | None = None
     """resize every image to size x size pixels"""
     hold_out: PositiveInt | None = None
-    """so many of the training images, drawn at random, take the place of the test images and are not trained on: for
-    choosing settings without a look at test images"""
+    """this many training images, drawn at random, replace the test images and are not trained on: for choosing settings
+    without looking at test images"""
     validation: PositiveInt | None = None
-    """so many of the training images, drawn at random with the same part of every class, are set aside for validation and
-    not trained on; a `stop` by validation is decided by them"""
+    """this many training images, drawn at random with the same fraction of every class, are set aside for validation and
+    not trained on; a `stop` by validation uses them"""
     preprocess: Preprocess | None = None
     """how pixels are normalised; without it they are divided by 255"""
     augment: Augment = Augment()
-    """how training images are changed, anew each time that they are used"""
+    """how training images are changed, anew each time they are used"""
 
 
 class Digits(DataSettings):
@@ -96,7 +95,7 @@ class Torchvision(DataSettings):
     @field_validator("extra")
     @classmethod
     def _of_svhn(cls, extra: bool | None, info: ValidationInfo) -> bool | None:
-        if extra and info.data.get("dataset") not in ("SVHN", None):  # None: a wrong name, which is told already
+        if extra and info.data.get("dataset") not in ("SVHN", None):  # None: a wrong name, which is reported already
             raise ValueError(f"only SVHN has extra images, and dataset is {info.data['dataset']!r}; remove it")
         return extra
 
@@ -107,13 +106,13 @@ class ImageFolder(DataSettings):
     source: Literal["imagefolder"]
     """where the images come from"""
     path: str
-    """where it lies"""
+    """where it is"""
 
 
 class Cub200(DataSettings):
     """CUB-200-2011, downloaded and checked, or in its own layout on disk.
 
-    The shorter side of every image is resized to `size`, and a square of that size is kept from the middle.
+    The shorter side of every image is resized to `size`, and a square of that size is cropped at the centre.
     """
 
     source: Literal["cub200"]
@@ -126,14 +125,14 @@ Data = Annotated[Digits | Torchvision | ImageFolder | Cub200, Field(discriminato
 
 
 class Pretrained(Settings):
-    """Weights that were trained elsewhere: what nets start from, as `start` of a row, or learn from, as `teacher` of a stage.
+    """Weights that were trained elsewhere, for nets to start from (`start` of a row) or learn from (`teacher` of a stage).
 
-    The linear layer of what starts from them is its own; a teacher has that of the file.
+    Nets that start from them have a linear layer of their own; a teacher has the file's.
     """
 
     weights: str
-    """torchvision's name for them, by which they are downloaded, such as ResNet34_Weights.IMAGENET1K_V1; or a file that ends
-    in .pt, .pth or .bin and holds a state dict. FSPKD_WEIGHTS_<NAME> names a file in its place, on one machine"""
+    """torchvision's name for them, by which they are downloaded, such as ResNet34_Weights.IMAGENET1K_V1; or a .pt, .pth or
+    .bin file with a state dict. FSPKD_WEIGHTS_<NAME> names a file to use instead on one machine"""
     network: Identifier
     """the entry of `networks` that they fit"""
     sha256: Sha256Start
@@ -141,5 +140,5 @@ class Pretrained(Settings):
 
     @property
     def is_file(self) -> bool:
-        """Whether `weights` is a path, and no name of torchvision's."""
+        """Whether `weights` is a path rather than a name of torchvision's."""
         return self.weights.endswith(WEIGHTS_FILES)

@@ -20,7 +20,7 @@ CONFIG = Path("config")
 MERGE = "tag:yaml.org,2002:merge"  # the key <<, which takes the keys of another mapping
 LONGEST, MOST = 80, 3  # characters of a value, and findings of one kind, in a message
 EXTENDED = ", in what it extends: "  # between a preset's file and the one that has the mistake
-# What to do about a value of another type, where pydantic speaks of Python's.
+# Advice on values of a wrong type, where pydantic's messages name Python's types.
 TYPES = {
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a mapping of keys to values"),
     "tuple_type": "must be a list",
@@ -28,11 +28,11 @@ TYPES = {
     "int_type": "must be a whole number, such as 10000",
     "too_short": "must not be empty",
 }
-DEEPEST, LARGEST = 50, 100_000  # mappings and lists in each other; values of a file
+DEEPEST, LARGEST = 50, 100_000  # nesting of mappings and lists; values in a file
 
 
 class _UniqueKeyLoader(yaml.CSafeLoader):  # every job reads all presets, which took PyYAML's own parser three seconds
-    """YAML that refuses a key given twice, which PyYAML would silently let the last one win."""
+    """Refuses a key that is given twice, of which PyYAML would silently keep the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != MERGE]
@@ -42,11 +42,11 @@ class _UniqueKeyLoader(yaml.CSafeLoader):  # every job reads all presets, which 
         return super().construct_mapping(node, deep)
 
 
-@cache  # of what many presets extend
+@cache  # since many presets extend the same files
 def _loaded(text: str) -> object:
-    """The content of YAML that is not nested, or multiplied by aliases, beyond what any preset is.
+    """The content of YAML.
 
-    Raises ValueError where it is, before it costs time, or the stack of the parser.
+    Raises ValueError if nesting or aliases exceed what any preset needs, before that costs time or overflows the stack.
     """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
@@ -66,11 +66,11 @@ def _loaded(text: str) -> object:
 
 
 def _expanded(node: yaml.Node, sizes: dict[int, int | None]) -> int:
-    """How many values a node stands for; raises ValueError where it is in itself."""
+    """The number of values in a node, aliases expanded; raises ValueError if it contains itself."""
     if isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) not in sizes:
-        sizes[id(node)] = None  # on the way
+        sizes[id(node)] = None  # in progress
         is_mapping = isinstance(node, yaml.MappingNode)
         below = [part for pair in node.value for part in pair] if is_mapping else node.value
         sizes[id(node)] = 1 + sum(_expanded(part, sizes) for part in below)
@@ -81,12 +81,12 @@ def _expanded(node: yaml.Node, sizes: dict[int, int | None]) -> int:
 
 
 def read_yaml(path: Path) -> dict:
-    """The mapping in a YAML file; raises UserError where there is none."""
+    """The mapping in a YAML file; raises UserError if there is none."""
     return copy.deepcopy(_content(path))
 
 
 def _content(path: Path) -> dict:
-    """The same, not to be changed: files with the same text share it."""
+    """The same, but not to be changed: files with the same text share it."""
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"{path}: is not a file. Remove it.")
@@ -103,15 +103,15 @@ def _content(path: Path) -> dict:
 def explain(
     error: ValidationError, chain: list[tuple[Path, dict]], merged: dict, made_from: dict[str, str] | None = None
 ) -> str:
-    """One paragraph for pydantic's findings: file, key, value, and what to do; `made_from` is what `laid_out` gives."""
+    """One paragraph for pydantic's findings: file, key, value, and what to do; `made_from` comes from `laid_out`."""
     findings, tags = [], discriminators(Preset) | discriminators(Claims)
     for item in error.errors():
         if item["type"] == "too_short" and item["input"]:
-            continue  # pydantic counts the valid ones of a tuple; the others are told of
+            continue  # pydantic counts only a tuple's valid items; the others are reported
         content: Any = merged
         keys, is_key = [], True
         for position, key in enumerate(item["loc"], 1):
-            # Where a mapping is one of a union, its tag's value comes first, even where there is a key of that name.
+            # For a member of a union, its tag's value comes first, even if there is a key of that name.
             is_tag = is_key and isinstance(content, dict) and key in [content.get(tag) for tag in tags]
             is_key = not is_tag and (isinstance(content, list) or (isinstance(content, dict) and key in content))
             if is_key or (position == len(item["loc"]) and item["type"] == "missing"):
@@ -144,13 +144,13 @@ def _shortened(text: str) -> str:
 
 
 def _where(key: str, chain: list[tuple[Path, dict]]) -> str:
-    """The file that says most of a dotted key and, where a preset only extends it, that preset's before it."""
+    """The file with the longest part of a dotted key, after the preset's own file if that only extends it."""
     file, own = _file_with(key, chain), chain[0][0]
     return str(file) if file == own else f"{own}{EXTENDED}{file}"
 
 
 def _file_with(key: str, chain: list[tuple[Path, dict]]) -> Path:
-    """The file that says most of a dotted key; of equals, the one that extends the others."""
+    """The file with the longest part of a dotted key; on a tie, the one that extends the others."""
 
     def depth(content: object) -> int:
         found = 0
@@ -164,10 +164,10 @@ def _file_with(key: str, chain: list[tuple[Path, dict]]) -> Path:
 
 
 def preset_files(config: Path) -> dict[str, Path]:
-    """The files of presets in a folder, by the names that `extends` knows them by, such as fsp/mini.
+    """The files of presets in a folder, by the names that `extends` uses, such as fsp/mini.
 
-    All YAML files are, but those of claims: without `results` and `extends`, and named by a preset as its `claims` or with
-    that key alone. A file that cannot be read is a preset's unless one names it so.
+    These are all YAML files except those of claims, which have neither `results` nor `extends` and are named as `claims` by
+    a preset or have only that key. A file that cannot be read counts as a preset unless one names it so.
     """
 
     def looked_at(path: Path) -> dict:
@@ -188,7 +188,7 @@ def preset_files(config: Path) -> dict[str, Path]:
 
 
 def _extended(path: Path, name: object) -> Path:
-    """The file of the preset that one extends."""
+    """The file of the preset that a file extends."""
     config = next((folder for folder in path.parents if folder.name == CONFIG.name), path.parent)
     presets = preset_files(config)
     if not isinstance(name, str) or name not in presets:
@@ -197,7 +197,7 @@ def _extended(path: Path, name: object) -> Path:
 
 
 def chain_of(path: Path) -> list[tuple[Path, dict]]:
-    """A preset's file and those that it extends, up to the last, each with what it says.
+    """A preset's file and those that it extends, up to the last, each with its content.
 
     Raises UserError for a file that cannot be read, and for presets that extend each other in a circle.
     """
@@ -218,7 +218,7 @@ def writes_to(chain: list[tuple[Path, dict]]) -> str | None:
 
 
 def _without_nulls(merged: dict) -> tuple[dict, list[str]]:
-    """A preset without the entries that are null, by which a preset leaves out what it extends, and their names."""
+    """A preset without its null entries, which leave out what it would inherit, and their names."""
     left_out = [
         f"{section}.{name}"
         for section in SECTIONS
@@ -234,12 +234,12 @@ def _without_nulls(merged: dict) -> tuple[dict, list[str]]:
 
 
 def _only(merged: dict, own: dict, path: Path) -> dict:
-    """A preset with those results alone that a file's own keys give or that its key `shows` names: others are null.
+    """A preset with only those results that a file gives itself or names in `shows`; the others are null.
 
-    Raises UserError for a name that it does not have.
+    Raises UserError for a name that the preset does not have.
     """
     if not all(isinstance(merged.get(key) or {}, dict) for key in RESULTS):
-        return merged  # which is told when it is validated
+        return merged  # which is reported when it is validated
     shown, names = merged["shows"], ["claims"]
     names += [name for key in RESULTS for name in merged.get(key) or ()]
     if not isinstance(shown, list):
@@ -267,7 +267,7 @@ def load_preset(path: Path) -> Preset:
 
 
 def preset_of(chain: list[tuple[Path, dict]]) -> Preset:
-    """The preset that a file is with those that it extends, named after its folder of results; raises UserError likewise."""
+    """The preset of a file and those that it extends, named after its folder of results; raises UserError likewise."""
     path = chain[0][0]
     merged: dict = {}
     for file, content in reversed(chain):
@@ -291,7 +291,7 @@ def preset_of(chain: list[tuple[Path, dict]]) -> Preset:
     if found := [as_written(problem, made_from) for problem in problems(preset)]:
         told = [
             problem for problem in found if not problem.startswith("alternatives.")
-        ] or found  # which have a row's too
+        ] or found  # which repeat those of their row
         more = [f"and {len(told) - MOST} more like these"] if len(told) > MOST else []
         text = f"{_where(told[0].partition(':')[0].partition(' ')[0], chain)}: {'; '.join([*told[:MOST], *more])}"
         raise UserError(text if text.endswith("?") else f"{text}.")
@@ -299,7 +299,7 @@ def preset_of(chain: list[tuple[Path, dict]]) -> Preset:
 
 
 def _validated(content: dict, chain: list[tuple[Path, dict]], made_from: dict[str, str] | None = None) -> Preset:
-    """The preset that a content is; raises UserError, as `explain` puts it."""
+    """The preset with that content; raises UserError with the text of `explain`."""
     try:
         return Preset.model_validate(content)
     except ValidationError as error:

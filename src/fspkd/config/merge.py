@@ -1,4 +1,4 @@
-"""Laying what a preset says on what another says. Imports no torch."""
+"""Merging a preset into the one that it extends. Imports no torch."""
 
 import json
 import re
@@ -17,7 +17,7 @@ def discriminators(model: type[BaseModel]) -> set[str]:
 
 
 def merge(base: Any, over: Any) -> Any:
-    """`over` laid on `base`, mapping by mapping; anything else, or another source or method, replaces what was there."""
+    """`over` merged into `base`, mapping by mapping; anything else, or another source or method, replaces what was there."""
     if not (isinstance(base, dict) and isinstance(over, dict)):
         return over
     if any(isinstance(over.get(tag), str) and over[tag] != base.get(tag) for tag in discriminators(Preset)):

@@ -167,7 +167,7 @@ class Page:
                 yield from _table(own)
 
     def rows(self, model: dict, before: str = "") -> Iterator[tuple[str, str, str, str]]:
-        """Key, type, default and meaning of each key of a model, and of the models in it."""
+        """Name, type, default and meaning of each key of a model, and of the models in it."""
         for key, schema in model["properties"].items():
             required = key in model.get("required", ())
             reference = schema.get("items", schema).get("$ref")
@@ -221,7 +221,7 @@ class Page:
 
 
 def _union(schema: dict) -> dict | None:
-    """What tells the members of a union apart, where a schema is one, or one or null."""
+    """The discriminator of a schema that is a union, or a union or null."""
     return schema.get("anyOf", [schema])[0].get("discriminator")
 
 
@@ -253,7 +253,7 @@ def _value(default: object) -> str:
 
 
 def _listed(texts: list[str], word: str) -> str:
-    """`a`, `b` or `c`."""
+    """Such as `a`, `b` or `c`."""
     *most, last = [f"`{text}`" for text in texts]
     return f"{', '.join(most)} {word} {last}" if most else last
 
@@ -265,6 +265,6 @@ def _sentence(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text in a table; outside code, Markdown takes what stands in angle brackets for HTML."""
+    """A text for a table; outside code, Markdown would take text in angle brackets for HTML."""
     parts = joined(text).replace("|", r"\|").split("`")
     return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))

@@ -33,7 +33,7 @@ SET_BY_LOADER = ("name", "left_out")  # the keys of a preset that its file does 
 
 
 class Row(Settings):
-    """Nets trained alike."""
+    """Nets trained with the same settings."""
 
     data: Identifier
     """an entry of `data`"""
@@ -42,20 +42,20 @@ class Row(Settings):
     nets: Few
     """how many"""
     start: Start = "scratch"
-    """what all of them start from: scratch, a net as row/number, or an entry of `pretrained`. Where that was trained on
-    other data the linear layer starts from scratch: transfer learning"""
+    """what all of them start from: scratch, a net as row/number, or an entry of `pretrained`. If that was trained on
+    other data, the linear layer starts from scratch: transfer learning"""
     stage1: Method | None = None
     """the first stage, if there is one"""
     stage1_shared: bool = True
-    """one stage 1 for all nets of the row, or one each"""
+    """whether all nets of the row share one stage 1, or have one each"""
     stage1_of: Identifier | None = None
-    """the row whose shared stage 1 serves these nets too"""
+    """the row whose shared stage 1 these nets use too"""
     stage2: Method
     """the last stage"""
     optimizer: OptimizerSettings | None = None
-    """what updates the weights of these nets, in the place of `training.optimizer`"""
+    """what updates the weights of these nets, instead of `training.optimizer`"""
     stop: Stop | None = None
-    """what ends the stages of these nets, in the place of `training.stop`"""
+    """what ends the stages of these nets, instead of `training.stop`"""
 
 
 PartOfRow = Annotated[
@@ -64,41 +64,41 @@ PartOfRow = Annotated[
 
 
 class Alternatives(Settings):
-    """A row beside what it is with other settings: a row for each change, called row_change, and a table of them all.
+    """A row compared with changed copies of it: a row for each change, called row_change, and a table of them all.
 
-    The table's intervals are for other nets, as with `intervals: nets`, or for other replicates where there are some.
+    The table's intervals are for other nets, as with `intervals: nets`, or for other replicates if there are any.
     """
 
     title: str
-    """what stands above the table"""
+    """the text above the table"""
     row: Identifier
     """the row that is varied, and the table's first line"""
     changes: Annotated[dict[Identifier, PartOfRow], *NotEmptyMapping]
-    """the changes, by name: each is laid on the row as a file that extends another is laid on that"""
+    """the changes, by name: each is merged into the row like a file into the one that it extends"""
     beside: dict[str, NetReference] = Field(default={})
     """other rows, or single nets of them, that the table shows below, by label"""
 
 
 class Preset(Settings):
-    """Everything that decides what is computed; where it runs is the business of profiles.
+    """Everything that decides what is computed; where it runs is up to profiles.
 
-    Whether its entries refer to what there is, references.py checks.
+    references.py checks that its entries refer to others that exist.
     """
 
     name: str
-    """what it is called: its folder of results, with - for /"""
+    """its name: its folder of results, with - for /"""
     about: str = ""
-    """what the results are worth, for those who read them"""
+    """what the results are worth, for their readers"""
     demonstration: bool = False
-    """it shows that everything runs, and says nothing about the paper: its verdicts have no colours"""
+    """whether it only shows that everything runs and says nothing about the paper: verdicts then have no colours"""
     results: ResultsFolder
     """the folder that tables and figures are written to"""
     seed: Annotated[int, Field(ge=0)]
     """all random numbers follow from it"""
     replicates: Few = 1
-    """how often every row is trained, teachers and all"""
+    """how often every row is trained, teachers included"""
     divide_schedules: dict[Identifier, PositiveInt] = Field(default_factory=dict)
-    """by the entry of `data`, what all iterations of rows on it are divided by"""
+    """for an entry of `data`, the number that all iterations of rows on it are divided by"""
     data: dict[Identifier, Data]
     """data sets"""
     networks: dict[Identifier, AnyNetwork]
@@ -110,18 +110,18 @@ class Preset(Settings):
     training: Training
     """what every stage shares"""
     without_bfloat16: Literal["refuse"] | None = None
-    """`refuse`: on a device that would have to emulate it, what asks for bfloat16 is not trained; else it is, in float32"""
+    """`refuse`: nets that ask for bfloat16 are not trained on devices that emulate it; by default they are, in float32"""
     rows: dict[Identifier, Row]
-    """nets trained alike"""
+    """nets trained with the same settings"""
     shows: Annotated[tuple[Identifier, ...], Field(strict=False)] | None = None
-    """the names of what stays of what the extended preset makes (tables, figures, timings, alternatives, and `claims`), beside
-    what this file gives; without this key all of it"""
+    """which results of the extended preset to keep, besides those that this file gives: names of tables, figures, timings
+    and alternatives, and `claims`; by default all"""
     tables: dict[Identifier, Table]
     """what `snakemake <results>/<name>.csv` makes"""
     figures: dict[Identifier, Figure] = Field(default_factory=dict)
     """what `snakemake <results>/<name>.png` makes"""
     timings: dict[Identifier, Timing] = Field(default_factory=dict)
-    """time comparisons, measured on the machine at hand"""
+    """time comparisons, measured on your machine"""
     alternatives: dict[Identifier, Alternatives] = Field(default_factory=dict)
     """comparisons of settings, each a table of that name"""
     claims: ClaimsFile | None = None

@@ -1,4 +1,4 @@
-"""The files of published numbers that results name, as far as planning reads them. Imports no torch."""
+"""The files of published numbers that results name, as far as planning needs them. Imports no torch."""
 
 import csv
 import re
@@ -14,7 +14,7 @@ from fspkd.settings import suggest
 
 
 class Columns(NamedTuple):
-    """The columns that a file needs: those whose texts, put together, are the label of a line, and one of some others."""
+    """The columns that a file needs: those whose texts together are the label of a line, and at least one of `others`."""
 
     label: tuple[str, ...] = ("row",)
     others: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ NUMBER = re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)? *", re.IGNORECASE)
 
 
 def check_published(preset: Preset) -> None:
-    """Raise UserError where the published numbers of a preset cannot be read, or lack what is shown of them."""
+    """Raise UserError if the published numbers of a preset cannot be read, or lack what is shown of them."""
     for name, table in preset.tables.items():
         if table.reference:
             path, where = CONFIG / table.reference, f"tables.{name}"
@@ -55,13 +55,13 @@ def check_published(preset: Preset) -> None:
 
 
 def check_row(path: Path, kind: str, label: str, where: str) -> None:
-    """Raise UserError where a file of that kind has no row of that label, which is named somewhere, or cannot be read."""
+    """Raise UserError if a file of that kind cannot be read, or has no row of that label; `where` says what names it."""
     if label not in (known := labels(path, NEEDED[kind], where)):
         raise UserError(f"{path}: has no row {label!r}, which {where} names{suggest(label, known)}")
 
 
 def _check_some(path: Path, kind: str, shown: Collection[str], where: str) -> None:
-    """Raise UserError where a file of that kind has none of the rows that are shown somewhere, or cannot be read."""
+    """Raise UserError if a file of that kind cannot be read, or has none of the rows shown; `where` says what shows them."""
     known = labels(path, NEEDED[kind], where)
     if not set(shown) & set(known):
         raise UserError(
@@ -72,10 +72,10 @@ def _check_some(path: Path, kind: str, shown: Collection[str], where: str) -> No
 
 
 def labels(path: Path, needed: Columns = ROWS, where: str = "") -> list[str]:
-    """The label of each row, with its `mark` (*, ‡, †), where there is such a column; `where` says what names the file.
+    """The label of each row, with its `mark` (*, ‡, †) if there is such a column; `where` says what names the file.
 
-    Raises UserError for a file that cannot be read or lacks a column that is needed, for a label that occurs twice, and for
-    cells that have no column, or are no numbers where results read numbers.
+    Raises UserError for a file that cannot be read or lacks a needed column, for a label that occurs twice, and for cells
+    that have no column, or are not numbers where results read numbers.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

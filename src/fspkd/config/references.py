@@ -1,4 +1,4 @@
-"""Whether the entries of a preset refer to what there is; each function gives the problems that it finds, as texts."""
+"""Checks that the entries of a preset refer to others that exist; each function yields the problems it finds, as texts."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau
 from fspkd.config.training import ByValidation, divided, divided_stop
 from fspkd.settings import row_of, suggest
 
-GUESSED = ("cross_entropy", "kd")  # methods that compare nothing but outputs, by cross-entropies
+GUESSED = ("cross_entropy", "kd")  # methods that compare only outputs, by cross-entropies
 
 OF_TORCHVISION = ("imagenet_resnet", "torchvision")  # architectures for which it has weights
 
@@ -135,7 +135,7 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
 
 
 def _stops(preset: Preset) -> Iterator[str]:
-    """Stops by validation of rows without images for that, or with a patience that ends between two measurements."""
+    """Stops by validation of rows without validation images, or with less patience than there is between measurements."""
     without: dict[tuple[str, str], list[str]] = {}
     impatient: dict[str, str] = {}
     for name, row in preset.rows.items():
@@ -257,7 +257,7 @@ def _quoted(where: str, table: Table) -> Iterator[str]:
 
 
 def _files(preset: Preset) -> Iterator[str]:
-    """Whether two results would be one file."""
+    """Results that would be written to the same file."""
     files = [(f"tables.{name}", name) for name in preset.tables]
     for name, figure in preset.figures.items():
         files += [(f"figures.{name}", f"{name}{end.removesuffix('.csv')}") for end in figure.ends]

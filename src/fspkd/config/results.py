@@ -27,53 +27,53 @@ NetsByLabel = Annotated[dict[str, NetReference], *NotEmptyMapping]
 
 
 class Table(Settings):
-    """Rows, or a net of one, by the label that the paper prints."""
+    """Rows, or single nets of them, by the labels that the paper prints."""
 
     title: str
-    """what stands above it"""
+    """the text above it"""
     reference: PublishedFile | None = None
-    """the published numbers, if there are: a line for each label of `rows` in a column `row` (what marks it may be in a column
-    `mark`), and of the columns accuracy, error, net1, net2, ..., average, ensemble and total_iterations those that there are"""
+    """the published numbers, if any: a line for each label of `rows` in a column `row` (marks may be in a column `mark`),
+    and any of the columns accuracy, error, net1, net2, ..., average, ensemble and total_iterations"""
     rows: NetsByLabel
-    """what is shown of which row, or of which net as row/number"""
+    """the row, or the net as row/number, that each label shows"""
     measure: Literal["error"] | None = None
-    """`error`: the percentage of test images that nets are wrong about, in the place of their accuracy"""
+    """`error`: the percentage of test images that nets get wrong, instead of their accuracy"""
     quoted: Annotated[tuple[str, ...], *NotEmptyTuple] | None = None
-    """rows of `reference`, by label, that are published only and stand below the others"""
+    """rows of `reference`, by label, that have only published values and are shown below the others"""
     marks: dict[str, str] | None = None
-    """what marks in its labels stand for, such as *"""
+    """what the marks in its labels, such as *, stand for"""
     intervals: Literal["nets"] | None = None
-    """`nets`: the average has a 95 % interval for other nets of its row, from the spread within all rows of the table"""
+    """`nets`: averages have a 95 % interval for other nets of their row, from the spread within all rows of the table"""
 
     @property
     def measured(self) -> Literal["accuracy", "error"]:
-        """What its percentages are of."""
+        """What its percentages measure."""
         return self.measure or "accuracy"
 
 
 class Drawing(Settings):
     """A figure of any kind."""
 
-    ends: ClassVar[tuple[str, ...]] = (".csv",)  # of the files of numbers beside it
+    ends: ClassVar[tuple[str, ...]] = (".csv",)  # suffixes of the files of numbers beside it
 
 
 class Curves(Drawing):
-    """A figure of the training loss and test accuracy over the iterations of a stage, a curve a row."""
+    """A figure of the training loss and test accuracy over the iterations of a stage, one curve per row."""
 
     ends: ClassVar[tuple[str, ...]] = (".csv", "_flat.csv")
 
     kind: Literal["curves"]
     """what the figure shows"""
     title: str
-    """what stands above it"""
+    """the text above it"""
     curves: NetsByLabel
-    """the row of each curve; its nets are the band around it"""
+    """the row of each curve; its nets make the band around it"""
     stage: Literal[1] | None = None
-    """1: the nets' first stages, which are not tested, so the training loss alone; without it, stage 2"""
+    """1: the nets' first stages, only their training loss, since they are not tested; by default stage 2"""
 
     @property
     def nets(self) -> tuple[str, ...]:
-        """The rows, or nets of one, that it draws."""
+        """The rows, or single nets of them, that it draws."""
         return tuple(self.curves.values())
 
     @property
@@ -83,41 +83,41 @@ class Curves(Drawing):
 
 
 class Depth(Drawing):
-    """A figure of the test accuracy at the end over the layers of nets, a line a method.
+    """A figure of the final test accuracy over the number of layers, one line per method.
 
-    A point is a row. How deep its nets are, its network says.
+    A point is a row; its network says how deep the nets are.
     """
 
     kind: Literal["depth"]
     """what the figure shows"""
     title: str
-    """what stands above it"""
+    """the text above it"""
     reference: PublishedFile | None = None
-    """the published points, if there are, a line each: columns panel, method, layers and accuracy"""
+    """the published points, if any, one per line: columns panel, method, layers and accuracy"""
     panels: Annotated[dict[str, Annotated[dict[str, RowsOfALine], *NotEmptyMapping]], *NotEmptyMapping]
-    """the panels, side by side, such as one for each budget of multiplications; in each the methods, and of each method the
+    """the panels, side by side, such as one for each budget of multiplications; in each the methods, and for each method the
     rows that its line goes through"""
 
     @property
     def nets(self) -> tuple[str, ...]:
-        """The rows, or nets of one, that it draws."""
+        """The rows, or single nets of them, that it draws."""
         return tuple(row for methods in self.panels.values() for rows in methods.values() for row in rows)
 
 
 class Plateau(Drawing):
-    """A figure of how long nets guess: the training loss of the last stage, as a part of that of a net which gives all classes
-    the same probability, a curve a net."""
+    """A figure of how long nets guess: the training loss of the last stage, relative to that of a net that gives all classes
+    the same probability, one curve per net."""
 
     kind: Literal["plateau"]
     """what the figure shows"""
     title: str
-    """what stands above it"""
+    """the text above it"""
     curves: NetsByLabel
-    """the row of each curve; its last stage trains by the labels or by distillation"""
+    """the row of each curve; its last stage trains on the labels or by distillation"""
 
     @property
     def nets(self) -> tuple[str, ...]:
-        """The rows, or nets of one, that it draws."""
+        """The rows, or single nets of them, that it draws."""
         return tuple(self.curves.values())
 
 
@@ -127,13 +127,13 @@ class Matrices(Drawing):
     kind: Literal["matrices"]
     """what the figure shows"""
     title: str
-    """what stands above it"""
+    """the text above it"""
     net: NetReference
     """a net whose first stage learns FSP matrices, as row/number"""
 
     @property
     def nets(self) -> tuple[str, ...]:
-        """The rows, or nets of one, that it draws."""
+        """The rows, or single nets of them, that it draws."""
         return (self.net,)
 
 
@@ -146,11 +146,11 @@ class TrainingTime(Settings):
     kind: Literal["training_time"]
     """what is compared"""
     title: str = "The paper's time comparison"
-    """what stands above it"""
+    """the text above it"""
     note: str | None = None
-    """what stands below it"""
+    """the text below it"""
     reference: PublishedFile
-    """the published numbers, a line each: columns what and value, with the names that the comparison has"""
+    """the published numbers, one per line: columns what and value, with the same names as in the comparison"""
     teachers: Identifier
     """the row that is trained plainly"""
     students: Identifier
@@ -165,16 +165,16 @@ class TrainingTime(Settings):
 
 
 class InferenceTime(Settings):
-    """What nets are worth and cost beside their teacher, as in the FitNets paper's Table 5."""
+    """What nets achieve and cost compared with their teacher, as in the FitNets paper's Table 5."""
 
     kind: Literal["inference_time"]
     """what is compared"""
     title: str
-    """what stands above it"""
+    """the text above it"""
     note: str | None = None
-    """what stands below it"""
+    """the text below it"""
     reference: PublishedFile | None = None
-    """the published numbers, if there are"""
+    """the published numbers, if any"""
     teacher: OneNet
     """the net of `rows` that the others are compared with"""
     rows: Annotated[dict[str, OneNet], *NotEmptyMapping]
@@ -187,7 +187,7 @@ class InferenceTime(Settings):
 
     @property
     def teacher_label(self) -> str:
-        """The teacher's among the labels of `rows`."""
+        """The label of the teacher in `rows`."""
         return next(label for label, net in self.rows.items() if net == self.teacher)
 
 
@@ -210,20 +210,20 @@ class BaseClaim(Settings):
     claim: str
     """what is claimed, in a sentence"""
     where: str
-    """where it is claimed, such as section 4.1, table 2; of your own paper too, or: not in the paper"""
+    """where it is claimed, such as section 4.1, table 2 (of your own paper too); or: not in the paper"""
 
 
 class Comparison(BaseClaim):
     """`more` is above `less`, or about equal to it."""
 
     more: str
-    """what is above: of a table the label of a row; of a figure a row that it draws, as row or row/number"""
+    """what is above: in a table, the label of a row; in a figure, a row that it draws, as row or row/number"""
     less: str
     """what is below, likewise"""
     more_than: Real = 0.0
-    """percentage points that `more` less `less` has to be above; not beside `within`"""
+    """percentage points that `more` minus `less` has to exceed; not together with `within`"""
     within: PositiveReal | None = None
-    """percentage points that it has to be within, above or below 0, in the place of `more_than`: about equal"""
+    """percentage points that the difference may be above or below 0, instead of `more_than`: about equal"""
 
     @model_validator(mode="after")
     def _above_or_about_equal(self) -> "Comparison":
@@ -233,7 +233,7 @@ class Comparison(BaseClaim):
 
 
 class RowsClaim(Comparison):
-    """In a table `more` is above `less` by `more_than`, or about equal to it, `within` a margin. Both are on the same data."""
+    """In a table, `more` is above `less` by `more_than`, or about equal, `within` a margin. Both are on the same data."""
 
     compare: Literal["rows"]
     """what is compared"""
@@ -241,12 +241,12 @@ class RowsClaim(Comparison):
     """an entry of `tables` or `alternatives`, or one of `timings` of kind inference_time, which shows accuracies too"""
     value: Literal["accuracy", "average", "ensemble", "gain", "error"]
     """what is compared of the rows. accuracy: of rows of one net; average: of a row's nets; ensemble: of all of them together;
-    gain: of the ensemble over the average; error: of a net, or on average, in a table with `measure: error` and nowhere else"""
+    gain: of the ensemble over the average; error: of a net, or on average, only in a table with `measure: error`"""
 
 
 class PointsClaim(Comparison):
-    """In a figure of kind `depth` the accuracy of `more` is above that of `less` by `more_than`, or about equal to it, `within`
-    a margin."""
+    """In a figure of kind `depth`, the accuracy of `more` is above that of `less` by `more_than`, or about equal to it,
+    `within` a margin."""
 
     compare: Literal["points"]
     """what is compared"""
@@ -257,9 +257,9 @@ class PointsClaim(Comparison):
 
 
 class LearningClaim(BaseClaim):
-    """All of some points of a figure of kind `depth` learn, or none does.
+    """All of the named points of a figure of kind `depth` learn, or none does.
 
-    A net has failed to learn that is right less than twice as often as one that guesses.
+    A net that is right less than twice as often as by guessing has failed to learn.
     """
 
     compare: Literal["learning"]
@@ -273,7 +273,7 @@ class LearningClaim(BaseClaim):
 
 
 class FigureClaim(BaseClaim):
-    """In a figure of kind `curves` one curve enters its flat part more than so many times later than another."""
+    """In a figure of kind `curves`, one curve enters its flat part more than `more_than` times later than another."""
 
     compare: Literal["figure"]
     """what is compared"""
@@ -286,9 +286,9 @@ class FigureClaim(BaseClaim):
     earlier: str
     """the label of the other"""
     published: PositiveReal
-    """how many times later the paper says; of your own, what you measured or expect"""
+    """how many times later it is in the paper; for a claim of your own, what you measured or expect"""
     more_than: PositiveReal
-    """what the ratio has to be above"""
+    """what the ratio has to exceed"""
 
 
 class TimingClaim(BaseClaim):
@@ -301,11 +301,11 @@ class TimingClaim(BaseClaim):
     what: SpeedUp
     """which of its lines"""
     tolerance: Annotated[Real, Field(ge=0, lt=1)]
-    """the part of the published speed-up that ours may fall short by, which is for what rounding hides"""
+    """the fraction of the published speed-up that ours may fall short by, to allow for rounding"""
 
 
 class InferenceTimeClaim(BaseClaim):
-    """In a time comparison of kind `inference_time` a net infers more than so many times faster than another."""
+    """In a time comparison of kind `inference_time`, a net infers more than `more_than` times faster than another."""
 
     compare: Literal["inference_time"]
     """what is compared"""
@@ -314,9 +314,9 @@ class InferenceTimeClaim(BaseClaim):
     row: str
     """the label of the faster net"""
     than: str | None = None
-    """the label of the other; without it, the teacher's"""
+    """the label of the other; by default the teacher's"""
     more_than: PositiveReal = 1.0
-    """what the ratio has to be above"""
+    """what the ratio has to exceed"""
 
 
 Claim = Annotated[

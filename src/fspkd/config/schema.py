@@ -1,6 +1,6 @@
-"""The JSON schemas of presets and of claims, by which editors check them, complete their keys and say what these mean.
+"""The JSON schemas of presets and of claims, with which editors check them, complete their keys and show what these mean.
 
-They are made from the models; of a preset in two forms of each: whole, and with the suffix Part as a file that extends
+They are made from the models, each of a preset's in two forms: whole and, with the suffix Part, as a file that extends
 another may give it.
 JSON schema's draft 7 is the newest that editors' YAML plugins read.
 """
@@ -24,7 +24,7 @@ LEFT_OUT = {"description": "leaves out the entry of that name that is inherited"
 
 
 def models() -> dict[str, dict]:
-    """What pydantic says of the models of a preset, by name, without the keys that are not part of a file."""
+    """pydantic's schemas of the models of a preset, by name, without the keys that are not part of a file."""
     preset = Preset.model_json_schema()
     found = preset.pop("$defs")
     for key in SET_BY_LOADER:
@@ -34,7 +34,7 @@ def models() -> dict[str, dict]:
 
 
 def claims_models() -> dict[str, dict]:
-    """The same of a file of claims."""
+    """The same for a file of claims."""
     claims = Claims.model_json_schema()
     return {**claims.pop("$defs"), Claims.__name__: claims}
 
@@ -74,7 +74,7 @@ def schema_text(schema: dict) -> str:
 
 
 def _folded(value: object, depth: int = 0) -> str:
-    """JSON in which what fits into a line is in one."""
+    """JSON in which each value that fits on one line is on one line."""
     line = json.dumps(value, ensure_ascii=False)
     if depth + len(line) <= LINE or not isinstance(value, dict | list):
         return line
@@ -87,7 +87,7 @@ def _folded(value: object, depth: int = 0) -> str:
 
 
 def _inside(schema: dict, change: Callable[[dict], dict]) -> dict:
-    """A schema with those that lie in it changed; what conditions ask (`if`) stays."""
+    """A schema with the schemas inside it changed, except those of conditions (`if`)."""
     changed = dict(schema)
     for key, value in schema.items():
         match key:
@@ -103,7 +103,7 @@ def _inside(schema: dict, change: Callable[[dict], dict]) -> dict:
 def _whole(schema: dict) -> dict:
     """pydantic's schema in draft 7, and as strict as the program: the names of entries are checked, and tags decide."""
     schema = _inside(schema, _whole)
-    schema.pop("title", None)  # the key's name once more
+    schema.pop("title", None)  # repeats the key's name
     if "description" in schema:
         schema["description"] = joined(schema["description"])
     if "patternProperties" in schema:
@@ -122,7 +122,7 @@ def _whole(schema: dict) -> dict:
 
 
 def _by_tag(tag: str, members: dict[str, str]) -> dict:
-    """A union told apart by a tag, as conditions: editors then report mistakes for that member only, not for all."""
+    """A union with a tag, as conditions: editors then report mistakes for the tagged member only, not for all."""
 
     def is_member(value: str) -> dict:
         return {"required": [tag], "properties": {tag: {"const": value}}}
@@ -142,7 +142,7 @@ def _part(schema: dict) -> dict:
     part = _inside({k: v for k, v in schema.items() if k not in ("required", "minProperties", "default")}, _part)
     if "$ref" in part:
         part["$ref"] = part["$ref"].removesuffix(PART) + PART
-    if "allOf" in part:  # a union: without its tag, the keys of the member that is inherited, whichever that is
+    if "allOf" in part:  # a union: without its tag, the keys of the inherited member, whichever that is
         members = [case["then"] for case in part["allOf"]]
         without_tag = {"not": {"required": schema["required"]}}
         part["allOf"] = [*part["allOf"], {"if": without_tag, "then": {"anyOf": members}}]
@@ -150,5 +150,5 @@ def _part(schema: dict) -> dict:
 
 
 def joined(text: str) -> str:
-    """A text of several lines, each paragraph in one."""
+    """A text of several lines with each paragraph on one line."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))

@@ -1,6 +1,6 @@
 """What a preset may say about training: schedules, optimizers, and what every stage shares.
 
-A setting that is added here is `X | None = None`, where None means what was done before: it is left out of what names runs.
+Declare a new setting here as `X | None = None`, where None means what was done before: it is left out of what names runs.
 """
 
 from typing import Annotated, Literal, Self
@@ -13,21 +13,21 @@ Fraction = Annotated[Real, Field(ge=0, lt=1)]
 
 
 class RateUntil(Settings):
-    """A learning rate, used until (and not at) an iteration counted from the start of the stage."""
+    """A learning rate, used until (but not at) an iteration counted from the start of the stage."""
 
     until: PositiveInt
     """the first iteration that does not use it"""
     rate: PositiveReal
     """the learning rate"""
     to: Annotated[Real, Field(ge=0)] | None = None
-    """the learning rate that `until` would have, where it changes from iteration to iteration"""
+    """the learning rate that would be reached at `until`, if it changes from iteration to iteration"""
     along: Literal["line", "exponential", "cosine"] | None = None
-    """how it changes: on a straight line, as it does where this is not given; by the same factor each iteration; or along half
-    a period of a cosine"""
+    """how it changes: on a straight line, which is the default; by the same factor each iteration; or along half a period of
+    a cosine"""
     momentum: Fraction | None = None
-    """in the place of the optimizer's"""
+    """instead of the optimizer's"""
     momentum_to: Fraction | None = None
-    """the momentum that `until` would have, where it changes, on a straight line"""
+    """the momentum that would be reached at `until`, if it changes, on a straight line"""
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
@@ -40,7 +40,7 @@ Schedule = Annotated[tuple[RateUntil, ...], *NotEmptyTuple]
 
 
 def divided(schedule: Schedule, by: int) -> Schedule:
-    """A schedule of a `by`-th of the iterations, rounded to whole ones."""
+    """A schedule with its iterations divided by `by`, rounded to whole ones."""
     return tuple(piece.model_copy(update={"until": _part(piece.until, by)}) for piece in schedule)
 
 
@@ -49,35 +49,35 @@ def _part(iterations: int, by: int) -> int:
 
 
 class BySchedule(Settings):
-    """A stage ends where its schedule does, and gives the parameters of its last iteration."""
+    """A stage ends when its schedule does, and keeps the parameters of its last iteration."""
 
     by: Literal["schedule"]
     """what ends a stage"""
 
 
 class ByValidation(Settings):
-    """A stage ends when the images that its data set sets aside for validation show nothing better for some time.
+    """A stage ends when the validation images of its data set have shown no improvement for some time.
 
-    It ends where its schedule does at the latest, and gives the best parameters. What is judged is the error of a last stage,
-    and the loss of a first one; never test images. Learning rates and the weights of losses follow the schedule all the same.
+    It ends with its schedule at the latest, and keeps the best parameters. The criterion is the error in a last stage and the
+    loss in a first one, never on test images. Learning rates and loss weights still follow the schedule.
     """
 
     by: Literal["validation"]
     """what ends a stage"""
     patience: PositiveInt
-    """iterations without a better value after which a stage ends; divided as the schedules are"""
+    """iterations without improvement after which a stage ends; divided like the schedules"""
     every: PositiveInt | None = None
-    """iterations between measurements on the validation images, divided likewise; without it `training.evaluate_every`, which
-    is not divided. There is one at the end of the schedule too"""
+    """iterations between measurements on the validation images, divided likewise; by default `training.evaluate_every`,
+    which is not divided. There is one at the end of the schedule too"""
 
 
 Stop = Annotated[BySchedule | ByValidation, Field(discriminator="by")]
 
 
 def divided_stop(stop: Stop | None, by: int, evaluate_every: int | None) -> ByValidation | None:
-    """What ends the stages of rows whose iterations are divided; None for their schedules.
+    """What ends the stages of rows whose iterations are divided; None if it is their schedules.
 
-    Patience and interval are at least an iteration. The interval is given, unless `evaluate_every` is None too.
+    Patience and interval are at least one iteration. The interval is set, unless `evaluate_every` is None too.
     """
     if not isinstance(stop, ByValidation):
         return None
@@ -86,16 +86,16 @@ def divided_stop(stop: Stop | None, by: int, evaluate_every: int | None) -> ByVa
 
 
 class Sgd(Settings):
-    """Stochastic gradient descent with momentum, as torch.optim.SGD does it."""
+    """Stochastic gradient descent with momentum, as in torch.optim.SGD."""
 
     algorithm: Literal["sgd"]
     """how weights are updated"""
     momentum: Fraction
-    """the part of the last step that the next one keeps"""
+    """the fraction of the last step that the next one keeps"""
     weight_decay: Annotated[Real, Field(ge=0)]
     """the multiple of the weights that is added to their gradients"""
     decay_batchnorm: bool
-    """whether weight decay reaches batch norm's scales and shifts"""
+    """whether weight decay applies to batch norm's scales and shifts"""
     nesterov: Literal[True] | None = None
     """Nesterov's momentum"""
 
@@ -109,13 +109,13 @@ class Sgd(Settings):
 class HeavyBall(Settings):
     """Stochastic gradient descent with classical momentum: v = momentum v - rate gradient, and v is added to the weights.
 
-    Where rate and momentum are constant it is what `sgd` does; where they change, steps that were taken keep their length.
+    With a constant rate and momentum it is what `sgd` does; if they change, the earlier steps in v keep their length.
     """
 
     algorithm: Literal["heavy_ball"]
     """how weights are updated"""
     momentum: Fraction
-    """the part of the last step that the next one keeps; a schedule may say another"""
+    """the fraction of the last step that the next one keeps; a schedule may override it"""
 
 
 class Rmsprop(Settings):
@@ -124,9 +124,9 @@ class Rmsprop(Settings):
     algorithm: Literal["rmsprop"]
     """how weights are updated"""
     decay: Fraction = 0.9
-    """the part of the last mean square that the next one keeps"""
+    """the fraction of the last mean square that the next one keeps"""
     floor: PositiveReal = 1e-5
-    """the least that a gradient is divided by"""
+    """the smallest number that a gradient is divided by"""
 
 
 OptimizerSettings = Annotated[Sgd | HeavyBall | Rmsprop, Field(discriminator="algorithm")]
@@ -136,11 +136,11 @@ class Training(Settings):
     """What every stage shares."""
 
     batch_size: PositiveInt
-    """images of an iteration"""
+    """images per iteration"""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """of convolutions and activations; losses, FSP matrices, weights and their updates are float32 always"""
+    """of convolutions and activations; losses, FSP matrices, weights and their updates are always float32"""
     evaluate_every: PositiveInt | None
-    """iterations between measurements of the test accuracy; first stages, which have none, note null"""
+    """iterations between measurements of the test accuracy; null is for the runs of first stages, which are not tested"""
     optimizer: OptimizerSettings
     """what updates the weights"""
     stop: Stop | None = None

@@ -21,22 +21,22 @@ from fspkd.data.packed import SPLITS, PackedData
 from fspkd.errors import UserError
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
-MOST_PIXELS = 50_000_000  # of an image: 150 MB once it is decoded
-Image.MAX_IMAGE_PIXELS = None  # _decode asks before it decodes
+MOST_PIXELS = 50_000_000  # of an image: 150 MB once decoded
+Image.MAX_IMAGE_PIXELS = None  # _decode checks the size itself
 Member = TypeVar("Member", zipfile.ZipInfo, tarfile.TarInfo)
-# Of pixels alone: others run programs, or name other files.
+# Pixels only: others run programs, or refer to other files.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 CUB200_FILES = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
 
 
 def is_archive(path: Path) -> bool:
-    """Whether it is a file that is named as a tar or zip."""
+    """Whether a path is a file named as a tar or zip."""
     return path.is_file() and path.name.endswith(ARCHIVES)
 
 
 @contextmanager
 def unpacked(archive: Path, where: str) -> Iterator[Path]:
-    """The content of a tar or zip in a temporary folder; raises UserError where it is damaged, or too large for the disk.
+    """The content of a tar or zip in a temporary folder; raises UserError if it is damaged, or too large for the disk.
 
     Errors about a file in that folder become errors about that member of the archive.
     """
@@ -50,7 +50,7 @@ def unpacked(archive: Path, where: str) -> Iterator[Path]:
                 with tarfile.open(archive) as file:
                     for member in _fitting(((m, m.size) for m in file), folder):
                         file.extract(member, folder, filter="data")
-        # RuntimeError: encrypted; NotImplementedError: a way of compressing that Python lacks
+        # RuntimeError: encrypted; NotImplementedError: a compression method that Python lacks
         except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, OSError, EOFError, ValueError,
                 RuntimeError, NotImplementedError) as error:  # fmt: skip
             raise UserError(f"{where}: this archive cannot be unpacked: {error}. Fetch or make it again.") from None
@@ -75,7 +75,7 @@ def _fitting(members: Iterable[tuple[Member, int]], folder: str) -> Iterator[Mem
 
 
 def find_splits(root: Path) -> Path | None:
-    """The folder that holds train/ and test/: root, or a single folder inside it, as archives often have."""
+    """The folder that holds train/ and test/: root, or a folder inside it, as archives often have."""
     for folder in (root, *(sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else ())):
         if all((folder / split).is_dir() for split in SPLITS):
             return folder
@@ -83,10 +83,10 @@ def find_splits(root: Path) -> Path | None:
 
 
 def read_image_folder(path: Path, size: int | None, where: str) -> PackedData:
-    """Read {train,test}/<class>/* from a folder, tar or zip; grey only where every image is grey.
+    """Read {train,test}/<class>/* from a folder, tar or zip; grey only if every image is grey.
 
-    `size` resizes every image to size x size; without it all must be of one size. `where` names the setting in
-    errors: raises UserError for a missing folder, classes that differ, a damaged image, mixed sizes.
+    `size` resizes every image to size x size; without it all must have one size. `where` names the setting in
+    errors. Raises UserError for a missing folder, classes that differ, a damaged image, mixed sizes.
     """
     if is_archive(path):
         with unpacked(path, where) as folder:
@@ -123,8 +123,8 @@ def read_image_folder(path: Path, size: int | None, where: str) -> PackedData:
 def read_cub200(path: Path, size: int, where: str) -> PackedData:
     """Read CUB-200-2011's layout from a folder or archive: images/, and the lists of CUB200_FILES.
 
-    Of every image the shorter side is resized to `size`, and the square in the middle is kept. Raises UserError for a
-    list that is missing or does not fit the others, and for a damaged image.
+    The shorter side of every image is resized to `size`, and the square in the middle is kept. Raises UserError for a
+    list that is missing or does not match the others, and for a damaged image.
     """
     if is_archive(path):
         with unpacked(path, where) as folder:
@@ -162,7 +162,7 @@ def read_cub200(path: Path, size: int, where: str) -> PackedData:
 
 
 def _read_cub200_list(file: Path, where: str) -> dict[str, str]:
-    """A list's second column by its first, the number of the image."""
+    """A list's second column by its first, the image number."""
     try:
         return dict(line.split() for line in file.read_text().splitlines() if line.strip())
     except (OSError, ValueError) as error:
@@ -175,7 +175,7 @@ def _read_cub200_list(file: Path, where: str) -> dict[str, str]:
 def _read_images(
     files: Mapping[str, Sequence[Path]], size: int | None, square: bool, where: str
 ) -> dict[str, np.ndarray]:
-    """The images (N, H, W, C) uint8 of both splits; grey only where every image is grey."""
+    """The images (N, H, W, C) uint8 of both splits; grey only if every image is grey."""
     everything = [file for split in SPLITS for file in files[split]]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         images = list(pool.map(lambda file: _decode(file, size, square), everything))
@@ -202,8 +202,8 @@ def _size_of(size: tuple[int, int]) -> str:
 
 
 def _decode(file: Path, size: int | None, square: bool) -> np.ndarray:
-    """One image, (H, W) where it is grey and (H, W, 3) otherwise, uint8; `square`: of the middle, and not squeezed."""
-    if file.exists() and not file.is_file():  # to open a FIFO would be to wait for its writer
+    """One image, (H, W) if it is grey and (H, W, 3) otherwise, uint8; `square`: cropped to the middle, not squeezed."""
+    if file.exists() and not file.is_file():  # opening a FIFO would wait for its writer
         raise UserError(f"{file}: is not a file. Replace or remove it.")
     try:
         with Image.open(file, formats=FORMATS) as image:
@@ -226,7 +226,7 @@ def _decode(file: Path, size: int | None, square: bool) -> np.ndarray:
 
 
 def resize(image: Image.Image, size: int | None) -> np.ndarray:
-    """An image as an array, where `size` is given of size x size pixels."""
+    """An image as an array, of size x size pixels if `size` is given."""
     if size is not None and image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image)

@@ -1,4 +1,4 @@
-"""Packing a data set, or pretrained weights, into the one file that is read of it, and telling what that file holds."""
+"""Pack a data set, or pretrained weights, into the one file that is read later, and print what it holds."""
 
 from collections.abc import Callable, Iterable
 
@@ -12,8 +12,8 @@ LARGE = 2**30  # bytes
 def pack(packed: DataSet | PretrainedWeights, size_checks: Iterable[Callable[[tuple[int, int]], object]]) -> None:
     """Write the packed file of a data set or of pretrained weights.
 
-    `size_checks` are called with the height and width of images before these are written. Raises UserError as they do, and
-    where the source is missing, damaged or not what the preset pins.
+    `size_checks` are called with the images' height and width before anything is written. Raises UserError as they do, and
+    if the source is missing, damaged or not what the preset pins.
     """
     if isinstance(packed, DataSet):
         _pack_images(packed, size_checks)

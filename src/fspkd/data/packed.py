@@ -1,7 +1,7 @@
-"""Packed data sets: one .npz file a data set, which is all that training ever reads.
+"""Packed data sets: one .npz file per data set, which is all that training ever reads.
 
 Images are kept in a canonical order (by class, then by a hash of the pixels), so that the same images give the same
-checksum and the same training, whatever source or order they came in. That order is of the pixels as they came.
+checksum and the same training, whatever source or order they came in. The hash is of the pixels before preprocessing.
 """
 
 import hashlib
@@ -21,15 +21,15 @@ from fspkd.errors import DamagedError, UserError, is_of_the_machine
 from fspkd.files import written_atomically
 
 SPLITS = ("train", "test")
-VALIDATION = "validation"  # a third split, where there is one
+VALIDATION = "validation"  # an optional third split
 
 
 @dataclass(frozen=True)
 class PackedData:
     """Images (N, H, W, C) and labels (N,) int64 of all splits, class names, and where they came from.
 
-    Images are uint8 or, whitened, float32. `preprocess` is what was done to them, or is to be done to each batch, and
-    `raw_sha256` the checksum of what they were before. `pinned` is the data set's id where its content is pinned.
+    Images are uint8 or, if whitened, float32. `preprocess` is what was done to them, or is to be done to each batch, and
+    `raw_sha256` the checksum before preprocessing. `pinned` is the data set's id if its content is pinned.
     """
 
     images: dict[str, np.ndarray]
@@ -42,9 +42,9 @@ class PackedData:
 
     @property
     def sha256(self) -> str:
-        """What tells the data set from others: the checksum of its content as it came, and of what is done to it.
+        """The checksum that identifies the data set: of its content before preprocessing, and of the preprocessing.
 
-        Not that of whitened images: their last bits depend on the machine that packs them, and on its linear algebra.
+        Whitened images are not in it: their last bits depend on the packing machine and its linear algebra library.
         """
         if self.preprocess is None:
             return self.stored_sha256
@@ -53,7 +53,7 @@ class PackedData:
 
     @cached_property
     def stored_sha256(self) -> str:
-        """A checksum of what is here: classes, shapes, pixels and labels, not of where it came from."""
+        """A checksum of the content: classes, shapes, pixels and labels, but not the source."""
         total = hashlib.sha256(json.dumps(self.classes).encode())
         for split in self.images:
             for array in (self.images[split], self.labels[split]):
@@ -62,7 +62,7 @@ class PackedData:
         return total.hexdigest()
 
     def in_canonical_order(self) -> "PackedData":
-        """The same images sorted, so that where they come from does not matter."""
+        """The same images, sorted so that their source does not matter."""
         images, labels = {}, {}
         for split in SPLITS:
             hashes = np.array([hashlib.sha256(image.tobytes()).digest() for image in self.images[split]], dtype="S32")
@@ -88,7 +88,7 @@ def save_packed(data: PackedData, path: Path) -> None:
 
 
 def read_sha256(path: Path) -> str:
-    """The checksum that tells a packed data set from others, without reading its images."""
+    """Read the checksum that identifies a packed data set, without its images."""
     with np.load(path) as file:
         return json.loads(file["facts"].tobytes())["sha256"]
 
@@ -96,7 +96,7 @@ def read_sha256(path: Path) -> str:
 def load_data(data: DataSet) -> PackedData:
     """Read the packed file of a data set.
 
-    Raises UserError where it is missing, and DamagedError where it is damaged or, of pinned data, another set's.
+    Raises UserError if it is missing, and DamagedError if it is damaged or, for pinned data, another data set's.
     """
     packed = load_packed(data.path)
     if data.settings.sha256 and packed.pinned != data.id:
@@ -110,7 +110,7 @@ def load_data(data: DataSet) -> PackedData:
 def load_packed(path: Path) -> PackedData:
     """Read a packed data set and check it against its own checksums.
 
-    Raises UserError where it is missing, and DamagedError where it is damaged.
+    Raises UserError if it is missing, and DamagedError if it is damaged.
     """
     try:
         with np.load(path) as file:

@@ -1,6 +1,6 @@
-"""Pixels normalised when a data set is packed: global contrast normalisation and ZCA whitening.
+"""Normalise pixels when a data set is packed: global contrast normalisation and ZCA whitening.
 
-As pylearn2 made FitNets' CIFAR-10 (make_cifar10_gcn_whitened.py; global_contrast_normalize; ZCA with filter_bias). It goes by
+As pylearn2 made FitNets' CIFAR-10 (make_cifar10_gcn_whitened.py; global_contrast_normalize; ZCA with filter_bias). Works in
 chunks, since a copy of CIFAR-10 in float64 takes 1.5 GB.
 """
 
@@ -15,11 +15,11 @@ from fspkd.data.packed import VALIDATION, PackedData
 from fspkd.errors import UserError
 
 CHUNK_BYTES = 2**26  # of images in float64
-MOST_VALUES = 64 * 64 * 3  # of an image; their covariance takes 1.2 GB, and the eigenvectors of more take hours
+MOST_VALUES = 64 * 64 * 3  # of an image; their covariance takes 1.2 GB, and eigenvectors of more take hours
 
 
 def preprocessed(data: PackedData, name: str, settings: Preprocess) -> PackedData:
-    """A data set of uint8 images with what is done to pixels once done, and what is done to each batch noted.
+    """Preprocess a data set of uint8 images: whiten it now, or only note what is to be done to each batch.
 
     Raises UserError for images too large to be whitened; `name` is the data set's, for the message.
     """
@@ -28,7 +28,7 @@ def preprocessed(data: PackedData, name: str, settings: Preprocess) -> PackedDat
 
 
 def _whitened(data: PackedData, name: str, settings: GcnZca) -> dict[str, np.ndarray]:
-    """The images of all splits, float32, whitened as those that are trained on and those for validation are together."""
+    """The images of all splits, float32, whitened by a transform fitted on the training and validation images."""
     _, height, width, channels = data.images["train"].shape
     values = height * width * channels
     if values > MOST_VALUES:
@@ -63,14 +63,14 @@ def normalized_chunks(images_NHWC: np.ndarray, scale: float) -> Iterator[np.ndar
         x = rows[first : first + count].astype(np.float64)
         x -= x.mean(1, keepdims=True)
         norm = np.linalg.norm(x, axis=1, keepdims=True)
-        yield x * (scale / np.maximum(norm, 0.5))  # of integers, the norm is above 0.7 where they are not all equal
+        yield x * (scale / np.maximum(norm, 0.5))  # of integers, the norm is above 0.7 if they are not all equal
 
 
 def fit_zca(chunks: Callable[[], Iterable[np.ndarray]], bias: float) -> tuple[np.ndarray, np.ndarray]:
     """The mean m (D,) and the symmetric matrix W (D, D) that whiten rows x as (x - m) W.
 
-    W is V diag(1 / sqrt(l)) V^T, of the eigenvectors V and eigenvalues l of the covariance (over N, not N - 1) plus `bias`
-    times the identity. `chunks()` goes through all rows, a chunk (n, D) at a time, and is called twice.
+    W is V diag(1 / sqrt(l)) V^T, with the eigenvectors V and eigenvalues l of the covariance (over N, not N - 1) plus `bias`
+    times the identity. `chunks()` yields all rows, a chunk (n, D) at a time, and is called twice.
     """
     count = 0
     total: Any = 0.0  # an array from the first chunk on

@@ -19,19 +19,19 @@ from fspkd.networks.network import Network
 
 RENAMED = {"imagenet_resnet": imagenet_resnet.from_torchvision, "torchvision": torchvision.from_torchvision}
 State = dict[str, Tensor]
-# Images (C, H, W) and classes that are alike in nothing: what has one shape for both has it for all.
+# Image shapes (C, H, W) and class counts that all differ: a tensor of one shape for both has it for all.
 UNLIKE = (((3, 2048, 2048), 1), ((1, 1024, 1024), 2))
-PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before the names of a net
+PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before parameter names
 ALONE = "Save the state dict alone, where the net is: torch.save(net.state_dict(), 'own.pt')."
 NAMED = 3  # names in a message
-OTHER_RANGE = ("GoogLeNet_", "Inception_V3_")  # torchvision's nets normalise once more where they have its weights
+OTHER_RANGE = ("GoogLeNet_", "Inception_V3_")  # with these weights torchvision's own nets normalise once more
 
 
 def pack_weights(pretrained: PretrainedWeights) -> Path:
-    """Write pretrained weights as those of a run, those to start from without the linear layer; gives the path.
+    """Write pretrained weights as those of a run, without the linear layer if nets start from them; return the path.
 
-    Raises UserError where the file is missing, damaged, not the one that the preset pins, or of another network. What
-    depends on the images that a net is trained on is compared when it is.
+    Raises UserError if the file is missing, damaged, not the one that the preset pins, or of another network. Shapes
+    that depend on the training images are checked only when a net is trained.
     """
     _check_normalisation(pretrained)
     file = _file(pretrained)
@@ -46,11 +46,11 @@ def pack_weights(pretrained: PretrainedWeights) -> Path:
         state = _renamed(_state(file), pretrained.network)
     except ValueError as problem:
         raise UserError(f"{where}: {problem}") from None
-    with torch.device("meta"):  # without numbers
+    with torch.device("meta"):  # shapes only
         net, other = (build(pretrained.network, shape, classes, None) for shape, classes in UNLIKE)
     expected, others = net.state_dict(), other.state_dict()
-    own = () if pretrained.whole else (f"{net.classifier}.",)  # what is not kept, whatever it is
-    # Which old files lack, and nothing reads.
+    own = () if pretrained.whole else (f"{net.classifier}.",)  # not kept, whatever it holds
+    # Old files lack these; nothing reads them.
     state = {name: torch.tensor(0) for name in expected if name.endswith("num_batches_tracked")} | state
     fixed = {name: tensor.shape if tensor.shape == others[name].shape else None for name, tensor in expected.items()}
     if problem := _misfit(state, {name: shape for name, shape in fixed.items() if not name.startswith(own)}, own):
@@ -64,7 +64,7 @@ def pack_weights(pretrained: PretrainedWeights) -> Path:
 
 
 def _check_normalisation(pretrained: PretrainedWeights) -> None:
-    """Raise UserError for weights of torchvision that expect other numbers of images than our nets give them."""
+    """Raise UserError for torchvision weights that expect images normalised in another way than our nets do."""
     from torchvision.models import get_weight
 
     given = pretrained.settings.weights
@@ -72,7 +72,7 @@ def _check_normalisation(pretrained: PretrainedWeights) -> None:
         return
     try:
         expected = get_weight(given).transforms()
-    except (ValueError, AttributeError, KeyError):  # no such weights, which is told where they are looked for
+    except (ValueError, AttributeError, KeyError):  # no such weights, which `_file` reports
         return
     is_usual = ((*expected.mean,), (*expected.std,)) == (MEAN, DEVIATION)
     if not is_usual or given.startswith(OTHER_RANGE):
@@ -83,12 +83,12 @@ def _check_normalisation(pretrained: PretrainedWeights) -> None:
 
 
 def _state(file: Path) -> State:
-    """The state dict that a file holds; raises ValueError, which says what to do, where it holds anything else."""
+    """The state dict that a file holds; raises ValueError, which says what to do, if it holds anything else."""
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as error:  # whatever unpickling meets; PyTorch goes on to say how to trust the file
+    except Exception as error:  # unpickling raises anything; PyTorch also says how to trust the file
         if pickled := re.search(r"GLOBAL (\S+)", str(error)):
             raise ValueError(f"holds no state dict: it has a pickled {pickled[1]}. {ALONE}") from None
         reason = str(error).partition("\n")[0].partition(". ")[0]
@@ -127,7 +127,7 @@ def _renamed(state: State, network: Network) -> State:
 
 
 def _misfit(state: State, needed: Mapping[str, torch.Size | None], others: tuple[str, ...]) -> str | None:
-    """Why a state dict has not just the tensors of those names and shapes, and any that begin like `others`; or None."""
+    """How a state dict differs from the needed names and shapes, ignoring names that begin like `others`; or None."""
     missing = [name for name in needed if name not in state]
     foreign = [name for name in state if name not in needed and not name.startswith(others)]
     problems = [f"it lacks {len(missing)} of {len(needed)} tensors, such as {_some(missing)}"] if missing else []
@@ -145,7 +145,7 @@ def _some(names: Collection[str]) -> str:
 
 
 def _file(pretrained: PretrainedWeights) -> Path:
-    """The file at the place that is set for this machine, or that the preset names, or else torchvision's, downloaded."""
+    """The file that is set for this machine, or that the preset names, or else torchvision's, downloaded."""
     variable, given = WEIGHTS_VARIABLE.format(name=pretrained.name.upper()), pretrained.settings.weights
     key = f"pretrained.{pretrained.name}.weights = {given!r}"
     if pretrained.location or pretrained.settings.is_file:

@@ -8,22 +8,22 @@ from fspkd.networks.network import Network
 from fspkd.settings import digest
 
 PACKED = Path("data/packed")
-DECIDING_PINNED = ("sha256", "size", "hold_out", "validation", "preprocess")  # settings, where the content is pinned
+DECIDING_PINNED = ("sha256", "size", "hold_out", "validation", "preprocess")  # settings in the id of pinned content
 LOCATION_VARIABLE = "FSPKD_DATA_{name}"
 WEIGHTS_VARIABLE = "FSPKD_WEIGHTS_{name}"
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set of the preset and the place that its images come from: `location`, or else its own source."""
+    """A data set of the preset, and where its images come from: `location`, or else its own source."""
 
     settings: Data
     location: str | None
 
     @property
     def id(self) -> str:
-        """The name and a hash of what it holds: of the pinned content or, where nothing is pinned, of the place it comes from,
-        and of what is held out, for validation, and done to pixels."""
+        """The name and a hash of what it holds: of the pinned content or, if nothing is pinned, of where it comes from,
+        and of the hold-out, validation and preprocessing."""
         settings = self.settings.model_dump(mode="json", exclude={"augment"}, exclude_none=True)
         if self.settings.sha256:
             settings = {key: value for key, value in settings.items() if key in DECIDING_PINNED}
@@ -33,18 +33,18 @@ class DataSet:
 
     @property
     def whole(self) -> "DataSet":
-        """The data set with nothing held out, nor for validation, and nothing done to pixels."""
+        """The data set with no images held out or kept for validation, and not preprocessed."""
         nothing = {"hold_out": None, "validation": None, "preprocess": None}
         return replace(self, settings=self.settings.model_copy(update=nothing))
 
     @property
     def undivided(self) -> "DataSet":
-        """The data set with its validation images among those that are trained on; its pixels and test images are the same."""
+        """The data set with its validation images back in the training images; pixels and test images are the same."""
         return replace(self, settings=self.settings.model_copy(update={"validation": None}))
 
     @property
     def place(self) -> str | None:
-        """Where its images lie on this machine, if that is said."""
+        """Where its images lie on this machine, if known."""
         return self.location or getattr(self.settings, "path", None)
 
     @property
@@ -62,7 +62,7 @@ class PretrainedWeights:
     network: Network
     location: str | None
     whole: bool = False
-    """with their linear layer, as a teacher"""
+    """with the linear layer, for a teacher"""
 
     @property
     def id(self) -> str:
@@ -71,7 +71,7 @@ class PretrainedWeights:
 
     @property
     def place(self) -> str | None:
-        """Where they lie on this machine, if that is said."""
+        """Where they lie on this machine, if known."""
         return self.location or (self.settings.weights if self.settings.is_file else None)
 
     @property
@@ -81,5 +81,5 @@ class PretrainedWeights:
 
     @property
     def weights(self) -> Path:
-        """That file, by the name that it has of a run, from which others start and learn too."""
+        """`path`, by the name that `Run` has for it: nets start and learn from either."""
         return self.path

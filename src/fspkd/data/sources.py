@@ -28,10 +28,10 @@ CUB200_MD5 = "97eceeb196236b17998738112f37df78"
 
 
 def prepared(packed: PackedData, data: DataSet) -> PackedData:
-    """The images of read_images as training reads them: parted and preprocessed as the data set's settings say.
+    """The images of read_images as training reads them: split and preprocessed as the data set's settings say.
 
-    What is held out takes the place of the test images; validation images come from what is then left to train on. Raises
-    UserError where none would be left to train on.
+    Held-out images replace the test images; validation images come from the remaining training images. Raises UserError
+    if none would be left to train on.
     """
     settings = data.settings
     if settings.hold_out:
@@ -46,7 +46,7 @@ def prepared(packed: PackedData, data: DataSet) -> PackedData:
 def read_images(data: DataSet) -> PackedData:
     """All images of a data set, in canonical order, from its own source or from the location set for this machine.
 
-    Raises UserError where images are missing, damaged, of mixed size, or not those that the preset pins.
+    Raises UserError if images are missing, damaged, of mixed sizes, or not those that the preset pins.
     """
     settings, location = data.settings, data.location
     extra = getattr(settings, "extra", None)
@@ -88,10 +88,10 @@ def read_images(data: DataSet) -> PackedData:
 
 
 def _held_out(packed: PackedData, name: str, count: int) -> PackedData:
-    """A data set whose test images are `count` of its training images, the others being left to train on.
+    """A data set whose test images are `count` of its training images; the others are left to train on.
 
-    They are drawn from all training images alike, so classes have about equal parts in them; a larger draw holds every
-    smaller one. Raises UserError where none would be left.
+    They are drawn uniformly from all training images, so about the same share of every class; a larger draw contains every
+    smaller one. Raises UserError if none would be left.
     """
     _check_some_left(packed, name, "hold_out", count)
     order = Draws(0, packed.sha256).generator("hold out").permutation(len(packed.labels["train"]))
@@ -99,10 +99,10 @@ def _held_out(packed: PackedData, name: str, count: int) -> PackedData:
 
 
 def _with_validation(packed: PackedData, name: str, count: int) -> PackedData:
-    """A data set with `count` of its training images in a split for validation, the others being left to train on.
+    """A data set with `count` of its training images in a validation split; the others are left to train on.
 
-    Every class has the same part of its images drawn, rounded by largest remainders. Raises UserError where none would be
-    left to train on.
+    The same share of every class is drawn, rounded by largest remainders. Raises UserError if none would be left to train
+    on.
     """
     _check_some_left(packed, name, "validation", count)
     labels = packed.labels["train"]
@@ -123,7 +123,7 @@ def _check_some_left(packed: PackedData, name: str, key: str, count: int) -> Non
 
 
 def _parted(packed: PackedData, chosen: np.ndarray, split: str, how: str) -> PackedData:
-    """The data set with those of its training images, by their numbers in canonical order, as a split of their own."""
+    """The data set with the chosen training images, by their numbers in canonical order, as a split of their own."""
     is_chosen = np.zeros(len(packed.labels["train"]), bool)
     is_chosen[chosen] = True
     images, labels = (
@@ -136,10 +136,10 @@ def _parted(packed: PackedData, chosen: np.ndarray, split: str, how: str) -> Pac
 
 
 def with_retries(download: Callable[[], Any], variable: str) -> Any:
-    """Call `download`, again after a pause where the network fails; torchvision checks what has arrived already.
+    """Call `download`, again after a pause if the network fails; torchvision checks what has arrived already.
 
-    One process at a time does, since others may want the same files. Raises UserError, which names the variable that says
-    where the file lies on this machine.
+    One process downloads at a time, since others may want the same files. Raises UserError, which names the variable that
+    says where the file lies on this machine.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -161,7 +161,7 @@ def with_retries(download: Callable[[], Any], variable: str) -> Any:
 def _read_torchvision(
     name: str, root: Path, size: int | None, extra: bool | None, download: str | None = None
 ) -> PackedData:
-    """Read torchvision's files in a folder; `download` fetches them first, and names the variable to set where that fails.
+    """Read torchvision's files in a folder; with `download`, the variable to set if that fails, they are fetched first.
 
     `extra`: the training images are those of SVHN's splits `train` and `extra`.
     """
@@ -202,7 +202,7 @@ def _read_torchvision(
 
 
 def _download_cub200(variable: str) -> Path:
-    """The archive of CUB-200-2011, downloaded where it is not there yet, and checked."""
+    """The archive of CUB-200-2011, downloaded if it is not there yet, and checked."""
     from torchvision.datasets.utils import download_url
 
     with_retries(lambda: download_url(CUB200, str(DOWNLOADS), md5=CUB200_MD5), variable)
@@ -215,7 +215,7 @@ def _read_digits(classes: tuple[int, ...], size: int | None) -> PackedData:
 
     digits = load_digits()
     chosen = np.isin(digits.target, classes)
-    images = np.round(digits.images[chosen] * (255 / 16)).astype(np.uint8)  # the scale is 0 to 16
+    images = np.round(digits.images[chosen] * (255 / 16)).astype(np.uint8)  # pixels are 0 to 16
     labels = np.searchsorted(classes, digits.target[chosen])
     images = np.stack([resize(Image.fromarray(image), size) for image in images])[..., None]
     train, test, train_labels, test_labels = train_test_split(

@@ -1,6 +1,6 @@
-"""The methods that a stage can train by, each in a module with its name.
+"""The methods by which a stage can train, each in a module with its name.
 
-To add one: a module here (method.py says what is in it; kd.py is a short one), and a row of a preset that names it.
+To add one, write a module here (method.py says what it needs; kd.py is a short one) and name it in a preset's row.
 """
 
 import importlib

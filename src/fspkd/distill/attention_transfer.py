@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def attention_map(features_BCHW: Tensor) -> Tensor:
-    """Where a layer looks: the mean of the squared channels, as a vector of length 1 for each image, (B, H W)."""
+    """A layer's attention map: the mean of its squared channels, as a unit vector for each image, (B, H W)."""
     return torch.nn.functional.normalize(features_BCHW.square().mean(1).flatten(1))
 
 
 class AttentionTransfer(TaughtMethod):
-    """Cross-entropy, and the squared distances of the attention maps at the ends of sections, averaged over a map."""
+    """Cross-entropy, and the squared distances between attention maps at the ends of sections, averaged over a map."""
 
     targets_are_of_images: ClassVar[bool] = True
     method: Literal["attention_transfer"]
@@ -28,7 +28,7 @@ class AttentionTransfer(TaughtMethod):
     sections: Sections = (1, 2, 3)
     """the sections, counted from 1, at whose ends maps are compared"""
     weight: PositiveReal = 1000.0
-    """of each distance, 1000 as in the authors' code, which averages over a map; eq. 2 has half of a beta, and no average"""
+    """weight of each distance: 1000 as in the authors' code, which averages over a map; eq. 2 has beta / 2 and no average"""
 
     def problem(self, student: Network, teacher: Network) -> str | None:
         return self.sections_problem(self.sections, student, teacher)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def fsp_matrix(first_BMHW: Tensor, second_BNHW: Tensor) -> Tensor:
     """The FSP matrix of two feature maps, eq. (1): G[i, j] = sum over s, t of F1[s, t, i] F2[s, t, j] / (h w).
 
-    Gives (B, M, N), a matrix for each image. Where the maps differ in spatial size the larger is max-pooled down;
-    raises ValueError where no whole factor lies between the sizes, or the maps are of different numbers of images.
+    Gives (B, M, N), a matrix for each image. If the maps differ in spatial size, the larger is max-pooled down; raises
+    ValueError if the ratio of sizes is not whole, or the maps are of different numbers of images.
     """
     if len(first_BMHW) != len(second_BNHW):
         raise ValueError(f"feature maps of {len(first_BMHW)} and of {len(second_BNHW)} images")
@@ -42,23 +42,23 @@ def fsp_matrix(first_BMHW: Tensor, second_BNHW: Tensor) -> Tensor:
 
 
 def fsp_loss(teacher: list[Tensor], student: list[Tensor], weight: float, reduction: str) -> Tensor:
-    """Eq. (2) with equal weights: the mean over images of the weighted squared distances of the FSP matrices.
+    """Eq. (2) with equal weights: the mean over images of the weighted squared distances between FSP matrices.
 
-    `reduction`: `sum`, the squares of a matrix are summed, as the equation is written, or `mean`, averaged over its entries.
-    Raises ValueError for another, or for matrices of different shapes.
+    `reduction`: `sum`, the squares of a matrix are summed, as in the equation, or `mean`, averaged over its entries.
+    Raises ValueError for any other, or for matrices of different shapes.
     """
     if reduction not in ("sum", "mean"):
         raise ValueError(f"reduction = {reduction!r}: must be sum or mean")
     squares = []
     for t, s in zip(teacher, student, strict=True):
-        if t.shape != s.shape:  # which PyTorch may take for one to be repeated
+        if t.shape != s.shape:  # which PyTorch might broadcast
             raise ValueError(f"FSP matrices of shapes {tuple(t.shape)} and {tuple(s.shape)}")
         squares.append(torch.nn.functional.mse_loss(s, t, reduction=reduction))
     return weight * sum(squares) / (len(teacher[0]) if reduction == "sum" else 1)
 
 
 class Fsp(TaughtMethod):
-    """Stage 1 of the FSP paper: the student's FSP matrices towards those of a frozen, perhaps shuffled, teacher."""
+    """The FSP paper's stage 1: match the student's FSP matrices to those of a frozen, optionally shuffled teacher."""
 
     trains_classifier: ClassVar[bool] = False
     targets_are_of_images: ClassVar[bool] = True
@@ -67,13 +67,13 @@ class Fsp(TaughtMethod):
     layers: Literal["section", "module"] = "section"
     """the two layers of a section's matrix: its input and output, or the outputs of its first and last module"""
     reduction: Literal["mean", "sum"] = "mean"
-    """how the squares of a matrix are put together: summed, as eq. 2 is written, or averaged over its entries"""
+    """how the squares of a matrix are combined: summed, as in eq. 2, or averaged over its entries"""
     weight: PositiveReal = 1.0
     """lambda of eq. 2, the same for all matrices"""
     shuffle: Literal["none", "channel", "tied", "independent"] = "none"
-    """how the teacher's channels are permuted: one permutation a tapped layer, used by both matrices that the layer takes
-    part in (`channel`); the stem and the first section sharing one, as identity shortcuts would have it (`tied`); every
-    matrix on its own (`independent`)"""
+    """how the teacher's channels are permuted: one permutation per tapped layer, used by both matrices that the layer is
+    in (`channel`); likewise, but the stem and the first section share one, as identity shortcuts would require (`tied`);
+    each matrix's rows and columns separately (`independent`)"""
 
     def problem(self, student: ResidualNetwork, teacher: ResidualNetwork) -> str | None:
         if problem := self.sections_problem((1,), student, teacher):
@@ -104,7 +104,7 @@ class Fsp(TaughtMethod):
         return ("stem", *student.sections)
 
     def pairs(self, taps: Iterable) -> list[tuple]:
-        """The two taps of each matrix, one matrix a section, of the student's taps or of what belongs to each of them."""
+        """The two taps, or the values given for them, of each matrix: one matrix per section."""
         taps = tuple(taps)
         return list(zip(taps[::2], taps[1::2], strict=True)) if self.layers == "module" else list(pairwise(taps))
 
@@ -140,7 +140,7 @@ class Fsp(TaughtMethod):
         return matrices
 
     def targets(self, taps: dict[str, Tensor]) -> list[Tensor]:
-        """The teacher's FSP matrices, not shuffled: students with other permutations can share them."""
+        """The teacher's FSP matrices, not shuffled: students with different permutations can share them."""
         return self._matrices(taps)
 
     def loss(

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 def hint_loss(hint: Tensor, guided: Tensor, reduction: str) -> Tensor:
-    """Half the squared distance of two feature maps (B, C, H, W), as a mean over images.
+    """Half the squared distance between two feature maps (B, C, H, W), as a mean over images.
 
-    `reduction`: `sum`, an image's squares are summed, as the equation is written; `mean`, averaged over its entries; `rows`,
-    summed over the rows of its maps and averaged over channels and columns. Raises ValueError for another, or for maps
+    `reduction`: `sum`, an image's squares are summed, as in the equation; `mean`, averaged over its entries; `rows`,
+    summed over the rows of its maps and averaged over channels and columns. Raises ValueError for any other, or for maps
     of different shapes.
     """
     if reduction not in ("sum", "mean", "rows"):
         raise ValueError(f"reduction = {reduction!r}: must be sum, mean or rows")
-    if hint.shape != guided.shape:  # which PyTorch may take for one to be repeated
+    if hint.shape != guided.shape:  # which PyTorch might broadcast
         raise ValueError(f"feature maps of shapes {tuple(hint.shape)} and {tuple(guided.shape)}")
     squares = torch.nn.functional.mse_loss(guided, hint, reduction="sum" if reduction == "sum" else "mean")
     match reduction:
@@ -40,10 +40,10 @@ def hint_loss(hint: Tensor, guided: Tensor, reduction: str) -> Tensor:
 
 
 class Hint(TaughtMethod):
-    """The student's guided layers, through regressors, towards the hint layers of a frozen teacher.
+    """Match the student's guided layers, through regressors, to the hint layers of a frozen teacher.
 
-    These are the ends of sections, or any feature map of the teacher and one of the student that is not smaller. A regressor
-    is a convolution that makes the sizes meet, followed by the teacher's non-linearity.
+    Both are ends of sections, or any feature map of the teacher and one of the student that is not smaller. A regressor
+    is a convolution that makes the sizes equal, followed by the teacher's non-linearity.
     """
 
     trains_classifier: ClassVar[bool] = False
@@ -53,17 +53,17 @@ class Hint(TaughtMethod):
     sections: Sections | None = None
     """the sections, counted from 1, whose ends are hint and guided layers"""
     guided: str | None = None
-    """the student's tap that is guided, such as layer6, in the place of `sections`"""
+    """the student's tap that is guided, such as layer6, instead of `sections`"""
     hint: str | None = None
     """the teacher's tap that is its hint, such as layer2"""
     reduction: Literal["mean", "rows", "sum"] = "sum"
-    """how the squares of an image are put together: summed, as eq. 3 is written; averaged over its entries; or, as in the
-    authors' code, summed over the rows of its maps and averaged over channels and columns"""
+    """how the squares of an image are combined: summed, as in eq. 3; averaged over its entries; or, as in the authors'
+    code, summed over the rows of its maps and averaged over channels and columns"""
     regressor_init: PositiveReal | None = None
-    """a regressor's weights are drawn uniformly between minus and plus this number; without it from normal distributions,
+    """a regressor's weights are drawn uniformly between minus and plus this number; by default, from normal distributions,
     so that its outputs are as large as its inputs"""
     regressor_limit: PositiveReal | None = None
-    """the L2 norm that each filter of a regressor is scaled down to after an update where it is longer"""
+    """the largest L2 norm of each filter of a regressor; longer ones are scaled down to it after an update"""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Hint:
@@ -99,7 +99,7 @@ class Hint(TaughtMethod):
         return self.student_taps(teacher) if self.sections else (self.hint,)
 
     def modules(self, draws: Draws, student: Net, teacher: Net) -> dict[str, nn.Module]:
-        """The regressors, by the student's tap, with / for the dots that names of modules cannot have."""
+        """The regressors, by the student's tap, with / for dots, which module names cannot have."""
         regressors = {}
         taps = zip(self.student_taps(student.network), self.teacher_taps(teacher.network), strict=True)
         for guided, hint in taps:
@@ -113,7 +113,7 @@ class Hint(TaughtMethod):
         return regressors
 
     def embed(self, taps: dict[str, Tensor], modules: dict[str, nn.Module]) -> dict[str, Tensor]:
-        """What the regressors make of the guided layers, in the shapes of the hints."""
+        """The regressors' outputs for the guided layers, in the shapes of the hints."""
         return {tap: modules[_key(tap)](guided) for tap, guided in taps.items()}
 
     def targets(self, taps: dict[str, Tensor]) -> list[Tensor]:

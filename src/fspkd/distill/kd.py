@@ -24,7 +24,7 @@ def kd_loss(
 ) -> Tensor:
     """H(y, P_S) + weight * H(P_T^tau, P_S^tau): cross-entropies of logits, without a factor tau^2; mean over images.
 
-    `soften_student`: without it the second term is H(P_T^tau, P_S), as the authors' code computes.
+    `soften_student`: without it the second term is H(P_T^tau, P_S), as in the authors' code.
     """
     soft_targets = (teacher_BK / temperature).softmax(1)
     softened_BK = student_BK / temperature if soften_student else student_BK

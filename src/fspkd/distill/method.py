@@ -1,4 +1,4 @@
-"""What every method of training is."""
+"""The base classes of training methods."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ if TYPE_CHECKING:
 
 
 class Method(Settings):
-    """How a stage trains: settings that a preset gives, and the loss that they stand for.
+    """How a stage trains: settings that a preset gives, and the loss that they define.
 
-    A method lives in a module of its own in this folder, with a Literal of its name as `method`. Planning a workflow reads
-    these modules, so they take torch from fspkd.lazy, which imports it when it is first used. Whatever precision nets are
-    computed in, `targets` and `loss` are given float32 and compute in it.
+    Each method is in its own module in this folder, with a Literal of its name as `method`. Planning a workflow imports
+    these modules, so they take torch from fspkd.lazy, which imports it on first use. Whatever precision nets are computed
+    in, `targets` and `loss` are given float32 and compute in it.
     """
 
     trains_classifier: ClassVar[bool] = True
     targets_are_of_images: ClassVar[bool] = False
-    """whether an image's targets are the same in whatever batch it is, so that they can be computed once and kept"""
+    """whether an image's targets are the same in any batch, so that they can be computed once and kept"""
     method: str
     """how the stage trains"""
     schedule: Identifier
     """the entry of `schedules` that the stage follows"""
 
     def problem(self, student: Network, teacher: Network | None) -> str | None:
-        """Why these networks cannot be trained this way and what to do, or None where they can."""
+        """Why these networks cannot be trained this way and what to do, or None if they can."""
         return None
 
     def size_problem(self, student: Network, teacher: Network | None, size: tuple[int, int]) -> str | None:
-        """Why images of that height and width cannot be learnt this way and what to do, or None where they can."""
+        """Why images of that height and width cannot be learnt this way and what to do, or None if they can."""
         return None
 
     def student_taps(self, student: Network) -> tuple[str, ...]:
-        """What the loss reads of the student; only layers up to the last of it are trained."""
+        """The student's taps for the loss; only layers up to the last of them are trained."""
         return ("logits",)
 
     def teacher_taps(self, teacher: Network) -> tuple[str, ...]:
-        """What the targets are made of."""
+        """The teacher's taps for the targets."""
         return ()
 
     def modules(self, draws: Draws, student: Net, teacher: Net | None) -> dict[str, nn.Module]:
-        """What the method brings itself, drawn from the run's random numbers: trained along, and dropped after the stage."""
+        """The method's own modules: initialised from the run's draws, trained with the student, dropped after the stage."""
         return {}
 
     def embed(self, taps: dict[str, Tensor], modules: dict[str, nn.Module]) -> dict[str, Tensor]:
-        """What the method's own modules make of the student's feature maps, in the precision of the nets."""
+        """The outputs of the method's own modules for the student's feature maps, in the nets' precision."""
         return taps
 
     def targets(self, taps: dict[str, Tensor]) -> Any:
-        """What a batch is compared with, of the teacher's feature maps: the same for all students. Without gradients."""
+        """The targets for a batch, from the teacher's feature maps: the same for all students. Without gradients."""
         return None
 
     def loss(
@@ -66,7 +66,7 @@ class Method(Settings):
         labels_B: Tensor,
         progress: Tensor,
     ) -> Tensor:
-        """The loss, a mean over the batch, of what `embed` gave, in order of depth.
+        """The loss, a mean over the batch, of what `embed` returned, in order of depth.
 
         `progress` runs from 0 to 1 over the stage.
         """
@@ -85,7 +85,7 @@ class TaughtMethod(Method):
 
     @staticmethod
     def sections_problem(sections: tuple[int, ...], student: Network, teacher: Network) -> str | None:
-        """Why features at the ends of those sections cannot be compared, or None where they can."""
+        """Why features at the ends of those sections cannot be compared, or None if they can."""
         for network in (student, teacher):
             if not network.sections:
                 return (

@@ -20,7 +20,7 @@ def distances(embedding_BC: Tensor) -> Tensor:
     """The distances between the images of a batch, relative to their mean, (B, B), eqs. 4 and 5."""
     squares = (embedding_BC[:, None] - embedding_BC).square().sum(2)
     apart = ~torch.eye(len(squares), dtype=torch.bool, device=squares.device)
-    # The root's slope at 0 is infinite, so an image's distance to itself is left out before it is taken.
+    # The square root's slope at 0 is infinite, so an image's distance to itself is masked out first.
     root = torch.where(apart, squares, 1.0).clamp(min=1e-12).sqrt() * apart
     return root / (root.sum() / apart.sum())
 
@@ -34,17 +34,17 @@ def angles(embedding_BC: Tensor) -> Tensor:
 class RelationalKd(TaughtMethod):
     """Cross-entropy, and Huber losses of distances and angles between the features of a batch's images.
 
-    These are the pooled ones, or those of any layer, flattened. The weights are those of the paper for classification.
+    The features are the pooled ones, or any layer's, flattened. The weights are those of the paper for classification.
     """
 
     method: Literal["relational_kd"]
     """how the stage trains"""
     distance_weight: Annotated[Real, Field(ge=0)] = 25.0
-    """of the loss of distances, eq. 6"""
+    """weight of the distance loss, eq. 6"""
     angle_weight: Annotated[Real, Field(ge=0)] = 50.0
-    """of the loss of angles, eq. 9"""
+    """weight of the angle loss, eq. 9"""
     student_layer: str | None = None
-    """the student's tap with the features, such as flatten of torchvision's nets; without it pooled"""
+    """the student's tap with the features, such as flatten of torchvision's nets; by default pooled"""
     teacher_layer: str | None = None
     """the teacher's tap likewise"""
 

@@ -1,1 +1,1 @@
-"""All that decides the bits of a net, and nothing else: a change in here makes every net another one."""
+"""Only code that determines the bits of a net: a change here makes every net a different one."""

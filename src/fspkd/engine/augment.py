@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 def pad_images(images_NHWC: Tensor, pad: int) -> Tensor:
-    """Zero-pad height and width by `pad` pixels on each side: (N, H, W, C) to (N, H+2p, W+2p, C), done once a data set."""
+    """Zero-pad height and width by `pad` pixels on each side: (N, H, W, C) to (N, H+2p, W+2p, C), once per data set."""
     return F.pad(images_NHWC, (0, 0, pad, pad, pad, pad)) if pad else images_NHWC
 
 

@@ -14,10 +14,10 @@ from fspkd.runs.spec import RunSpec
 
 
 class Images:
-    """A packed data set on a device: the training images, padded, and the others, cropped in the middle.
+    """A packed data set on a device: the training images, padded, and the others, centre-cropped.
 
-    `validation` and `validation_labels` are None where no images are for validation. `size` is the height and width of
-    what nets are given; `margins` are the largest offsets of a crop of that size. Raises UserError where the images are
+    `validation` and `validation_labels` are None if no images are for validation. `size` is the height and width of
+    the nets' inputs; `margins` are the largest offsets of a crop of that size. Raises UserError if the images are
     smaller than their crops.
     """
 
@@ -51,13 +51,13 @@ class Images:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """What nets are given of an image: channels, height, width."""
+        """The shape of the nets' inputs: channels, height, width."""
         return (self.channels, *self.size)
 
     def to_input(self, images_NHWC: Tensor) -> Tensor:
         """Images (N, H, W, C) as nets read them: float32, (N, C, H, W), channels last in memory.
 
-        uint8 images in [0, 1], or of normalised contrast where the data set asks for that; whitened ones as they are.
+        uint8 images are scaled to [0, 1], or contrast-normalised if the data set asks for that; whitened ones stay.
         """
         images = images_NHWC.permute(0, 3, 1, 2)
         if self.normalize:
@@ -75,8 +75,8 @@ class Batches:
     """The batches of a run.
 
     Images come in the order of one random permutation after another, with no break between them: every batch is
-    full, and every image is seen equally often. What is random is drawn on the host, a row of numbers an image, for
-    as many iterations at once as the caller likes; the device makes the images of it.
+    full, and every image is seen equally often. Random numbers are drawn on the host, one row per image, for as many
+    iterations at once as the caller likes; the device makes the images from them.
     """
 
     def __init__(self, images: Images, spec: RunSpec) -> None:

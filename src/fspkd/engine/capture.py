@@ -1,4 +1,4 @@
-"""Work that is queued on a device: a CUDA graph, since launching many small kernels costs more than running them."""
+"""Work queued on a device as a CUDA graph, since launching many small kernels costs more than running them."""
 
 import gc
 from collections.abc import Callable
@@ -12,11 +12,11 @@ WARM_UP = 3  # calls before the capture, in which cuDNN and the allocator settle
 
 
 class Captured:
-    """A function without arguments or result that works in place on tensors that stay where they are.
+    """A function without arguments or result that works in place on tensors whose addresses do not change.
 
     On a GPU its first call captures it, and this and all later calls replay the graph on `stream`, without waiting.
-    Warming up changes nothing: the tensors that `changes` lists get back what they held. On a CPU it is just called. Where
-    one of these is elsewhere after the first call, which a graph would not see, UserError is raised on either device.
+    Warming up changes nothing: the tensors that `changes` lists get their values back. On a CPU it is just called. If
+    one of these has moved after the first call, which a graph would not see, UserError is raised on either device.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Captured:
                     for tensor, value in zip(self.changes(), held, strict=True):
                         tensor.copy_(value)
         torch.cuda.synchronize()
-        gc.collect()  # graphs that nobody holds any more must not be freed during the capture
+        gc.collect()  # graphs that are no longer referenced must not be freed during the capture
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, stream=self.stream):
             self.function()
@@ -55,7 +55,7 @@ class Captured:
         if self.is_checked:
             self.function()
             return
-        before = self.changes()  # held, so that no other tensor gets their places
+        before = self.changes()  # kept, so that no other tensor gets their addresses
         self.function()
         self.is_checked = True
         if any(old.data_ptr() != new.data_ptr() for old, new in zip(before, self.changes(), strict=True)):

@@ -1,4 +1,4 @@
-"""Global, then local contrast normalisation of batches, as pylearn2 made FitNets' SVHN (svhn_preprocessing.py, lecun_lcn)."""
+"""Global, then local contrast normalisation, as pylearn2 prepared FitNets' SVHN (svhn_preprocessing.py, lecun_lcn)."""
 
 import torch
 from torch import Tensor
@@ -9,12 +9,12 @@ LEAST_DIVISOR = 1e-4
 
 
 class ContrastNormalization:
-    """Called with images (N, C, H, W) of 0 to 255, gives them normalised, float32, channels last in memory.
+    """Normalise images (N, C, H, W) of 0 to 255; gives float32, channels last in memory.
 
     Globally: each image minus its mean, divided by its L2 norm. Then locally, each channel by itself: x - G * x, divided by
-    the largest of sqrt(G * x^2), the mean of that over the image, and LEAST_DIVISOR. G is a Gaussian window of sum 1, and
-    what lies outside the image is 0. As in pylearn2, the divisor is of x and not of x - G * x. There only the red channel is
-    normalised locally, by a return inside a loop; here all are.
+    the largest of sqrt(G * x^2), its mean over the image, and LEAST_DIVISOR. G is a Gaussian window of sum 1, and pixels
+    outside the image are 0. As in pylearn2, the divisor is that of x, not of x - G * x. In pylearn2 a return inside a loop
+    leaves all but the red channel without the local step; here all get it.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -26,7 +26,7 @@ class ContrastNormalization:
     def __call__(self, images_NCHW: Tensor) -> Tensor:
         x = images_NCHW.float()
         x = x - x.mean((1, 2, 3), keepdim=True)
-        # Of integers, the norm is above 0.7 where they are not all equal; where they are, only rounding is left.
+        # For integers, the norm is above 0.7 unless all are equal; then only rounding errors are left.
         x = x / torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True).clamp(min=0.5)
         spread = self._blurred(x.square()).sqrt()
         divisor = torch.maximum(spread, spread.mean((2, 3), keepdim=True)).clamp(min=LEAST_DIVISOR)

@@ -12,9 +12,9 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def choose(name: str | None, threads: int) -> torch.device:
-    """Set torch up for a device, by default the GPU where there is one; raises UserError where it is not there.
+    """Set up torch for a device, by default the GPU if there is one; raises UserError if it is unavailable.
 
-    float32 means float32: no TF32, and deterministic algorithms, so that a seed gives the same bits again.
+    float32 means float32 (no TF32), and algorithms are deterministic, so that a seed gives the same bits again.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the same bits also on several streams
     torch.set_num_threads(threads)
@@ -32,7 +32,7 @@ def choose(name: str | None, threads: int) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
-    # Of attention, the backward passes of all kernels but the plain one add in an order that changes.
+    # The backward passes of all attention kernels except the plain one add in a varying order.
     torch.backends.cuda.enable_flash_sdp(device.type == "cpu")
     torch.backends.cuda.enable_mem_efficient_sdp(False)
     torch.backends.cuda.enable_cudnn_sdp(False)
@@ -40,9 +40,9 @@ def choose(name: str | None, threads: int) -> torch.device:
 
 
 def _keep_freed_memory() -> None:
-    """Have freed memory kept for the next feature maps, where the C library is glibc.
+    """Keep freed memory for the next feature maps, if the C library is glibc.
 
-    It gives large pieces back at once, and the kernel fills each new one with zeros: a tenth of the time or more.
+    By default it returns large blocks at once, and the kernel zeroes each new one: a tenth of the time or more.
     """
     with suppress(AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
@@ -62,5 +62,5 @@ def usable_precision(asked: str, device: torch.device) -> torch.dtype:
 
 
 def new_stream(device: torch.device) -> torch.cuda.Stream | None:
-    """A stream of its own for work that runs beside other work; None on a CPU."""
+    """A new stream for work that runs in parallel with other work; None on a CPU."""
     return torch.cuda.Stream(device) if device.type == "cuda" else None

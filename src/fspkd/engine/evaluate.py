@@ -1,4 +1,4 @@
-"""What a net gives for images that it is not trained on."""
+"""A net's outputs for images that it is not trained on."""
 
 import torch
 from torch import Tensor, nn
@@ -6,12 +6,12 @@ from torch.nn import functional as F
 
 from fspkd.engine.batches import Images
 
-PIXELS = {"cuda": 2**19, "cpu": 2**18}  # of a batch of them: 512 and 256 of CIFAR's; a GPU's graph keeps their memory
+PIXELS = {"cuda": 2**19, "cpu": 2**18}  # per batch: 512 and 256 CIFAR images; a CUDA graph keeps their memory
 
 
 @torch.no_grad()
 def predict(net: nn.Module, images: Images, these_NHWC: Tensor) -> Tensor:
-    """Logits (N, K) of a net in evaluation mode for some of the images; leaves the net in the mode it was in."""
+    """Logits (N, K) of a net in evaluation mode for some of the images; restores the net's mode."""
     training = net.training
     net.eval()
     height, width = images.size

@@ -1,4 +1,4 @@
-"""Weights in lower precision, of nets whose own are float32."""
+"""Weights in lower precision, for nets whose own are float32."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from torch import nn
 class LoweredWeights:
     """Copies of the weights of convolutions and linear layers, which autocast would cast one by one.
 
-    Here all weights are cast at once, and so are their gradients, to the same bits: two operations, not two a layer.
+    Here all weights are cast at once, as are their gradients, to the same bits: two operations, not two per layer.
     """
 
     def __init__(self, net: nn.Module, precision: torch.dtype) -> None:
@@ -31,7 +31,7 @@ class LoweredWeights:
             self._put(self.weights)
 
     def hand_over_gradients(self) -> None:
-        """Move the gradients of the copies to the weights, beside what these have as a loss uses them, in float32."""
+        """Move the copies' gradients to the weights, plus any in float32 from a loss that uses the weights directly."""
         reached = [(w, copy) for w, copy in zip(self.weights, self.copies, strict=True) if copy.grad is not None]
         used_by_loss = [(weight, weight.grad) for weight, _ in reached if weight.grad is not None]
         for weight, _ in reached:

@@ -1,4 +1,4 @@
-"""One net in training: what it has on its device and computes there. It knows no file."""
+"""One net in training: what it holds and computes on its device. It handles no files."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,7 +23,7 @@ NAMED = 5  # parameters in a message
 
 
 class Member:
-    """A net at iteration `done` of a stage, from its start or from a state that was taken later.
+    """A net at iteration `done` of a stage, from the beginning or from a saved state.
 
     `precision`: of nets and of the methods' own modules; weights, losses, updates and tests are always float32.
     """
@@ -71,7 +71,7 @@ class Member:
         return torch.autocast(self.images.device.type, self.precision if lower else None, enabled=lower)
 
     def targets(self, images_BCHW: Tensor) -> Any:
-        """What a batch is compared with."""
+        """The method's targets for a batch."""
         return self.objective.targets(self.teacher, images_BCHW, self.autocast())
 
     def backward(
@@ -118,7 +118,7 @@ class Member:
 
     @property
     def test_is_due(self) -> bool:
-        """Whether to test after the iterations done."""
+        """Whether to test after iteration `done`."""
         return self._is_due(self.spec.training.evaluate_every)
 
     def _is_due(self, every: int | None) -> bool:
@@ -127,7 +127,7 @@ class Member:
     def test(self) -> tuple[float, float]:
         """Accuracy in percent and loss on the test images; `logits` (N, K) are those of the last test.
 
-        In float32, whatever the net is trained in: of 8 bits, the two highest logits of an image are often equal.
+        In float32, whatever the net is trained in: with 8 bits, the two highest logits of an image are often equal.
         """
         if self.tested_at != self.done:
             with self._on_stream():
@@ -140,7 +140,7 @@ class Member:
 
     @contextmanager
     def _on_stream(self) -> Iterator[None]:
-        """What is queued in this context comes after all that is queued before it, and is over when the context ends."""
+        """A context whose queued work starts after all that was queued before, and is finished when the context ends."""
         if self.stream is None:
             yield
             return
@@ -160,7 +160,7 @@ class Member:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Resume from what `state` returned."""
         self.net.load_state_dict(state["net"])
         self.objective.load_state_dict(state["objective"])
         for tensor, value in zip(self.optimizer.state(), state["optimizer"], strict=True):
@@ -171,7 +171,7 @@ class Member:
 
     @staticmethod
     def is_final(state: dict[str, Any], spec: RunSpec) -> bool:
-        """Whether a state is that of a training's end."""
+        """Whether a state is that of a finished training."""
         return state["iteration"] == spec.iterations or ("stopping" in state and state["stopping"]["ended"])
 
     # --- stopping by validation ---------------------------------------------------------------------------
@@ -189,14 +189,14 @@ class Member:
 
     @property
     def validation_is_due(self) -> bool:
-        """Whether to validate after the iterations done."""
+        """Whether to validate after iteration `done`."""
         return self.stopping is not None and self._is_due(self.spec.training.stop.every)
 
     def validate(self) -> tuple[float | None, float]:
-        """Of a last stage the accuracy in percent, and the loss, on the validation images; then what follows from them.
+        """Accuracy in percent (None in a first stage) and loss on the validation images; updates `stopping`.
 
-        A first stage's loss is its method's, by which it is judged: in the precision of training, at the progress of the last
-        iteration. A last stage's is the cross-entropy, and it is judged by its error; both are in float32, as a test is.
+        A first stage is judged by its loss, its method's, in the precision of training and at the progress of the last
+        iteration. A last stage is judged by its error; its loss is the cross-entropy. Both are in float32, as a test is.
         """
         with self._on_stream():
             self.progress.fill_(progress(self.spec.schedule, self.done - 1))
@@ -211,9 +211,9 @@ class Member:
 
     @torch.no_grad()
     def _validate(self) -> None:
-        """Have `validated` hold the method's loss on the validation images or, in a last stage, their logits (N, K).
+        """Set `validated` to the method's loss on the validation images or, in a last stage, their logits (N, K).
 
-        What a method remembers from batch to batch stays as it was.
+        What a method remembers between batches stays unchanged.
         """
         if self.spec.stage == 2:
             self.validated.copy_(predict(self.net, self.images, self.images.validation))
@@ -231,7 +231,7 @@ class Member:
         modules.train()
 
     def take_best(self) -> None:
-        """At its end, give the net the parameters that were best on the validation images, where such stop the training."""
+        """At the end, restore the parameters that were best on the validation images, if those stop the training."""
         if self.stopping:
             with self._on_stream():
                 self.net.load_state_dict(self.stopping.best)

@@ -1,4 +1,4 @@
-"""A method at work on a net."""
+"""A method applied to a net."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -12,12 +12,12 @@ from fspkd.models.net import Net, Taps
 
 
 def in_float32(taps: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Features of lower precision in float32: sums of many squares need it."""
+    """Features of lower precision converted to float32, which sums of squares need."""
     return {tap: features.to(torch.promote_types(features.dtype, torch.float32)) for tap, features in taps.items()}
 
 
 class Objective(nn.Module):
-    """The loss of a method, with what the method brings: parameters that are trained along with the student.
+    """The loss of a method, with the method's own modules: parameters that are trained along with the student.
 
     Nets and the method's own modules are computed in a given precision, losses and targets in float32.
     """
@@ -31,7 +31,7 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def targets(self, teacher: Net | None, images_BCHW: Tensor, precision: AbstractContextManager) -> Any:
-        """What a batch is compared with."""
+        """The method's targets for a batch."""
         if not self.teacher_taps:
             return None
         with precision:
@@ -39,7 +39,7 @@ class Objective(nn.Module):
         return self.method.targets(in_float32(taps))
 
     def embedded(self, student: Taps, images_BCHW: Tensor, precision: AbstractContextManager) -> dict[str, Tensor]:
-        """The feature maps as the loss reads them, where `student` gives them."""
+        """The features that the loss reads, from the taps that `student` computes."""
         with precision:
             taps = self.method.embed(student(images_BCHW, self.student_taps), self.own)
         return in_float32(taps)

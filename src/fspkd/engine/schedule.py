@@ -8,7 +8,7 @@ Schedule = tuple[RateUntil, ...]
 
 
 def piece_at(schedule: Schedule, iteration: int) -> tuple[RateUntil, float]:
-    """The piece of an iteration, counted from 0, and how much of it has passed, from 0 up to, and not, 1.
+    """The piece of the schedule at an iteration, counted from 0, and the fraction of it that has passed, below 1.
 
     It is the first piece whose `until` the iteration has not reached. Raises IndexError beyond the last piece.
     """
@@ -21,7 +21,7 @@ def piece_at(schedule: Schedule, iteration: int) -> tuple[RateUntil, float]:
 
 
 def learning_rate(schedule: Schedule, iteration: int) -> float:
-    """The rate of an iteration, counted from 0."""
+    """The rate at an iteration, counted from 0."""
     piece, passed = piece_at(schedule, iteration)
     if piece.to is None:
         return piece.rate
@@ -33,7 +33,7 @@ def learning_rate(schedule: Schedule, iteration: int) -> float:
 
 
 def momentum(schedule: Schedule, iteration: int, default: float) -> float:
-    """The momentum of an iteration, counted from 0; the default where its piece names none."""
+    """The momentum at an iteration, counted from 0; the default if its piece names none."""
     piece, passed = piece_at(schedule, iteration)
     start = default if piece.momentum is None else piece.momentum
     return start if piece.momentum_to is None else start + (piece.momentum_to - start) * passed
@@ -45,7 +45,7 @@ def is_constant(schedule: Schedule) -> bool:
 
 
 def next_milestone(schedule: Schedule, iteration: int) -> int:
-    """The iteration at which the piece of an iteration ends."""
+    """The iteration at which the piece at `iteration` ends."""
     return piece_at(schedule, iteration)[0].until
 
 

@@ -1,4 +1,4 @@
-"""What a training starts from."""
+"""The net that training starts from."""
 
 from torch import Tensor
 
@@ -9,9 +9,9 @@ from fspkd.runs.spec import RunSpec
 
 
 def initial_net(spec: RunSpec, images: Images, state: dict[str, Tensor] | None, transfer: bool) -> Net:
-    """A net initialised from the run's seed, or with given weights; of those of a transfer without the linear layer.
+    """A net initialised from the run's seed, or with given weights; a transfer takes all but the linear layer's.
 
-    Raises RuntimeError where the weights do not fit.
+    Raises RuntimeError if the weights do not fit.
     """
     net = build(spec.network, images.shape, images.classes, spec.draws.torch_generator("initialisation"))
     if state is not None:

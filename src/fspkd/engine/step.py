@@ -1,4 +1,4 @@
-"""Iterations on the device: batch, forward, backward and optimiser, with no action by the host."""
+"""Iterations on the device: batch, forward, backward and optimiser, without involving the host."""
 
 import math
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from fspkd.engine.member import Member
 from fspkd.engine.schedule import is_constant, learning_rate, momentum, progress
 from fspkd.engine.tabulated import Tabulated
 
-BLOCK = {"cuda": 500, "cpu": 1}  # iterations that a device is given at once
+BLOCK = {"cuda": 500, "cpu": 1}  # iterations queued on a device at once
 BLOCK_BYTES = 2**28  # of their images, at most
 
 
 class Step:
-    """The iterations of members that see the same batches and the same teacher, whose part is computed once for all.
+    """The iterations of members that see the same batches and the same teacher, whose targets are computed once for all.
 
     Members that share a step have equal schedules and are at the same iteration; on a GPU they are parallel branches. A
-    block of inputs is put on the device at once, and an iteration finds its own by a counter that lives there too. So on
-    a GPU every iteration is the same CUDA graph; a block is queued in one go and its measurements are fetched in one go.
+    block of inputs is put on the device at once, and an iteration finds its own by a counter that is there too. So on a
+    GPU every iteration is the same CUDA graph; a block is queued in one go and its measurements are fetched in one go.
     """
 
     def __init__(self, members: list[Member], stream: torch.cuda.Stream | None, block: int | None) -> None:
@@ -36,14 +36,14 @@ class Step:
         shape = (size, *images.size, images.channels)
         size_bytes = math.prod(shape) * images.train.element_size()
         self.longest = longest = max(1, min(BLOCK[self.device.type], BLOCK_BYTES // size_bytes))
-        self.block = min(block or longest, longest)  # iterations of what is drawn next; fewer change no bit
+        self.block = min(block or longest, longest)  # iterations to draw next; the number changes no bit
         self.images = torch.zeros(longest, *shape, dtype=images.train.dtype, device=self.device)
         self.labels = torch.zeros(longest, size, dtype=torch.int64, device=self.device)
         self.progress = torch.zeros(longest, device=self.device)
-        # Rate and momentum of each iteration, where they change within a block.
+        # Rate and momentum of each iteration, if they change within a block.
         self.scheduled = None if is_constant(self.spec.schedule) else torch.zeros(longest, 2, device=self.device)
         self.measured = torch.zeros(longest, len(members), 2, device=self.device)
-        self.table = Tabulated.of(first, self.batches)  # of what the teacher gives, found by how a batch was drawn
+        self.table = Tabulated.of(first, self.batches)  # of the teacher's targets, indexed by how a batch was drawn
         self.draws = torch.zeros(longest, size, 4, dtype=torch.int64, device=self.device) if self.table else None
         self.position = torch.zeros(1, dtype=torch.int64, device=self.device)  # in the block
         self.block_first = torch.zeros(1, dtype=torch.int64, device=self.device)  # the iteration at position 0
@@ -55,7 +55,7 @@ class Step:
             stream.wait_stream(torch.cuda.current_stream())
 
     def load(self) -> int:
-        """Copy to the device what the next iterations need, up to the members' next stop or one block; gives their number.
+        """Copy to the device what the next iterations need, up to the members' next stop or one block; return their number.
 
         The caller then calls `iterate` that many times.
         """
@@ -82,25 +82,25 @@ class Step:
             self._draw(self.first + self.loaded)
 
     def fetch(self) -> list[list[tuple[float, float]]]:
-        """Wait for the iterations: for each member, the loss and the norm of the gradient of each of them."""
+        """Wait for the iterations; return, for each member, the loss and gradient norm of each of them."""
         with torch.cuda.stream(self.stream) if self.stream else nullcontext():
             return self.measured[: self.loaded].transpose(0, 1).tolist()
 
     def _scheduled_at(self, iteration: int) -> tuple[float, float]:
-        """Its learning rate and momentum."""
+        """An iteration's learning rate and momentum."""
         schedule, own = self.spec.schedule, getattr(self.spec.training.optimizer, "momentum", 0.0)
         return learning_rate(schedule, iteration), momentum(schedule, iteration, own)
 
     def _follow(self, rate: Tensor | float, momentum: Tensor | float) -> None:
-        """Give the optimizers their learning rate and momentum."""
+        """Set the optimizers' learning rate and momentum."""
         for member in self.members:
             member.optimizer.rate.fill_(rate)
             if member.optimizer.factor is not None:
                 member.optimizer.factor.fill_(momentum)
 
     def _randomise(self) -> None:
-        """Have the nets draw what they need by the iteration, which is on the device."""
-        first, position = self.block_first, self.position  # and not the step, which a net would keep alive
+        """Have the nets draw their random numbers by the iteration number on the device."""
+        first, position = self.block_first, self.position  # not `self`, which a net would keep alive
         for member in self.members:
             member.net.randomise(member.spec.draws, lambda: first + position)
 
@@ -151,7 +151,7 @@ class Step:
 
     @contextmanager
     def _branches(self) -> Iterator[list]:
-        """A context for the teacher and each member, in which what it queues runs beside the others; joined at the end."""
+        """A context for the teacher and each member, whose queued work runs parallel to the others'; joined at the end."""
         if self.stream is None:
             yield [nullcontext(), *(nullcontext() for _ in self.members)]
             return
@@ -168,9 +168,9 @@ class Step:
 
 
 def steps_of(members: list[Member], block: int | None = None) -> list[Step]:
-    """Members together where they see the same batches and teacher, are at the same iteration and train alike.
+    """Steps of members that see the same batches and teacher, are at the same iteration and train alike.
 
-    `block`: iterations that the device is given at once at first, or as many as it takes.
+    `block`: iterations that are first queued at once; by default as many as the device takes.
     """
     groups: dict[tuple, list[Member]] = {}
     for member in members:

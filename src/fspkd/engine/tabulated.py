@@ -1,4 +1,4 @@
-"""What a frozen teacher gives for each training image, computed once where nets see the same few views of it again."""
+"""A frozen teacher's targets for each training image, computed once if nets see the same few views of it repeatedly."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ BUDGET = 4 * 2**30  # bytes of a table, at most
 
 
 class Rows:
-    """A tensor for each view of a training image: of the shape, type and order in memory that a batch of them has.
+    """A tensor for each view of a training image, with the shape, dtype and memory format of a batch of them.
 
-    What a teacher computed in lower precision is kept in it, where nothing is lost by that.
+    What a teacher computed in lower precision is stored in it, if nothing is lost by that.
     """
 
     def __init__(self, views: int, batch: Tensor, precision: torch.dtype) -> None:
@@ -27,7 +27,7 @@ class Rows:
         self.values = torch.empty(views, *shape, dtype=precision if lossless else batch.dtype, device=batch.device)
 
     def put(self, first: int, batch: Tensor) -> None:
-        """Set the rows of some views, from the first on."""
+        """Set the rows of consecutive views, from `first` on."""
         self.values[first : first + len(batch)].copy_(self._in_memory(batch))
 
     def get(self, keys_B: Tensor) -> Tensor:
@@ -42,8 +42,8 @@ class Rows:
 class Tabulated:
     """A table of a method's targets for all training images and, where these are flipped, for their mirror images.
 
-    It is filled in batches of the training's size, and only where an image's targets are the same bits wherever in a batch it
-    is, so that its rows are the bits that computing them each time gives.
+    It is filled in batches of the training's size, and only if an image's targets are the same bits at any place in a
+    batch, so that its rows are the bits that computing them each time gives.
     """
 
     def __init__(self, member: Member, batches: Batches) -> None:
@@ -59,10 +59,10 @@ class Tabulated:
 
     @classmethod
     def of(cls, member: Member, batches: Batches) -> "Tabulated | None":
-        """The table for a member's training from here on; None where computing targets each time is as good, or must be.
+        """The table for the rest of a member's training; None if computing targets each time is as good, or necessary.
 
-        An image has one view, or two, where it is not cropped. A table pays where its views are fewer than the images that
-        are left of the training, and it has to fit into the memory that is free.
+        An image that is not cropped has one view, or two with flips. A table pays if its views are fewer than the images
+        that are left of the training, and it has to fit into the free memory.
         """
         spec, images = member.spec, member.images
         if not (member.objective.teacher_taps and spec.method.targets_are_of_images) or any(images.margins):
@@ -74,17 +74,17 @@ class Tabulated:
         return cls(member, batches)
 
     def targets(self, drawn_B4: Tensor) -> Any:
-        """The targets of a batch as it was drawn: image, top, left, flip."""
+        """The targets of a drawn batch: image, top, left, flip."""
         keys = drawn_B4[:, 0] + self.count * drawn_B4[:, 3]
         return each(lambda rows: rows.get(keys), self.rows)
 
     def _keys(self, first: int) -> Tensor:
-        """Those of a whole batch of views; after the last of them come the first ones again."""
+        """The keys of a whole batch of views; after the last view come the first ones again."""
         return (first + torch.arange(self.size, device=self.member.images.device)) % self.views
 
 
 def _targets(member: Member, batches: Batches, keys_B: Tensor) -> Any:
-    """The targets of a batch of views, computed."""
+    """Compute the targets of a batch of views."""
     drawn = torch.zeros(1, len(keys_B), 4, dtype=torch.int64, device=keys_B.device)
     drawn[0, :, 0], drawn[0, :, 3] = keys_B % member.images.count, keys_B // member.images.count
     images, _ = batches.make(drawn)
@@ -92,7 +92,7 @@ def _targets(member: Member, batches: Batches, keys_B: Tensor) -> Any:
 
 
 def _depend_on_place(member: Member, batches: Batches) -> bool:
-    """Whether targets are other bits at other places of a batch, as those of few outputs and images may be on a CPU."""
+    """Whether targets' bits depend on the place in a batch, as with few outputs and images they may on a CPU."""
     keys = torch.arange(member.spec.training.batch_size, device=member.images.device) % _views(member)
     differ: list[bool] = []
     reversed_ = _targets(member, batches, keys.flip(0))
@@ -101,7 +101,7 @@ def _depend_on_place(member: Member, batches: Batches) -> bool:
 
 
 def _budget(device: torch.device) -> int:
-    """Bytes that a table may have, BUDGET at most: half of those that are free, or a quarter on a GPU, which may be a slice."""
+    """Bytes that a table may take, BUDGET at most: half of the free memory, or a quarter on a GPU, which may be a slice."""
     if device.type == "cpu":
         return min(BUDGET, psutil.virtual_memory().available // 2)
     return min(BUDGET, torch.cuda.mem_get_info(device)[0] // 4)

@@ -1,11 +1,11 @@
-"""Tensors in dicts, lists and tuples, such as what a method compares a batch with."""
+"""Nested dicts, lists and tuples of tensors, such as a method's targets."""
 
 from collections.abc import Callable
 from typing import Any
 
 
 def each(function: Callable[..., Any], *trees: Any) -> Any:
-    """The function of what is at each place of equal trees of dicts, lists and tuples; None stays None."""
+    """Apply a function to corresponding leaves of equal trees of dicts, lists and tuples; None stays None."""
     if trees[0] is None:
         return None
     if isinstance(trees[0], dict):

@@ -1,4 +1,4 @@
-"""Stopping by validation: the images that are looked at, and what follows from what is seen."""
+"""Stopping by validation: the batches of validation images, and when to stop."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -9,23 +9,23 @@ from torch import Tensor, nn
 from fspkd.engine.batches import Images
 from fspkd.engine.trees import each
 
-BUDGET = 2**30  # bytes of what a teacher gives for the validation images
+BUDGET = 2**30  # bytes of a teacher's targets for the validation images
 
 
 class ValidationBatches:
-    """The validation images in batches of equal size, but for one image, of at most `size`.
+    """The validation images in batches of at most `size`, whose sizes differ by at most one.
 
     Iterating gives the input (B, C, H, W), the labels (B,) and the targets of each. The batches are the same each time, and
-    so are their targets: they are computed once where they fit into BUDGET.
+    so are their targets: they are computed once if they fit into BUDGET.
     """
 
     def __init__(self, images: Images, size: int, targets: Callable[[Tensor], Any]) -> None:
-        """`targets` gives what a batch (B, C, H, W) is compared with."""
+        """`targets` computes the targets of a batch (B, C, H, W)."""
         self.to_input, self.targets = images.to_input, targets
         count = -(-len(images.validation) // size)
         self.images = images.validation.tensor_split(count)
         self.labels = images.validation_labels.tensor_split(count)
-        self.kept: list | None = None  # targets, from the first time on; none where they do not fit
+        self.kept: list | None = None  # targets, from the first pass on; empty if they do not fit
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Any]]:
         if self.kept is None:
@@ -44,10 +44,10 @@ class ValidationBatches:
 
 
 class Stopping:
-    """What the values on validation images, of which lower ones are better, have decided so far.
+    """When to stop, by the values on validation images so far; lower is better.
 
-    `iteration`: of the best value yet, and `value`; `ended`: whether there was none better for `patience` iterations. The
-    net as it was at the best one is kept on its device.
+    `value`: the best yet, and `iteration` its iteration; `ended`: whether there was none better for `patience` iterations.
+    The net as it was at the best one is kept on its device.
     """
 
     def __init__(self, patience: int, net: nn.Module) -> None:
@@ -56,7 +56,7 @@ class Stopping:
         self.best = {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
     def judge(self, iteration: int, value: float) -> None:
-        """Take in the value of an iteration."""
+        """Record the value at an iteration."""
         if value < self.value:
             self.iteration, self.value = iteration, value
             for name, tensor in self.net.state_dict().items():
@@ -68,7 +68,7 @@ class Stopping:
         return {"iteration": self.iteration, "value": self.value, "ended": self.ended, "best": self.best}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Resume from what `state` returned."""
         self.iteration, self.value, self.ended = state["iteration"], state["value"], state["ended"]
         for name, tensor in state["best"].items():
             self.best[name].copy_(tensor)

@@ -1,4 +1,4 @@
-"""Batch norm, with the ReLU after it where one follows: on a CPU both are computed in as few passes as there can be."""
+"""Batch norm, with the ReLU after it if one follows: on a CPU both are computed in as few passes as possible."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class BatchNorm(nn.BatchNorm2d):
         return self._computed(x, NOTHING, None)
 
     def _computed(self, x: Tensor, then: int, plus: Tensor | None) -> Tensor:
-        """Normalised and, if `then` is not NOTHING, with `plus` and the ReLU."""
+        """x normalised and, unless `then` is NOTHING, with `plus` and the ReLU."""
         if self.training and self._fits(x, plus) and (found := kernels(x.dtype)):
             return _Fused.apply(x, plus, self.weight, self.bias, self, then, found)
         y = F.batch_norm(
@@ -28,19 +28,19 @@ class BatchNorm(nn.BatchNorm2d):
         return y if then == NOTHING else _add_relu(y, plus)
 
     def _fits(self, x: Tensor, plus: Tensor | None) -> bool:
-        """Whether the kernels can take these; what they cannot is PyTorch's to compute, or to refuse."""
+        """Whether the kernels can take these; PyTorch computes, or rejects, what they cannot."""
         own = (self.weight, self.bias, self.running_mean, self.running_var)
         if x.device.type != "cpu" or x.dim() != 4 or x.shape[1] != self.num_features or x.numel() <= x.shape[1]:
             return False
         return _same_shape(x, plus) and all(tensor is not None and tensor.dtype == torch.float32 for tensor in own)
 
     def folded(self) -> nn.Module:
-        """What is left of it once it is folded into the convolution before it."""
+        """What replaces it once it is folded into the convolution before it."""
         return nn.Identity()
 
 
 class BatchNormReLU(BatchNorm):
-    """max(0, batch norm of x + plus), where there is a `plus`: (B, C, H, W), both, to (B, C, H, W)."""
+    """max(0, batch_norm(x) + plus), with an optional `plus`: (B, C, H, W), both, to (B, C, H, W)."""
 
     def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         return self._computed(x, RELU if plus is None else ADD_RELU, plus)
@@ -50,7 +50,7 @@ class BatchNormReLU(BatchNorm):
 
 
 class AddReLU(nn.Module):
-    """max(0, x + plus), where there is a `plus`; overwrites x."""
+    """max(0, x + plus), with an optional `plus`; overwrites x."""
 
     def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         in_place = x.is_contiguous(memory_format=LAST) and not torch.is_grad_enabled() and _same_shape(x, plus)

@@ -25,7 +25,7 @@ class ResidualModule(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(self.bn1(self.conv1(x)))
         if self.stride > 1:
-            x = F.avg_pool2d(x, 1, self.stride)  # every stride-th pixel, and its gradient keeps the layout
+            x = F.avg_pool2d(x, 1, self.stride)  # every stride-th pixel; the gradient keeps the layout
         if self.new_channels:
             x = F.pad(x, (0, 0, 0, 0, 0, self.new_channels))
         return self.bn2(y, x)

@@ -1,4 +1,4 @@
-"""What a net holds and computes, as the FitNets paper counts it [Romero et al., ICLR 2015, Table 5]."""
+"""Counts of a net's weights and multiplications, as in the FitNets paper [Romero et al., ICLR 2015, Table 5]."""
 
 from typing import NamedTuple
 
@@ -10,18 +10,18 @@ from fspkd.networks.network import Network
 
 
 class Counts(NamedTuple):
-    """Of one net."""
+    """A net's counts."""
 
     layers: int
-    """with weights, on the longest way through it"""
+    """with weights, on the longest path through it"""
     weights: int
     """of convolutions and linear layers, without biases and batch norms"""
     multiplications: int
-    """for one image, of these"""
+    """by these, for one image"""
 
 
 def counts(network: Network, shape: tuple[int, int, int], classes: int) -> Counts:
-    """The counts of a network for images of `shape` (C, H, W), of the net that it builds; no weight is drawn."""
+    """The counts of a network for images of `shape` (C, H, W), from a net built without drawing weights."""
     with torch.device("meta"), FlopCounterMode(display=False) as flops:
         net = build(network, shape, classes, None).eval()
         net(torch.empty(1, *shape))

@@ -11,7 +11,7 @@ from fspkd.draws import BITS, Draws, random_bits
 class Dropout(nn.Module):
     """Each element of x (B, C, ...) is kept with probability `keep`, to 2^-16, and multiplied by `scale`; the others are 0.
 
-    `randomise` must have been called before it is computed.
+    `randomise` must be called before the first forward pass.
     """
 
     def __init__(self, keep: float, scale: float) -> None:
@@ -20,12 +20,12 @@ class Dropout(nn.Module):
         self.scale = scale
 
     def randomise(self, draws: Draws, purpose: str, iteration: Callable[[], Tensor]) -> None:
-        """Take the random numbers of that purpose at the iteration that `iteration` gives, (1,) int64."""
+        """Use the random numbers of that purpose at the iteration that `iteration` returns, (1,) int64."""
         self.key = draws.key(purpose)
         self.iteration = iteration
 
     def forward(self, x: Tensor) -> Tensor:
         bits = random_bits(self.key, self.iteration(), x.numel())
-        # Numbered with the channels last, whatever x is in memory: most often it is just so.
+        # Numbered channels last, whatever the memory format of x, which is most often just that.
         kept = (bits <= self.highest).view(x.movedim(1, -1).shape).movedim(-1, 1)
         return x * kept * self.scale

@@ -1,4 +1,4 @@
-"""Residual nets for images of ImageNet's size [He et al. 2016, table 1], of torchvision's modules and with its weights."""
+"""Residual nets for images of ImageNet's size [He et al. 2016, table 1], from torchvision's modules, to take its weights."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, a
 
 
 class Normalise(nn.Module):
-    """Images in [0, 1] less ImageNet's mean, over its standard deviation; grey ones by the means of both."""
+    """Normalise images in [0, 1] by ImageNet's mean and standard deviation; grey ones by the channel means of both."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-// Batch norm [Ioffe & Szegedy 2015, algorithm 1], the addition of a shortcut and the ReLU after it, of channels-last maps:
+// Batch norm [Ioffe & Szegedy 2015, algorithm 1], the addition of a shortcut and the ReLU after it, on channels-last maps:
 // matrices of n rows (images times pixels) and c columns. Two passes over them forward, two backward; memory bounds these,
-// so all that can be computed again from x is. A map's numbers are bfloat16 or float32, all others float32, and sums over
-// more than ROWS rows are double.
+// so whatever can be recomputed from x is. A map's numbers are bfloat16 or float32, all others float32, and sums over more
+// than ROWS rows are double.
 
 #include <algorithm>
 #include <cmath>
@@ -11,8 +11,8 @@
 
 namespace {
 
-constexpr int64_t WIDTH = 128;  // columns that are added side by side, or each sum would wait for the one before
-constexpr int64_t ROWS = 32;    // that wide, added in float32
+constexpr int64_t WIDTH = 128;  // columns summed side by side; else each addition would wait for the one before
+constexpr int64_t ROWS = 32;    // that wide, summed in float32
 
 struct bfloat16 {
     uint16_t bits;
@@ -29,7 +29,7 @@ inline float read(bfloat16 x) {
 
 inline void write(float& to, float x) { to = x; }
 
-inline void write(bfloat16& to, float x) {  // to the nearest, of two the even one
+inline void write(bfloat16& to, float x) {  // to the nearest, ties to even
     uint32_t bits;
     std::memcpy(&bits, &x, sizeof bits);
     to.bits = x == x ? (bits + 0x7fff + ((bits >> 16) & 1)) >> 16 : 0x7fc0;
@@ -40,25 +40,25 @@ enum Then { NOTHING, RELU, ADD_RELU };
 
 inline float relu(float x) { return x < 0 ? 0 : x; }  // NaN stays
 
-// The matrix taken as one with fewer, wider rows, which hold its columns several times side by side.
+// The matrix viewed with fewer, wider rows, each holding several of the original rows side by side.
 struct Shape {
     const int64_t n, c, wide, size;
 
     Shape(int64_t n, int64_t c) : n(n), c(c), wide(c * std::max<int64_t>(1, WIDTH / c)), size(n * c) {}
 
     template <class F>
-    std::vector<float> columns(F of) const {  // a number for each column, as often as a wide row has it
+    std::vector<float> columns(F of) const {  // a number for each column, repeated along a wide row
         std::vector<float> values(wide);
         for (int64_t i = 0; i < wide; i++) values[i] = of(i % c);
         return values;
     }
 
     template <class F>
-    void each_row(int64_t from, int64_t to, F use) const {  // where it begins, how many numbers it has
+    void each_row(int64_t from, int64_t to, F use) const {  // its start and how many numbers it has
         for (int64_t start = from; start < to; start += wide) use(start, std::min(wide, to - start));
     }
 
-    // Two sums over each column, of which `add` adds a row's numbers to those that it is given.
+    // Two sums over each column; `add` adds a row's numbers to the partial sums that it is given.
     template <class F>
     void sums(double* first, double* second, F add) const {
         std::vector<float> a(wide), b(wide);
@@ -77,14 +77,14 @@ struct Shape {
     }
 };
 
-// z = then(batch norm of x, plus); mean and 1 / deviation of each column, and the running ones.
+// z = then(batch norm of x, plus); mean and 1 / deviation of each column, and the running statistics.
 template <class T, Then THEN>
 void forward(const T* __restrict x, const T* __restrict plus, const float* weight, const float* bias, int64_t n, int64_t c,
              float eps, float momentum, float* running_mean, float* running_var, T* __restrict z, float* mean,
              float* inverse) {
     const Shape shape(n, c);
     std::vector<double> sum(c), squares(c);
-    const auto shifts = shape.columns([&](int64_t k) { return read(x[k]); });  // or squares of a large mean hide the rest
+    const auto shifts = shape.columns([&](int64_t k) { return read(x[k]); });  // else squares of a large mean hide the rest
     const float* __restrict shift = shifts.data();
     shape.sums(sum.data(), squares.data(), [=](int64_t row, int64_t count, float* __restrict s, float* __restrict q) {
         for (int64_t i = 0; i < count; i++) {
@@ -114,8 +114,8 @@ void forward(const T* __restrict x, const T* __restrict plus, const float* weigh
     });
 }
 
-// The gradients of weight, bias, x (unless null) and plus, from that of z. Where the ReLU was open, z says after an addition,
-// and otherwise x, which is read anyway.
+// The gradients of weight, bias, x (unless null) and plus, from that of z. The ReLU's mask is taken from z after an
+// addition, and otherwise from x, which is read anyway.
 template <class T, Then THEN>
 void backward(const T* __restrict gradient, const T* __restrict x, const T* __restrict z, const float* weight,
               const float* bias, const float* mean, const float* inverse, int64_t n, int64_t c,
@@ -158,7 +158,7 @@ void backward(const T* __restrict gradient, const T* __restrict x, const T* __re
     });
 }
 
-// x = relu(x + plus), where there is a plus, of so many numbers.
+// x = relu(x + plus), of `count` numbers; plus may be null.
 template <class T>
 void add_relu(T* __restrict x, const T* __restrict plus, int64_t count) {
     for (int64_t i = 0; i < count; i++) write(x[i], relu(plus ? read(x[i]) + read(plus[i]) : read(x[i])));

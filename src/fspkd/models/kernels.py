@@ -1,6 +1,6 @@
-"""The functions of kernels.cpp, which a CPU trains batch norms with, compiled where there is a compiler.
+"""The functions of kernels.cpp, for training batch norms on a CPU, compiled if there is a compiler.
 
-They are plain C to call: torch.utils.cpp_extension would need ninja, and to compile PyTorch's headers.
+They have a plain C interface: torch.utils.cpp_extension would need ninja, and to compile PyTorch's headers.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ NOTHING, RELU, ADD_RELU = range(3)  # what follows a batch norm
 
 
 class Kernels(NamedTuple):
-    """The functions for one kind of numbers; tensors are given by their places in memory."""
+    """The functions for one dtype; tensors are passed by their addresses in memory."""
 
     forward: Callable
     backward: Callable
@@ -36,7 +36,7 @@ class Kernels(NamedTuple):
 
 @cache
 def kernels(dtype: torch.dtype) -> Kernels | None:
-    """The functions for maps of such numbers; None where there are none, or no compiler that can make them."""
+    """The functions for maps of that dtype; None if there are none, or no compiler that can build them."""
     _, library = _compiled()
     if library is None or dtype not in (torch.float32, torch.bfloat16):
         return None
@@ -50,13 +50,13 @@ def kernels(dtype: torch.dtype) -> Kernels | None:
 
 
 def compiler() -> str | None:
-    """The C++ compiler that makes these functions, `CXX` or g++, and its version; None where there is none that can."""
+    """The C++ compiler that builds these functions, `CXX` or g++, and its version; None if there is none that can."""
     return _compiled()[0]
 
 
 @cache
 def _compiled() -> tuple[str, ctypes.CDLL] | tuple[None, None]:
-    """The compiler, and what it makes for this kind of processor; says so where there is none, and nothing is made."""
+    """The compiler, and the library that it builds for this kind of processor; prints why if none can be built."""
     try:
         command = shlex.split(os.environ.get("CXX") or "g++")
         version = _run([*command, "--version"])
@@ -70,7 +70,7 @@ def _compiled() -> tuple[str, ctypes.CDLL] | tuple[None, None]:
 
 
 def _library(command: list[str], version: str) -> ctypes.CDLL:
-    """What a command makes of the source, kept for the next time, with its checksum at its end, where that is possible."""
+    """The library that a command builds from the source, cached, if possible, with its checksum at its end."""
     key = hashlib.sha256(repr((SOURCE.read_text(), command, version)).encode()).hexdigest()[:16]
     name = f"kernels-{key}.so"
     kept = _cache() / "fspkd" / name
@@ -89,7 +89,7 @@ def _library(command: list[str], version: str) -> ctypes.CDLL:
 
 
 def _cache() -> Path:
-    """The folder for what can be made again; where there is no home, one that nothing can be kept in."""
+    """The user's cache folder; without a home, one that nothing can be kept in."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:

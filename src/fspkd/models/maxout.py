@@ -1,4 +1,4 @@
-"""Maxout networks [Goodfellow et al., ICML 2013], as FitNets [Romero et al., ICLR 2015] and their teachers are."""
+"""Maxout networks [Goodfellow et al., ICML 2013], such as FitNets [Romero et al., ICLR 2015] and their teachers."""
 
 from collections.abc import Callable
 from math import prod, tau
@@ -17,7 +17,7 @@ from fspkd.networks.network import UpdateRule
 class _Maximum(torch.autograd.Function):
     """The elementwise maximum of chunks of the channels; of equal ones the first gets the gradient, as in Theano.
 
-    The gradients of torch.maximum and amax, which share it out among equals, take five to ten times as long on a CPU.
+    The gradients of torch.maximum and amax, which split it among equal ones, take five to ten times as long on a CPU.
     """
 
     @staticmethod
@@ -43,8 +43,8 @@ class _Maximum(torch.autograd.Function):
 class Maxout(nn.Module):
     """The maximum over pieces: (B, pieces C, ...) to (B, C, ...).
 
-    The first pieces of all channels come first, then the second ones: an order of filters and no more, in which the pieces
-    are whole stretches of memory, channels last. The authors' code has a channel's pieces side by side.
+    The first pieces of all channels come first, then the second ones: merely an order of filters, in which the pieces are
+    contiguous in memory, channels last. The authors' code has a channel's pieces side by side.
     """
 
     def __init__(self, pieces: int) -> None:
@@ -56,9 +56,9 @@ class Maxout(nn.Module):
 
 
 def gain(pieces: int) -> float:
-    """What normal weights of variance 1 / fan-in are multiplied by, so that outputs have the mean square of the inputs.
+    """The factor for normal weights of variance 1 / fan-in with which outputs have the mean square of the inputs.
 
-    1 / sqrt(E[max^2]) of that many standard normal numbers: 1 for one or two, 0.745 for five.
+    1 / sqrt(E[max^2]) of `pieces` standard normal numbers: 1 for one or two, 0.745 for five.
     """
     z = torch.linspace(-10, 10, 2001, dtype=torch.float64, device="cpu")
     density = pieces * torch.special.ndtr(z) ** (pieces - 1) * torch.exp(-(z**2) / 2) / tau**0.5

@@ -1,4 +1,4 @@
-"""What all nets have in common: parts with names, and a tap after each."""
+"""What all nets have in common: named parts, and a tap after each."""
 
 import copy
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from fspkd.draws import Draws
 from fspkd.networks.network import Network
 
-Taps = Callable[[Tensor, tuple[str, ...]], dict[str, Tensor]]  # feature maps of images, at the taps named
+Taps = Callable[[Tensor, tuple[str, ...]], dict[str, Tensor]]  # feature maps of images, at the named taps
 
 
 class Net(nn.Module):
-    """A net of named parts, each computed from what the one before it gives, from images to `logits`, (B, classes).
+    """A net of named parts, each computed from the output of the one before, from images to `logits`, (B, classes).
 
-    A part has a tap of its own name at its end, and may have others, `part.other`, before. `shape`: (C, H, W) of its images.
+    A part has a tap of its own name at its end, and may have earlier ones, `part.other`. `shape`: (C, H, W) of its images.
     `classifier`: the name of the module that gives the logits.
     """
 
@@ -33,7 +33,7 @@ class Net(nn.Module):
     def regressor(
         self, tap: str, channels: int, kernel: tuple[int, int], init: float | None, generator: torch.Generator
     ) -> nn.Sequential:
-        """A convolution with the non-linearity at a tap, from maps of so many channels to those at it.
+        """A convolution and the non-linearity at a tap, from maps of `channels` channels to those at the tap.
 
         Its weights are uniform between minus and plus `init`, or normal, with a variance that keeps the maps' mean square;
         biases are 0.
@@ -56,9 +56,9 @@ class Net(nn.Module):
         return tuple(self.network.size(tap, pixels) for pixels in self.shape[1:])
 
     def randomise(self, draws: Draws, iteration: Callable[[], Tensor]) -> None:
-        """Where training needs random numbers, such as dropout's, make them a function of these and of nothing else.
+        """If training needs random numbers, such as dropout's, make them a function of these arguments and nothing else.
 
-        `iteration` gives the number of the iteration that is being computed, (1,) int64 on the net's device.
+        `iteration` returns the number of the current iteration, (1,) int64 on the net's device.
         """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,17 +75,17 @@ class Net(nn.Module):
         return found
 
     def frozen(self, precision: torch.dtype) -> "Net":
-        """A copy for evaluation that is not trained, as quick to compute in `precision` as the architecture allows."""
+        """A frozen copy in evaluation mode, as fast to compute in `precision` as the architecture allows."""
         net = copy.deepcopy(self).eval()
         net.fold(precision)
         return net.requires_grad_(False)
 
     def compiler(self) -> str | None:
-        """What compiled code of this package that trains the net on a CPU; None where PyTorch's own kernels are all."""
+        """The compiler of this package's code that trains the net on a CPU; None if only PyTorch's kernels are used."""
         return None
 
     def fold(self, precision: torch.dtype) -> None:
-        """Have convolutions and linear layers compute in `precision`; where there are layers to merge, it is overridden."""
+        """Convert convolutions and linear layers to `precision`; nets with layers to merge override this."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.to(precision)

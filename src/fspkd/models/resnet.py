@@ -13,8 +13,8 @@ class ResNet(Net):
     """Stem, sections, global average pooling, one linear layer, for images in [0, 1].
 
     Feature maps: `stem`, `section1`, ... (outputs), `section1.first`, ... (the output of the section's first module). Then
-    `pooled`, (B, C), and `logits`, (B, classes). What derives from this gives `new_stem` and `residual_module`. Weights are
-    drawn from `generator` by MSRA initialisation: normal, variance 2 / fan-in [He et al. 2015, eq. 10].
+    `pooled`, (B, C), and `logits`, (B, classes). Subclasses implement `new_stem` and `residual_module`. Weights are drawn
+    from `generator` by MSRA initialisation: normal, variance 2 / fan-in [He et al. 2015, eq. 10].
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class ResNet(Net):
 
     @staticmethod
     def new_stem(channels_in: int, width: int) -> nn.Sequential:
-        """What is before the sections: of its modules the second is a convolution, and the third its batch norm."""
+        """The modules before the sections; the second is a convolution, and the third its batch norm."""
         raise NotImplementedError
 
     @staticmethod
@@ -64,9 +64,9 @@ class ResNet(Net):
         return compiler()
 
     def fold(self, precision: torch.dtype) -> None:
-        """Fold batch norms into the convolutions before them, which get `precision`.
+        """Fold batch norms into the convolutions before them, which are converted to `precision`.
 
-        One on the input stays: a convolution pads with zeros after it, not before.
+        One on the input stays: zero padding comes after it, not before.
         """
 
         def fold(parent: nn.Module, convolution: str, norm: str) -> None:

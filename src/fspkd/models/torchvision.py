@@ -61,7 +61,7 @@ class TorchvisionNet(Net):
         return {name: found[node] for name, node in self._nodes(names).items()}
 
     def _nodes(self, names: tuple[str, ...]) -> dict[str, str]:
-        """What an extractor calls the features at the named taps, in order of depth."""
+        """An extractor's names for the features at the named taps, in order of depth."""
         places = taps(self.network.model)
         return {name: places[name].node if name in places else name for name in self.parts if name in names}
 
@@ -84,7 +84,7 @@ class TorchvisionNet(Net):
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the extractors: those of a copy must share the copy's layers, and are made when they are needed."""
+        """All but the extractors: those of a copy must share the copy's layers, and are created when needed."""
         return {**self.__dict__, "extractors": {}}
 
     def activation(self, tap: str) -> nn.Module:
@@ -100,5 +100,5 @@ NET = TorchvisionNet
 
 
 def from_torchvision(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of torchvision's under this net's names."""
+    """A torchvision state dict under this net's names."""
     return {f"model.{name}": tensor for name, tensor in state.items()}

@@ -1,4 +1,4 @@
-"""The networks that a preset may name, as planning knows them. Imports no torch."""
+"""The settings of networks that a preset may name. Imports no torch."""
 
 from typing import Annotated
 

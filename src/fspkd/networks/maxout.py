@@ -1,4 +1,4 @@
-"""Maxout networks [Goodfellow et al., ICML 2013], as FitNets [Romero et al., ICLR 2015] and their teachers are."""
+"""Maxout networks [Goodfellow et al., ICML 2013], such as FitNets [Romero et al., ICLR 2015] and their teachers."""
 
 import math
 from itertools import pairwise
@@ -13,7 +13,7 @@ Probability = Annotated[Real, Field(gt=0, le=1)]
 
 
 class MaxoutLayer(Settings):
-    """A layer of maxout units, convolutional and then perhaps max-pooled, or fully connected."""
+    """A layer of maxout units: convolutional, optionally max-pooled, or fully connected."""
 
     conv: PositiveInt | None = None
     """the channels of a convolutional layer"""
@@ -24,15 +24,15 @@ class MaxoutLayer(Settings):
     pad: Annotated[int, Field(ge=0)] = 0
     """zeros that a convolution adds on each side"""
     pool: PositiveInt | None = None
-    """the height and width of the windows that are max-pooled; the last may hang over the edge"""
+    """the height and width of the max-pooling windows; the last may extend beyond the edge"""
     stride: PositiveInt | None = None
-    """the step from a window to the next, at most `pool`; by default that"""
+    """the step from one window to the next, at most `pool`, the default"""
     pieces: PositiveInt = 2
-    """linear functions of which a unit is the maximum"""
+    """linear functions whose maximum is a unit's output"""
     limit: PositiveReal | None = None
-    """the L2 norm that each filter, or each piece's row of weights, is scaled down to after an update where it is longer"""
+    """the largest L2 norm of each filter, or each piece's row of weights; longer ones are scaled to it after an update"""
     rate: PositiveReal = 1.0
-    """what the learning rate of its weights and biases is multiplied by"""
+    """the multiplier of the learning rate of its weights and biases"""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "MaxoutLayer":
@@ -50,23 +50,23 @@ class MaxoutLayer(Settings):
         return self
 
     def convolved(self, size: int) -> int:
-        """The size of the maps of its convolution, of inputs of that size; below 1 where the filters do not fit."""
+        """The size of the maps after its convolution, for inputs of that size; below 1 if the filters do not fit."""
         return size + 2 * self.pad - self.kernel + 1
 
     def pooled(self, size: int) -> int:
-        """The size of what is pooled of those maps: ceil((size - pool) / stride) + 1 where it pools."""
+        """The size of those maps after pooling: ceil((size - pool) / stride) + 1 if it pools."""
         if not self.pool:
             return size
         return math.ceil((size - self.pool) / (self.stride or self.pool)) + 1
 
 
 class Keep(Settings):
-    """What dropout keeps of a layer's inputs, each on its own, while the net is trained; 1 is no dropout."""
+    """The fractions of a layer's inputs that dropout keeps, each independently, in training; 1 is no dropout."""
 
     image: Probability = 1.0
-    """the part of the image's values; they stay as they are"""
+    """the fraction of the image's values; they are not rescaled"""
     hidden: Probability = 1.0
-    """the part of all other layers' inputs, the linear layer's included; they are divided by it"""
+    """the fraction of all other layers' inputs, the linear layer's included; they are divided by it"""
 
 
 class MaxoutNetwork(Network):
@@ -78,7 +78,7 @@ class MaxoutNetwork(Network):
     architecture: Literal["maxout"]
     """the kind of network"""
     layers: Annotated[tuple[MaxoutLayer, ...], *NotEmptyTuple]
-    """its layers but for the last, the linear one, which follows from the classes"""
+    """its layers except the last, linear one, which follows from the classes"""
     softmax_limit: PositiveReal | None = None
     """the `limit` of the linear layer"""
     init: Literal["unit"] | PositiveReal = 0.005

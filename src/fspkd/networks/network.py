@@ -1,4 +1,4 @@
-"""What every network is to those who plan with it."""
+"""What planning needs to know of every network."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ from fspkd.settings import Settings
 
 
 class UpdateRule(NamedTuple):
-    """How an optimizer treats the parameters of a module that carries this as `update_rule`; without one, as here."""
+    """How an optimizer treats the parameters of a module with this as `update_rule`; without one, by these defaults."""
 
     rate: float = 1.0
-    """what the learning rate is multiplied by"""
+    """the multiplier of the learning rate"""
     limit: float | None = None
-    """the L2 norm that each filter of `weight` (its first axis) is scaled down to after an update, where it is longer"""
+    """the largest L2 norm of each filter of `weight` (its first axis); longer ones are scaled down to it after an update"""
 
 
 class Network(Settings):
@@ -30,7 +30,7 @@ class Network(Settings):
 
     @property
     def sections(self) -> tuple[str, ...]:
-        """The taps at the ends of its sections, where it has such."""
+        """The taps at the ends of its sections, if it has any."""
         return ()
 
     @property
@@ -40,12 +40,12 @@ class Network(Settings):
 
     @property
     def layer_count(self) -> int:
-        """Layers with weights, on the longest way from images to `logits`."""
+        """Layers with weights, on the longest path from images to `logits`."""
         raise NotImplementedError
 
     @property
     def name(self) -> str:
-        """What the field calls it, such as resnet26: after its layers with weights."""
+        """Its usual name, such as resnet26, by its number of layers with weights."""
         raise NotImplementedError
 
     def channels(self, tap: str) -> int:
@@ -53,9 +53,9 @@ class Network(Settings):
         raise NotImplementedError
 
     def size(self, tap: str, pixels: int) -> int:
-        """The height, or width, of the feature map at a tap, of images of that height, or width."""
+        """The height, or width, of the feature map at a tap, for images of that height, or width."""
         raise NotImplementedError
 
     def size_problem(self, size: tuple[int, int]) -> str | None:
-        """Why it cannot compute images of that height and width and what to do, or None where it can."""
+        """Why it cannot process images of that height and width and what to do, or None if it can."""
         return None

@@ -12,8 +12,8 @@ from fspkd.settings import PositiveInt
 class ResidualNetwork(Network):
     """A stem, sections of residual modules, global average pooling, a linear layer.
 
-    Every section but the first begins with half the size and twice the channels. `modules`, a field or a property of
-    what derives from this, has the number of modules of each section. Taps are named `stem`, `section1`, `section2`, ...
+    Every section but the first begins by halving the size and doubling the channels. `modules`, a field or a property of
+    subclasses, gives the number of modules of each section. Taps are named `stem`, `section1`, `section2`, ...
     (outputs of sections), and `section1.first`, ... (outputs of their first modules).
     """
 
@@ -35,7 +35,7 @@ class ResidualNetwork(Network):
 
     @property
     def layer_count(self) -> int:
-        """Its convolutions on the main path and its linear layer, as ResNet-26 is named after."""
+        """Its convolutions on the main path and its linear layer: 26 for ResNet-26."""
         return 2 * sum(self.modules) + 2
 
     @property

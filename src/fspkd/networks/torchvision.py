@@ -1,6 +1,6 @@
 """torchvision's nets for classification, by its names for them.
 
-Their feature maps and sizes are those of the nets themselves, so a plan with such a net imports torch, which others do not.
+Their feature maps and sizes are found from the nets themselves, so plans with such nets import torch; others do not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torchvision.models.feature_extraction import DualGraphModule
 
-NATURAL = (224, 224)  # the size that every one of them can compute
+NATURAL = (224, 224)  # the size that every one of them accepts
 IN_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul}
 
 
@@ -30,13 +30,13 @@ class Tap(NamedTuple):
     node: str
     """torchvision's name for it"""
     shape: tuple[int, ...]
-    """of the features there of one image"""
+    """of its features, for a one-image batch"""
 
 
 def untrained(model: str, **settings: int) -> nn.Module:
-    """A net of torchvision's, its weights drawn by PyTorch's generator."""
+    """A torchvision net, its weights drawn by PyTorch's global generator."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # about initialisations that a later torchvision may have
+        warnings.simplefilter("ignore", FutureWarning)  # about initialisations that a later torchvision may change
         try:
             return torchvision_models.get_model(model, weights=None, **settings)
         except NotImplementedError:
@@ -46,7 +46,7 @@ def untrained(model: str, **settings: int) -> nn.Module:
 
 
 def node_names(net: nn.Module, leaves: tuple[type, ...]) -> tuple[list[str], list[str]]:
-    """The names of a net's nodes in training and in evaluation. Modules of the classes `leaves` are a node each."""
+    """The names of a net's nodes in training and in evaluation. Modules of the classes `leaves` are one node each."""
     return feature_extraction.get_graph_node_names(net, {"leaf_modules": list(leaves)}, suppress_diff_warning=True)
 
 
@@ -55,7 +55,7 @@ def extractor(
 ) -> DualGraphModule:
     """A module that shares a net's layers and gives features, by new names, at the nodes named for training and evaluation.
 
-    Nothing in it is computed in place: what is read at one layer is not what a later one has made of it.
+    Nothing in it is computed in place, so that no later layer overwrites the features read at an earlier one.
     """
     graphs = feature_extraction.create_feature_extractor(
         net,
@@ -78,7 +78,7 @@ def extractor(
 
 @cache
 def _traced(model: str) -> DualGraphModule:
-    """An extractor of every node of a net, in evaluation, which computes shapes alone."""
+    """An extractor of every node of a net in evaluation mode that computes only shapes."""
     with torch.device("meta"):
         net = untrained(model).eval()
     leaves = (torchvision_ops.StochasticDepth,)
@@ -88,9 +88,9 @@ def _traced(model: str) -> DualGraphModule:
 
 @cache
 def taps(model: str, size: tuple[int, int] = NATURAL) -> dict[str, Tap]:
-    """The places of a net, for images of that height and width: nodes, and modules, of which the last node counts; in order.
+    """The taps of a net, in order, for images of that height and width: nodes, and modules, read at their last node.
 
-    Raises whatever the net raises that cannot compute such images.
+    Raises whatever the net raises if it cannot process such images.
     """
     with torch.no_grad():
         found = torch_fx.Interpreter(_traced(model)).run(torch.empty(1, 3, *size, device="meta"))
@@ -107,7 +107,7 @@ def taps(model: str, size: tuple[int, int] = NATURAL) -> dict[str, Tap]:
 
 @cache
 def maps(model: str) -> tuple[str, ...]:
-    """The places with feature maps (B, C, H, W): where images of twice the height give maps that are higher, and no wider."""
+    """The taps with feature maps (B, C, H, W): where images of twice the height give maps that are higher, and no wider."""
     height, width = NATURAL
     try:
         higher = taps(model, (2 * height, width))
@@ -125,7 +125,7 @@ class TorchvisionNetwork(Network):
     """A net of torchvision.models for classification, such as resnet50 or mobilenet_v3_small, with its initialisation.
 
     Taps are named as torchvision's feature extraction names them: layers such as `layer3` or `features.8`, at their ends, and
-    operations in them, such as `layer3.0.add`. Images are normalised as those of ImageNet; grey ones get three equal channels.
+    operations in them, such as `layer3.0.add`. Images are normalised as for ImageNet; grey ones get three equal channels.
     """
 
     architecture: Literal["torchvision"]
@@ -141,7 +141,7 @@ class TorchvisionNetwork(Network):
             raise ValueError(f"{model!r}: torchvision has no such net for classification{suggest(model, names)}")
         try:
             logits = [tap.shape for tap in taps(model).values()][-1]
-        except Exception as error:  # whatever a net meets that is computed in a way that it does not foresee
+        except Exception as error:  # whatever tracing raises for a net that it cannot handle
             raise ValueError(
                 f"{model!r}: torchvision cannot take its features apart ({error}). Name another net"
             ) from None
@@ -159,7 +159,7 @@ class TorchvisionNetwork(Network):
 
     @property
     def layer_count(self) -> int:
-        """Its convolutions and linear layers on the longest way."""
+        """Its convolutions and linear layers on the longest path."""
         traced = _traced(self.model)
         depth = {}
         for node in traced.eval_graph.nodes:
@@ -182,13 +182,13 @@ class TorchvisionNetwork(Network):
         try:
             taps(self.model, size)
         except Exception as error:
-            # A net has its own way of saying that images are too small, or not of the one size that it knows.
+            # Each net has its own error for images that are too small, or not of the one size that it accepts.
             reason = str(error).strip().split("\n")[0]
             return f"{self.model} cannot compute them ({reason}). Give the data set a 'size', or another network."
         return None
 
     def activation(self, tap: str) -> nn.Module:
-        """The non-linearity that gives the features at a tap, or one that does nothing where it is another operation."""
+        """The non-linearity that gives the features at a tap, or the identity if another operation gives them."""
         traced = _traced(self.model)
         node = dict(traced.eval_graph.output_node().args[0])[taps(self.model)[tap].node]
         if node.op == "call_module":

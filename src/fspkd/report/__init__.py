@@ -1,1 +1,1 @@
-"""What is shown of finished runs. A kind of figure or time comparison is a module with its name, with a function `write`."""
+"""Results from finished runs. Each kind of figure or time comparison is a module of that name (see kinds.py)."""

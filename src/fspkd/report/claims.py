@@ -1,4 +1,4 @@
-"""Claims judged: what the paper published, what came out here, how sure that is."""
+"""Verdicts on claims: what the paper published, what came out here, how sure that is."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,14 +41,14 @@ from fspkd.report.tables import in_markdown, read_published, read_reference
 from fspkd.report.timings import read_timing
 from fspkd.result import Result
 
-UNITS = {"times": " times", "percent": " %"}  # as people read them
+UNITS = {"times": " times", "percent": " %"}  # as readers see them
 
 
 def judge(plan: Plan) -> pd.DataFrame:
-    """The claims of a preset: claim, where, unit, published, ours, low, high, has_to_be, threshold, n, p, p_holm, verdict.
+    """Judge a preset's claims: claim, where, unit, published, ours, low, high, has_to_be, threshold, n, p, p_holm, verdict.
 
     Differences between rows are in percentage points; times and flat parts are ratios. `n` is the number of independent
-    seeds; p-values are two-sided, `p_holm` those that are adjusted for all claims of the preset.
+    seeds; p-values are two-sided, and `p_holm` are adjusted for all claims of the preset.
     """
     judged = pd.DataFrame([_measured(plan, claim) for claim in plan.claims])
     judged["p_holm"] = holm(judged["p"])
@@ -57,7 +57,7 @@ def judge(plan: Plan) -> pd.DataFrame:
 
 
 def verdict(holds: bool, n: int, p_value: float) -> str:
-    """What is said of a claim that holds for our value, or does not."""
+    """The verdict on a claim that holds for our value, or does not."""
     if n == 0:
         return "not run"
     if np.isnan(p_value) or p_value >= 1 - CONFIDENCE:
@@ -80,7 +80,7 @@ class Measured(NamedTuple):
 
     @classmethod
     def above(cls, unit: str, published: float, estimate: Estimate, threshold: float) -> "Measured":
-        """Of a value that has to be above a threshold."""
+        """For a value that has to be above a threshold."""
         holds = estimate.value > threshold
         return cls(unit, published, estimate, "above", threshold, holds, estimate.p_value(threshold))
 
@@ -122,7 +122,7 @@ def _rows(plan: Plan, claim: RowsClaim) -> Measured:
         values = numbers[claim.value].reindex([claim.more, claim.less])  # NaN where nothing is published
         published = values[claim.more] - values[claim.less]
     more, less = table.rows[claim.more], table.rows[claim.less]
-    # Who is wrong more often is right less often.
+    # Higher error is lower accuracy, so rows swap.
     sides = ("accuracy", less, more) if claim.value == "error" else (claim.value, more, less)
     return _difference(claim, published, differences(plan, *sides))
 
@@ -137,7 +137,7 @@ def _points(plan: Plan, claim: PointsClaim) -> Measured:
 
 
 def _difference(claim: RowsClaim | PointsClaim, published: float, terms: list[np.ndarray]) -> Measured:
-    """Of a difference that is the sum of the means of matrices, as of `differences`."""
+    """For a difference that is the sum of the means of matrices, as from `differences`."""
     estimate = over_seeds_and_images([100 * term for term in terms]) if terms else NOTHING
     unit = "percentage points"
     if claim.within is None:
@@ -147,10 +147,10 @@ def _difference(claim: RowsClaim | PointsClaim, published: float, terms: list[np
 
 
 def _learning(plan: Plan, claim: LearningClaim) -> Measured:
-    """Of the row that is the farthest from what is claimed.
+    """For the row that is farthest from what is claimed.
 
-    The claim holds where the median net of every row does what is claimed: its p-value is then the highest of the rows'. It
-    does not hold where one does otherwise: its p-value is then the lowest of such rows', times the number of all rows.
+    The claim holds if the median net of every row does what is claimed; its p-value is then the highest of the rows'. It
+    does not hold if any row does otherwise; its p-value is then the lowest of such rows', times the number of all rows.
     """
     seeds = {row: accuracies(plan, row) for row in claim.nets}
     if not all(seeds.values()):
@@ -195,16 +195,16 @@ def _inference_time(plan: Plan, claim: InferenceTimeClaim) -> Measured:
     settings = cast(InferenceTime, plan.preset.timings[claim.timing])
     than = claim.than or settings.teacher_label
     numbers = read_published(settings.reference).reindex(index=[claim.row, than], columns=["speed_up"])["speed_up"]
-    published = numbers[claim.row] / numbers[than]  # each is the teacher's by its own
+    published = numbers[claim.row] / numbers[than]  # each: teacher's time / own time
     rounds = _rounds(plan, claim)
     estimate = NOTHING if rounds is None else paired_ratio(rounds.loc[than], rounds.loc[claim.row])
     return Measured.above("times", published, estimate, claim.more_than)
 
 
 def _rounds(plan: Plan, claim: TimingClaim | InferenceTimeClaim) -> pd.DataFrame | None:
-    """What was measured in each round, which is a seed, by line; None where nothing was measured.
+    """The value of each line in each round, which is a seed; None if nothing was measured.
 
-    Raises UserError for a comparison that other code has measured.
+    Raises UserError as read_timing does.
     """
     if not Path(Result(plan, "timing", claim.timing).file).exists():
         return None
@@ -213,7 +213,7 @@ def _rounds(plan: Plan, claim: TimingClaim | InferenceTimeClaim) -> pd.DataFrame
 
 
 def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:
-    """Claims as people read them: a text a cell."""
+    """Claims formatted for readers: a text per cell."""
 
     def with_unit(column: str) -> list[str]:
         pairs = zip(frame[column], frame["unit"], strict=True)
@@ -237,7 +237,7 @@ def shown_claims(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def write(plan: Plan) -> Path:
-    """Judge a preset's claims, and write them as CSV, which it gives, and beside it as Markdown and HTML."""
+    """Judge a preset's claims and write them as CSV, Markdown and HTML; returns the CSV's path."""
     if not plan.claims:
         raise UserError(
             f"preset {plan.preset.name!r}: judges no claims. Name their file there, such as claims: fsp/claims.yaml."

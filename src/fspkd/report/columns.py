@@ -12,7 +12,7 @@ from fspkd.runs.spec import Run
 
 @dataclass(frozen=True)
 class Nets:
-    """The nets of a row in one replicate, and all runs that are counted to them; `measured` is accuracy or error."""
+    """The nets of a row in one replicate, and all runs that count as theirs; `measured` is accuracy or error."""
 
     nets: list[Run]
     runs: list[Run]
@@ -20,31 +20,31 @@ class Nets:
 
     @property
     def finished(self) -> dict[int, Run]:
-        """The nets that are there, by their numbers in the row, from 1."""
+        """The finished nets, by their numbers in the row, from 1."""
         return {number: net for number, net in enumerate(self.nets, 1) if net.folder.is_finished}
 
     @property
     def complete(self) -> bool:
-        """Whether all of them are finished."""
+        """Whether all runs are finished."""
         return all(run.folder.is_finished for run in self.runs)
 
     @cached_property
     def counted(self) -> tuple[np.ndarray, np.ndarray]:
-        """See correct_by_image; of the finished nets. For errors, 1 is a wrong answer, and 0 a right one."""
+        """As correct_by_image, for the finished nets; for errors, 1 is a wrong answer and 0 a right one."""
         single, together = correct_by_image(list(self.finished.values()))
         return (1 - single, 1 - together) if self.measured == "error" else (single, together)
 
 
 @dataclass(frozen=True)
 class Column:
-    """One kind of column. `values`: by the names that they have in files, for a row has several where it has several nets.
+    """One kind of column. `values` gives values by column name in files, since a row of several nets may have several.
 
-    A `whole` one says nothing of a row of which nets are missing.
+    A `whole` one is empty for a row with missing nets.
     """
 
     values: Callable[[Nets], dict[str, float]]
     whole: bool = True
-    form: str = "{:.2f}"  # for people
+    form: str = "{:.2f}"  # for readers
     has_interval: bool = False  # over replicates
 
 
@@ -53,7 +53,7 @@ def _each(row: Nets) -> dict[str, float]:
 
 
 def is_net(column: str) -> bool:
-    """Whether a column of that name has single nets, as `nets` gives them."""
+    """Whether a column of that name is for a single net, as in `nets`."""
     return column.startswith("net") and column.removeprefix("net").isdigit()
 
 
@@ -68,7 +68,7 @@ COLUMNS = {
     ),
 }
 OF_NETS = ("nets", "average", "ensemble", "iterations")
-OF_SINGLE_NETS = {  # of which average and ensemble would be the same
+OF_SINGLE_NETS = {  # for which average and ensemble would be the same
     "accuracy": ("accuracy", "iterations"),
     "error": ("error", "iterations"),
 }

@@ -18,8 +18,8 @@ from fspkd.report.seeds import ratio_of_flat_parts
 from fspkd.runs.spec import Run
 
 POINTS = 100  # of a smoothed loss curve
-NEAR = 0.05  # of its level: then a curve enters its flat part
-LATE = 0.1  # of the iterations at the first rate, the last ones: there is its level
+NEAR = 0.05  # of its level: within that, a curve is flat
+LATE = 0.1  # last part of the iterations at the first rate: its mean is the level
 MEASURES = {"training loss": "smoothed_loss", "test accuracy": "test_accuracy"}
 
 
@@ -27,9 +27,9 @@ Curves = dict[str, list[tuple[Run, pd.DataFrame]]]  # by label, each net, or fir
 
 
 def read_curve(metrics: Path, length: int) -> pd.DataFrame:
-    """The metrics of a run of that length, if it is not stopped before.
+    """The metrics of a run of that length, or of one stopped earlier.
 
-    The loss is averaged over windows so that a whole curve has about POINTS points, those that are `drawn`: at the same
+    The loss is averaged over windows so that a whole curve has about POINTS points, those marked `drawn`: at the same
     iterations in all nets of a row.
     """
     frame, window = pd.read_csv(metrics), max(1, length // POINTS)
@@ -39,7 +39,7 @@ def read_curve(metrics: Path, length: int) -> pd.DataFrame:
 
 
 def read_curves(plan: Plan, name: str) -> Curves:
-    """The curves of a figure, of the nets that are finished."""
+    """The curves of a figure, from its finished nets."""
     return {
         label: [
             (net, read_curve(net.folder.vouched(net.folder.metrics), net.spec.iterations))
@@ -54,9 +54,9 @@ def flat_from(net: Run, curve: pd.DataFrame, measure: str) -> float:
     """The iteration at which a net's curve enters its flat part, within the first learning rate.
 
     The level of a curve is its mean over the last tenth of the iterations run at the first learning rate, or its last value
-    there. Its flat part begins where it first comes within NEAR of that level, as a part of the level: the loss from above,
-    the accuracy from below. Later rates lower both curves at the same iterations, whatever the start was, so they say
-    nothing here. NaN where nothing was measured at the first rate.
+    there. Its flat part begins where it first comes within NEAR of that level, as a fraction of it: the loss from above,
+    the accuracy from below. Later rates change all curves at the same iterations, whatever the start was, so they say
+    nothing here. NaN if nothing was measured at the first rate.
     """
     end = min(net.spec.schedule[0].until, len(curve))
     values = curve[curve["iteration"] <= end].set_index("iteration")[MEASURES[measure]].dropna()
@@ -80,17 +80,17 @@ def flat_parts(curves: Curves, measures: Iterable[str]) -> pd.DataFrame:
 
 
 def read(plan: Plan, name: str) -> tuple[Curves, pd.DataFrame]:
-    """The curves of a figure, and their flat parts in what it has panels of."""
+    """The curves of a figure, and their flat parts by each measure shown."""
     curves = read_curves(plan, name)
     return curves, flat_parts(curves, cast(results.Curves, plan.preset.figures[name]).measures)
 
 
 def draw(title: str, data: tuple[Curves, pd.DataFrame]) -> plt.Figure:
-    """A panel for each measure that has flat parts, over the iterations: training loss, on a logarithmic scale, and test
-    accuracy in percent.
+    """Plot a panel for each measure that has flat parts, over the iterations: training loss, on a logarithmic scale, and
+    test accuracy in percent.
 
-    A line is the mean over the nets of a curve that are still trained, the band around it reaches from their lowest to their
-    highest value, and a dotted line stands where the mean net enters its flat part.
+    A line is the mean over the nets of a curve that are still training, the band around it reaches from their lowest to
+    their highest value, and a dotted line marks the mean iteration at which they enter their flat part.
     """
     curves, flat = data
     sns.set_theme(context="paper", style="whitegrid")
@@ -119,7 +119,7 @@ def draw(title: str, data: tuple[Curves, pd.DataFrame]) -> plt.Figure:
             axes.set_ylabel(f"{measure} in %")
             axes.yaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10]))
     place = "upper right" if measure == "training loss" else "lower right"
-    axes.legend(lines, curves, loc=place, frameon=False)  # labels given so may begin with _
+    axes.legend(lines, curves, loc=place, frameon=False)  # labels passed explicitly may begin with _
     drawing.suptitle(title, fontsize="medium")
     bands = "bands: from the lowest to the highest net; " if any(len(nets) > 1 for nets in curves.values()) else ""
     drawing.supxlabel(f"{bands}dotted: where the flat part begins", fontsize="small")
@@ -128,16 +128,16 @@ def draw(title: str, data: tuple[Curves, pd.DataFrame]) -> plt.Figure:
 
 
 def _thinned(curve: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The points of a curve that are drawn: where it was tested, or else POINTS of the smoothed loss, and the last."""
+    """The drawn points of a curve: where it was tested or, of the smoothed loss, about POINTS and the last."""
     if column == "smoothed_loss":
         curve = curve[curve["drawn"]]
     return curve[["iteration", column]].dropna()
 
 
 def files(data: tuple[Curves, pd.DataFrame]) -> dict[str, bytes]:
-    """The numbers behind a figure, an iteration a row, and its flat parts.
+    """The numbers behind a figure, a row per iteration, and its flat parts.
 
-    Numbers are means over a curve's nets: where these were tested or, of first stages, which are not tested, the losses that
+    Numbers are means over a curve's nets: where these were tested or, for first stages, which are not tested, where losses
     are drawn.
     """
     (curves, flat), columns = data, {}
@@ -157,7 +157,7 @@ def files(data: tuple[Curves, pd.DataFrame]) -> dict[str, bytes]:
 
 
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
-    """What stands below a figure: how to read it, and where its curves become flat, with the ratio of the first two."""
+    """The note below a figure, and a table of where its curves become flat, with the ratio of the first two."""
     frame, rows = read_labelled(Path(plan.preset.results, f"{name}_flat.csv")), []
     for measure, group in frame.groupby("measure", sort=False):
         means = group.groupby("curve", sort=False)["iteration"].mean()

@@ -1,4 +1,4 @@
-"""Figures of the test accuracy at the end over the layers of nets, beside the published points."""
+"""Figures of final test accuracy over the number of layers, beside the published points."""
 
 import textwrap
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ read = measured_points
 
 
 def draw(title: str, points: pd.DataFrame) -> plt.Figure:
-    """A panel for each that `points` has, as of measured_points: test accuracy in percent over the layers, a colour a method.
+    """Plot each panel of `points` (see measured_points): test accuracy in percent over the layers, a colour per method.
 
     A filled marker is the mean over the nets that learnt, its bar reaches from the lowest to the highest of them; hollow
-    markers are published. Nets that failed to learn are a cross below the scale, which no line joins; where others of
+    markers are published. Nets that failed to learn are a cross below the scale, joined by no line; where others of
     their row learnt, it says how many failed.
     """
     sns.set_theme(context="paper", style="whitegrid")
@@ -40,7 +40,7 @@ def draw(title: str, points: pd.DataFrame) -> plt.Figure:
     drawing, grid = plt.subplots(1, len(panels), figsize=(width, 4), sharey=True, squeeze=False, layout="constrained")
     crosses = _set_scale(grid[0], points)
     layers = sorted(points["layers"].unique())
-    step = 0.1 * min(np.diff(layers), default=1)  # from a method's points to the next one's, which would hide them
+    step = 0.1 * min(np.diff(layers), default=1)  # between two methods' points, which would hide each other
     for axes, panel in zip(grid[0], panels, strict=True):
         for number, (method, style) in enumerate(zip(methods, styles, strict=True)):
             line = points[(points["panel"] == panel) & (points["method"] == method)]
@@ -49,7 +49,7 @@ def draw(title: str, points: pd.DataFrame) -> plt.Figure:
         axes.grid(visible=False, axis="x")
     grid[0][0].set_ylabel("test accuracy in %")
     handles = _legend(points, dict(zip(methods, styles, strict=True)))
-    told = [handle.get_label() for handle in handles]  # given so, they may begin with _
+    told = [handle.get_label() for handle in handles]  # passed explicitly, they may begin with _
     drawing.legend(handles, told, loc="outside lower center", ncols=3 * len(panels) - 1, frameon=False)
     drawing.suptitle(textwrap.fill(f"{title}{_note(points)}", int(14 * width)), fontsize="medium")
     sns.despine(drawing)
@@ -57,7 +57,7 @@ def draw(title: str, points: pd.DataFrame) -> plt.Figure:
 
 
 def _note(points: pd.DataFrame) -> str:
-    """What a reader has to know of the markers."""
+    """What a reader has to know about the markers."""
     notes = []
     if points.duplicated(["panel", "method", "layers"]).any():
         notes.append("; bars: from the lowest to the highest net")
@@ -67,7 +67,7 @@ def _note(points: pd.DataFrame) -> str:
 
 
 def _set_scale(panels: Sequence[plt.Axes], points: pd.DataFrame) -> float:
-    """Let the scale hold what was learnt and what is published; gives where, below that, crosses stand for other nets."""
+    """Fit the scale to learnt and published values; returns where, below it, crosses stand for failed nets."""
     shown = pd.concat([points["accuracy"][points["learned"]], points["published"]]).dropna()
     low, high = (shown.min(), shown.max()) if len(shown) else (0.0, 100.0)
     margin = 0.06 * max(high - low, 1.0)
@@ -84,7 +84,7 @@ def _set_scale(panels: Sequence[plt.Axes], points: pd.DataFrame) -> float:
 
 
 def _draw_line(axes: plt.Axes, line: pd.DataFrame, shift: float, style: dict[str, object], crosses: float) -> None:
-    """A method's points in a panel, moved to the right by `shift`."""
+    """Draw a method's points in a panel, shifted right by `shift`."""
     by_layers = line.groupby("layers")
     learned = line["accuracy"].where(line["learned"]).groupby(line["layers"]).agg(["mean", "min", "max"])
     published = by_layers["published"].first().dropna()
@@ -111,12 +111,12 @@ def _legend(points: pd.DataFrame, styles: dict[str, dict[str, object]]) -> list[
 
 
 def files(points: pd.DataFrame) -> dict[str, bytes]:
-    """The numbers behind a figure: a net a row."""
+    """The numbers behind a figure: a row per net."""
     return {".csv": points.to_csv(index=False, float_format="%.6g").encode()}
 
 
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
-    """What stands below a figure: how to read it, and its points, a column a method, in the figure's order."""
+    """The note below a figure, and a table of its points: a column per method, in the figure's order."""
     frame = read_labelled(Path(plan.preset.results, f"{name}.csv"))
     kept = {column: pd.Categorical(frame[column], frame[column].unique()) for column in ("panel", "method")}
     points = frame.assign(**kept).groupby(["panel", "layers", "multiplications", "method"], observed=True)
@@ -131,7 +131,7 @@ def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
 
 
 def _point(nets: pd.DataFrame) -> str:
-    """A point's nets as people read them."""
+    """A point's nets, formatted for readers."""
     learned, published = nets["accuracy"][nets["learned"]], nets["published"].iloc[0]
     parts = [shown(learned.mean())] if len(learned) else []
     if failed := len(nets) - len(learned):

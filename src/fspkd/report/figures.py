@@ -1,4 +1,4 @@
-"""What all kinds of figure share: how one is written."""
+"""What all kinds of figure share: how they are written."""
 
 import io
 from pathlib import Path
@@ -16,7 +16,7 @@ from fspkd.result import Result
 
 
 def write(plan: Plan, name: str) -> Path:
-    """Write a figure as PNG, beside it as SVG, and its numbers as CSV; gives the PNG. The same nets give the same bytes."""
+    """Write a figure as PNG and SVG, and its numbers as CSV; returns the PNG's path. The same nets give the same bytes."""
     figure, png = plan.preset.figures[name], Path(Result(plan, "figure", name).file)
     kind = module_of(figure)
     data = kind.read(plan, name)
@@ -33,7 +33,7 @@ def numbers(plan: Plan, name: str) -> bytes:
 
 
 def save(drawing: plt.Figure, png: Path) -> None:
-    """Write a drawing as PNG and, for pages, which have its title above it, without that as SVG; then close it.
+    """Write a drawing as PNG and, without its title, which pages show above it, as SVG; then close it.
 
     The same drawing gives the same bytes.
     """

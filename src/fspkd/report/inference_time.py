@@ -1,4 +1,4 @@
-"""What nets are worth and cost beside their teacher, as in the FitNets paper's Table 5; times on the machine at hand."""
+"""Accuracy, size and speed of nets beside their teacher's, as in the FitNets paper's Table 5; times are this machine's."""
 
 import time
 from collections.abc import Callable
@@ -28,9 +28,9 @@ from fspkd.train.machine import description
 from fspkd.train.nets import finished_net
 
 BATCH = 128
-ROUNDS, TURNS = 5, 3  # of a round, in which each net has so many turns
-SECONDS, LEAST = 10.0, 2  # of the slowest net's turn about, but at least so many batches
-FORMS = {  # for people
+ROUNDS, TURNS = 5, 3  # rounds; turns of each net in a round
+SECONDS, LEAST = 10.0, 2  # about, for the slowest net's turn; least batches in a turn
+FORMS = {  # for readers
     "layers": "{:.0f}",
     "weights": "{:,.0f}",
     "multiplications": "{:,.0f}",
@@ -41,12 +41,12 @@ FORMS = {  # for people
 
 
 def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
-    """A line for each net, in the first replicate, with the published values beside ours.
+    """A line for each net of the first replicate, with the published values beside ours.
 
     Columns: row; layers, weights and multiplications, see Counts; accuracy in percent; speed_up over the teacher, low and
-    high, a 95 % interval of it over rounds; compression, the teacher's weights over the net's; seconds for all test images,
-    the geometric mean over rounds, and those of each round: round1, round2, ...; device, processor, threads. Beside those
-    that are published `..._published`. Raises UserError where a net is not finished.
+    high, its 95 % interval over rounds; compression, the teacher's weights over the net's; seconds for all test images,
+    the geometric mean over rounds, and those of each round: round1, round2, ...; device, processor, threads. A column with
+    published values is followed by `..._published`. Raises UserError if a net is not finished.
     """
     settings = cast(InferenceTime, plan.preset.timings[name])
     runs = {label: plan.net(net) for label, net in settings.rows.items()}
@@ -73,7 +73,7 @@ def _worth(run: Run, images: Images) -> dict[str, float]:
 
 
 def _with_published(frame: pd.DataFrame, reference: str | None) -> pd.DataFrame:
-    """Published values, of those columns that are published, each behind ours; counts stay whole numbers."""
+    """Insert each column of published values, if there is one, after ours; counts stay whole numbers."""
     published = read_published(reference).reindex(index=frame.index)
     for column in FORMS:
         if column in published:
@@ -83,7 +83,7 @@ def _with_published(frame: pd.DataFrame, reference: str | None) -> pd.DataFrame:
 
 
 def shown_timing(frame: pd.DataFrame) -> pd.DataFrame:
-    """A comparison as people read it: a text a cell, 'ours (published)'."""
+    """A comparison formatted for readers: a text per cell, 'ours (published)'."""
     shown = {"": frame["row"]}
     for column, form in FORMS.items():
         shown[column.replace("_", "-")] = as_texts(frame[column], form)
@@ -96,7 +96,7 @@ def shown_timing(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def how(frame: pd.DataFrame) -> str:
-    """What the times are of, and on what they were measured."""
+    """A text on what was timed, and on which machine."""
     published = " In brackets the published values." if any(frame.filter(like=PUBLISHED)) else ""
     return (
         f"Speed-ups are those of computing all test images in batches of {BATCH}, in float32, on {measured_on(frame)}; their "
@@ -106,16 +106,16 @@ def how(frame: pd.DataFrame) -> str:
 
 
 def seconds_per_round(runs: list[Run], images: Images) -> np.ndarray:
-    """The seconds in which each net computes all test images, in each round: (nets, ROUNDS).
+    """The seconds that each net takes for all test images, in each round: (nets, ROUNDS).
 
-    Nets compute whole batches in float32, in evaluation mode; what is left after the last whole batch counts as the other
-    images do. Within a round they take turns, and the median of a net's turns counts, so that what else the machine does
-    at times does not. Where a device is slow a turn is a part of the images, the same for all nets.
+    Nets compute whole batches in float32, in evaluation mode; images left over after the last one are assumed to take as
+    long as the others. Within a round nets take turns, and the median of a net's turns counts, so that brief load from
+    other processes does not. On a slow device a turn is a part of the images, the same for all nets.
     """
     batches = whole_batches(images)
     nets = [_frozen(run, images) for run in runs]
     for net in nets:
-        compute(net, batches[:1])  # what follows finds memory and the kernels' code in place
+        compute(net, batches[:1])  # so that memory is allocated and kernels are loaded
     slowest = max(_seconds(partial(compute, net, batches[:1]), images.device) for net in nets)
     batches = batches[: max(LEAST, round(SECONDS / slowest))]
     stream = new_stream(images.device)
@@ -135,7 +135,7 @@ def compute(net: Net, batches: list[Tensor]) -> None:
 
 
 def whole_batches(images: Images) -> list[Tensor]:
-    """The test images as nets read them, in whole batches: (BATCH, C, H, W) each, or all images where they are fewer."""
+    """The test images as input for nets, in whole batches: (BATCH, C, H, W) each, or all images if they are fewer."""
     size = min(BATCH, len(images.test))
     return [images.to_input(batch) for batch in images.test.split(size) if len(batch) == size]
 
@@ -146,7 +146,7 @@ def _frozen(run: Run, images: Images) -> Net:
 
 
 def _seconds(function: Callable[[], None], device: torch.device) -> float:
-    """How long a call takes, on a GPU until it has computed."""
+    """How long a call takes, on a GPU until its work is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Kinds of figure and of time comparison: a module of this folder for each, with the name that presets give the kind."""
+"""Kinds of figure and time comparison: each is a module in this folder, with the name that presets use."""
 
 import importlib
 from types import ModuleType
@@ -9,9 +9,9 @@ from fspkd.config.results import Figure, Timing
 def module_of(entry: Figure | Timing) -> ModuleType:
     """The module of an entry's kind.
 
-    Of a figure: `read(plan, name)` gives its data, `draw(title, data)` the drawing, `files(data)` the content of the files
-    beside it, by their ends, of which .csv is one, and `on_page(plan, name)` what stands below it on a page: a note and a
-    table. Of a time comparison: `measure(plan, name, device)` gives its frame, `shown_timing(frame)` that as people read it,
-    and `how(frame)` what the times are of.
+    For a figure: `read(plan, name)` returns its data, `draw(title, data)` the drawing, `files(data)` the contents of files
+    beside it by suffix, one of which is .csv, and `on_page(plan, name)` what a page shows below it: a note and a table.
+    For a time comparison: `measure(plan, name, device)` returns its frame, `shown_timing(frame)` that frame formatted for
+    readers, and `how(frame)` a text on what was timed.
     """
     return importlib.import_module(f"fspkd.report.{entry.kind}")

@@ -1,4 +1,4 @@
-"""CSV files whose labels somebody chose."""
+"""CSV files with labels chosen by users."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ import pandas as pd
 
 
 def read_labelled(path: Path) -> pd.DataFrame:
-    """A CSV file in which an empty cell is missing, and a label may be None, NA or null."""
+    """Read a CSV file where only empty cells are missing: a label may be None, NA or null."""
     return pd.read_csv(path, keep_default_na=False, na_values=[""])

@@ -26,7 +26,7 @@ Matrices = dict[str, dict[str, np.ndarray]]  # by the two layers, and by net
 def matrices_of(first: Run) -> Matrices:
     """The FSP matrices that a first stage compares, as means over test images, (M, N) each.
 
-    As in that stage, the student normalises by the batch and the teacher does not, and a shuffled teacher is shuffled.
+    As in that stage, the student normalises by batch statistics, the teacher does not, and a shuffled teacher is shuffled.
     """
     method, teacher = cast(Fsp, first.spec.method), cast(Run | PretrainedWeights, first.teacher)
     network = cast(ResidualNetwork, first.spec.network)
@@ -58,7 +58,7 @@ def read(plan: Plan, name: str) -> Matrices:
 
 
 def draw(title: str, matrices: Matrices) -> plt.Figure:
-    """A row for each net and a column for each matrix; the colours of a column mean the same."""
+    """Plot a row for each net and a column for each matrix; each column has one colour scale."""
     sns.set_theme(context="paper", style="white")
     size = (1 + 2.6 * len(matrices), 7.5)
     drawing, grid = plt.subplots(3, len(matrices), figsize=size, squeeze=False, layout="constrained")
@@ -76,12 +76,12 @@ def draw(title: str, matrices: Matrices) -> plt.Figure:
 
 
 def _distance(of_nets: dict[str, np.ndarray], name: str) -> float:
-    """The mean squared difference of the entries of a net's mean matrix and its teacher's."""
+    """The mean squared difference between the entries of a net's mean matrix and its teacher's."""
     return float(((of_nets[name] - of_nets[TEACHER]) ** 2).mean())
 
 
 def files(matrices: Matrices) -> dict[str, bytes]:
-    """The numbers behind a figure: a matrix of a net a row."""
+    """The numbers behind a figure: a row per matrix and net."""
     rows = [
         (pair, name, _distance(of_nets, name), float(of_nets[name].mean()))
         for pair, of_nets in matrices.items()
@@ -92,7 +92,7 @@ def files(matrices: Matrices) -> dict[str, bytes]:
 
 
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
-    """What stands below a figure: how to read it, and its numbers."""
+    """The note below a figure, and a table of its numbers."""
     note = (
         f"FSP matrices as means over {IMAGES} test images, the student's as it normalises in training; distance: the mean "
         "squared difference to the teacher's, entry by entry, which is what the first stage makes small."

@@ -1,4 +1,4 @@
-"""Whether the nets of a table, and those that these rest on, come from the same code and the same kind of machine."""
+"""Whether the nets of a table, and those they depend on, come from the same code and the same kind of machine."""
 
 from collections import Counter
 
@@ -8,13 +8,13 @@ from fspkd.runs.spec import Run, with_origins
 
 
 def warnings(plan: Plan, name: str) -> list[str]:
-    """What a reader of a table has to know of how its nets were made; nothing where all were made alike."""
+    """What a reader of a table has to know about how its nets were made; empty if all were made alike."""
     runs = [run for run in with_origins(Result(plan, "table", name).runs) if run.folder.is_finished]
     return [text for text in (_different_code(runs), _different_kinds(runs)) if text]
 
 
 def _different_code(runs: list[Run]) -> str | None:
-    versions: dict[str, dict[str, list[str]]] = {}  # of each part of the code
+    versions: dict[str, dict[str, list[str]]] = {}  # by part of the code
     for run in runs:
         own = {"method": run.spec.method.method, "network": " and ".join(sorted(run.architectures))}
         own["optimizer"] = run.spec.training.optimizer.algorithm
@@ -33,7 +33,7 @@ def _different_code(runs: list[Run]) -> str | None:
 
 
 def _different_kinds(runs: list[Run]) -> str | None:
-    """Of each thing that decides bits, what most nets had, and which nets had something else, at least for a while."""
+    """For each machine property that decides bits, what most nets had, and which had another, if only for a while."""
     had: dict[str, dict[str, list[str]]] = {}
     for run in runs:
         for attempt in run.folder.read_manifest().attempts:

@@ -1,4 +1,4 @@
-"""HTML that needs nothing else: pages that read well on a screen, a phone and paper."""
+"""Self-contained HTML pages that read well on a screen, a phone and paper."""
 
 import math
 from pathlib import Path
@@ -17,18 +17,18 @@ _ENVIRONMENT = jinja2.Environment(
 
 
 def render(template: str, **values: object) -> bytes:
-    """A whole page from a template of this folder; every value is escaped."""
+    """Render a page from a template in this folder; every value is escaped."""
     return _ENVIRONMENT.get_template(template).render(values).encode()
 
 
 def table_page(title: str, frame: pd.DataFrame, about: str = "", kind: str = "", note: str | None = None) -> bytes:
-    """A page of one table of texts, whose first column names the rows, with `about` above it and `note` below.
+    """A page with one table of texts, whose first column names the rows, with `about` above it and `note` below.
 
-    `kind` is a class of the page's style sheet.
+    `kind`: CSS classes of the table.
     """
     return render("table.html.j2", title=title, frame=frame, about=about, kind=kind, note=note)
 
 
 def shown(value: float, form: str = ".2f") -> str:
-    """A number as people read it; a dash for NaN."""
+    """A number formatted for readers; a dash for NaN."""
     return "–" if math.isnan(value) else format(value, form)

@@ -1,4 +1,4 @@
-"""Pictures of tables and of claims, drawn from their CSV files: for those who would rather look than read."""
+"""Pictures of tables and claims, drawn from their CSV files."""
 
 import textwrap
 from pathlib import Path
@@ -16,14 +16,14 @@ from fspkd.report.pages import CLAIMS
 from fspkd.report.tables import INTERVAL, PUBLISHED, row_labels
 from fspkd.result import Result
 
-MEANS = ("average", "accuracy", "error")  # the column that stands for a row
-COLORS = {"reproduced": "#029e73", "not reproduced": "#d55e00"}  # of seaborn's colour-blind palette; others are grey
+MEANS = ("average", "accuracy", "error")  # the column that sums up a row
+COLORS = {"reproduced": "#029e73", "not reproduced": "#d55e00"}  # from seaborn's colour-blind palette; others are grey
 GREY = "#949494"
-LINE = 0.32  # inches a row
+LINE = 0.32  # inches per row
 
 
 def draw_table(frame: pd.DataFrame, title: str, unit: str) -> plt.Figure:
-    """A row a line: its nets, their average, with its interval where there is one, their ensemble, and what was published."""
+    """Plot each row on a line: its nets, their average with any interval, their ensemble, and the published values."""
     sns.set_theme(context="paper", style="whitegrid")
     drawing, axes = plt.subplots(figsize=(8, 1.3 + LINE * 1.3 * len(frame)), layout="constrained")
     places, (blue, _, green, *_) = np.arange(len(frame)), sns.color_palette("colorblind")
@@ -55,9 +55,9 @@ def draw_table(frame: pd.DataFrame, title: str, unit: str) -> plt.Figure:
 
 
 def draw_claims(frame: pd.DataFrame, title: str, is_demonstration: bool = False) -> plt.Figure:
-    """A claim a line, in its unit: what came out with its interval, what it has to pass, and what was published.
+    """Plot each claim on a line, in its unit: our value with its interval, the threshold to pass, and the published value.
 
-    Verdicts have colours, but for those of a demonstration.
+    Verdicts have colours, except in a demonstration.
     """
     colors = {} if is_demonstration else COLORS
     sns.set_theme(context="paper", style="whitegrid")

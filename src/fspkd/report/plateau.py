@@ -1,4 +1,4 @@
-"""Figures of how long nets guess: their training loss beside that of a net which holds all classes equally likely."""
+"""Figures of how long nets only guess: their training loss relative to that of predicting all classes equally likely."""
 
 import math
 from pathlib import Path
@@ -20,13 +20,13 @@ from fspkd.runs.spec import Run
 WINDOW = 50  # iterations that a loss is averaged over
 LEFT = 0.99  # of the loss of guessing: below it, a net has left the plateau
 HALF = 0.5
-POINTS = 200  # of a curve
+POINTS = 200  # drawn per curve
 
 
 def guessing_loss(net: Run, classes: int) -> pd.Series:
-    """The loss at each iteration of a net's last stage if it gave all classes the same probability, whatever its teacher says.
+    """The loss at each iteration of a net's last stage if it gave all classes the same probability, whatever its teacher.
 
-    It is computed by the net's method. Both cross-entropies of distillation are ln(classes) then, but the second one's weight
+    The net's method computes it. Both cross-entropies of distillation are then ln(classes), but the second one's weight
     changes over the stage.
     """
     same, label = torch.zeros(1, classes), torch.zeros(1, dtype=torch.long)
@@ -36,7 +36,7 @@ def guessing_loss(net: Run, classes: int) -> pd.Series:
 
 
 def read(plan: Plan, name: str) -> dict[str, dict[str, pd.Series]]:
-    """Loss / loss of guessing, by curve and net: means over WINDOW iterations, of the nets that are finished."""
+    """Loss / loss of guessing, by curve and finished net, as running means over WINDOW iterations."""
     found: dict[str, dict[str, pd.Series]] = {}
     for label, reference in cast(Plateau, plan.preset.figures[name]).curves.items():
         for net in plan.nets(reference):
@@ -57,7 +57,7 @@ def first_below(level: float, relative: pd.Series) -> float:
 def files(curves: dict[str, dict[str, pd.Series]]) -> dict[str, bytes]:
     """The numbers behind a figure.
 
-    A net a row: how long it was trained, when it left the plateau and halved its loss, and what that is at the end.
+    A row per net: iterations trained, when it left the plateau and halved the loss of guessing, and its last relative loss.
     """
     lines = [
         (label, net, relative.index[-1], first_below(LEFT, relative), first_below(HALF, relative), relative.iloc[-1])
@@ -70,9 +70,9 @@ def files(curves: dict[str, dict[str, pd.Series]]) -> dict[str, bytes]:
 
 
 def draw(title: str, curves: dict[str, dict[str, pd.Series]]) -> plt.Figure:
-    """The relative loss of each net over the iterations; a dot stands where it leaves the plateau.
+    """Plot the relative loss of each net over the iterations, with a dot where it leaves the plateau.
 
-    The legend says after how many iterations that is, a mean over the nets that do.
+    The legend says after how many iterations that is, as a mean over the nets that do.
     """
     sns.set_theme(context="paper", style="whitegrid")
     drawing, axes = plt.subplots(figsize=(8, 4), layout="constrained")
@@ -101,7 +101,7 @@ def draw(title: str, curves: dict[str, dict[str, pd.Series]]) -> plt.Figure:
 
 
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
-    """What stands below a figure: how to read it, and when its nets left the plateau."""
+    """The note below a figure, and a table of when its nets left the plateau."""
     frame = read_labelled(Path(plan.preset.results, f"{name}.csv"))
     left, half = (
         [shown(value, ",.0f") if value == value else "never" for value in frame[at]] for at in ("left_at", "half_at")

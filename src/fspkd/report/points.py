@@ -23,7 +23,7 @@ class Point(NamedTuple):
 
 
 def points(plan: Plan, name: str) -> dict[str, Point]:
-    """Where the rows, or nets of one, stand that a figure names, in its order."""
+    """Where each row, or net of one, that a figure names stands, in its order."""
     preset = plan.preset
     return {
         nets: Point(panel, method, preset.networks[preset.rows[row_of(nets)].network].layer_count)
@@ -43,9 +43,9 @@ def published_points(plan: Plan, name: str) -> dict[Point, float]:
 
 
 def measured_points(plan: Plan, name: str) -> pd.DataFrame:
-    """The nets of a figure that are finished.
+    """The finished nets of a figure.
 
-    Columns: panel, method, layers, multiplications (for one image), net, accuracy (in percent), learned, published (that of
+    Columns: panel, method, layers, multiplications (for one image), net, accuracy (in percent), learned, published (of
     the point).
     """
     published = published_points(plan, name)
@@ -66,6 +66,6 @@ def measured_points(plan: Plan, name: str) -> pd.DataFrame:
 
 @cache
 def _multiplications(network: Network, shape: tuple[int, int, int], classes: int) -> int:
-    from fspkd.models.counts import counts  # which imports torch, and that takes seconds
+    from fspkd.models.counts import counts  # imports torch, which takes seconds
 
     return counts(network, shape, classes).multiplications

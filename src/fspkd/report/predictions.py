@@ -23,7 +23,7 @@ def correct(scores_NK: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
 def correct_by_image(nets: list[Run]) -> tuple[np.ndarray, np.ndarray]:
     """Whether each net is right about each test image, (nets, images), and whether their ensemble is, (images,): 0 or 1.
 
-    Raises UserError where the nets were tested on different images, or their predictions are not those that they made.
+    Raises UserError if the nets were tested on different images, or their predictions are missing or altered.
     """
     logits, labels = zip(*(load_predictions(run.folder.vouched(run.folder.predictions)) for run in nets), strict=True)
     if any(not np.array_equal(labels[0], other) for other in labels):

@@ -22,9 +22,9 @@ REPRODUCTION = Path("reproduction")
 
 
 def exported_plan(name: str) -> Plan:
-    """The plan of the preset of that name, of which reproduction/<name>/ holds the runs and gets the results.
+    """The plan of the preset of that name, with runs and results in reproduction/<name>/.
 
-    Raises UserError where no preset has that name.
+    Raises UserError if no preset has that name.
     """
     plans, problems = load_plans()
     preset = next((plan.preset for plan in plans.values() if plan.preset.name == name), None)
@@ -34,17 +34,17 @@ def exported_plan(name: str) -> Plan:
 
 
 def exported(preset: Preset) -> Plan:
-    """That plan of a preset."""
+    """As exported_plan, for a preset."""
     place = REPRODUCTION / preset.name
     here = preset.model_copy(update={"results": str(place)})
     return Plan(here, environment={}, runs=place / "runs", folder=ExportedFolder)
 
 
 def export(plan: Plan) -> list[Run]:
-    """Export the finished runs that a preset's results want, which it gives, and the results that do not follow from them.
+    """Export, and return, a preset's finished runs that results need; also export the results that do not follow from them.
 
-    These are time comparisons, and figures of matrices, which need weights. Raises UserError, before anything is written, for
-    runs that have another name where the images are elsewhere.
+    These are time comparisons, and figures of matrices, which need weights. Raises UserError, before anything is written,
+    for runs whose name depends on where the images are.
     """
     there = exported(plan.preset)
     finished = [run for run in wanted_by_results(plan) if run.folder.is_finished]
@@ -65,10 +65,10 @@ def export(plan: Plan) -> list[Run]:
 
 
 def recompute(plan: Plan) -> list[Path]:
-    """Write the tables, figures, claims and the list of nets of an exported plan into its folder; gives their paths.
+    """Write the tables, figures, claims and the list of nets of an exported plan into its folder; returns their paths.
 
-    Of tables, those of which a net is there; of figures, those of which a net of each curve, or point, is, and that need no
-    weights.
+    Only tables with at least one finished net are written, and figures with at least one for each curve or point that need
+    no weights.
     """
     written = []
     for name, table in plan.preset.tables.items():
@@ -86,7 +86,7 @@ def recompute(plan: Plan) -> list[Path]:
 
 
 def nets(plan: Plan) -> pd.DataFrame:
-    """A line for each finished run: what it reached, what made it, and what it cost."""
+    """A line for each finished run: its accuracy, what made it, and what it cost."""
     lines = []
     for run in wanted_by_results(plan):
         if not run.folder.is_finished:

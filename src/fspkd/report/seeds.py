@@ -1,4 +1,4 @@
-"""Which nets are independent seeds, and how those of two rows or curves pair; what is compared, by seed."""
+"""Which nets are independent seeds, how those of two rows or curves are paired, and what is compared, by seed."""
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,8 @@ from fspkd.runs.spec import Run
 
 
 def accuracies(plan: Plan, row: str) -> list[float]:
-    """The accuracies of independent seeds, in percent: of the nets of a row, or the means of its replicates where nets share
-    anything trained. Replicates that are not finished are left out."""
+    """The accuracies of independent seeds, in percent: of a row's nets, or the means of its replicates where nets share
+    anything trained. Unfinished replicates are left out."""
     replicates = [plan.nets(row, r + 1) for r in range(plan.preset.replicates)]
     replicates = [nets for nets in replicates if all(net.folder.is_finished for net in nets)]
     single = [100 * correct_by_image(nets)[0].mean(1) for nets in replicates]
@@ -23,10 +23,9 @@ def accuracies(plan: Plan, row: str) -> list[float]:
 def differences(plan: Plan, value: str, more: str, less: str) -> list[np.ndarray]:
     """A value's difference between two rows as matrices (independent seeds, images), whose means are to be added.
 
-    A seed is a net, where what is compared is the accuracy of nets and no net of a row shares anything trained with
-    another of it: paired with the only net of the other row that it shares something with, or unpaired where no net
-    shares anything with the other row. Elsewhere a seed is a replicate, paired. Replicates that are not finished are left
-    out.
+    A seed is a net if accuracies of single nets are compared and nets of the same row share nothing trained: each is paired
+    with the only net of the other row that it shares something with, or unpaired if no net shares anything with the other
+    row. Otherwise a seed is a replicate, paired. Unfinished replicates are left out.
     """
     pairs = [(plan.nets(more, r + 1), plan.nets(less, r + 1)) for r in range(plan.preset.replicates)]
     pairs = [pair for pair in pairs if all(net.folder.is_finished for nets in pair for net in nets)]
@@ -41,9 +40,9 @@ def differences(plan: Plan, value: str, more: str, less: str) -> list[np.ndarray
 
 
 def _partners(ours: list[Run], theirs: list[Run]) -> list[int] | None:
-    """Of independent nets, the number of the only other one that each is related to; empty where none is to any.
+    """For each of our nets, the index of the only one of theirs related to it; empty if none are related.
 
-    None where nets of one side share anything trained, or one is related to none or several of the other side.
+    None if nets of one side share anything trained, or one is related to none or several of the other side.
     """
     if not (_independent(ours) and _independent(theirs)):
         return None
@@ -55,7 +54,7 @@ def _partners(ours: list[Run], theirs: list[Run]) -> list[int] | None:
 
 
 def _of_replicate(value: str, nets: list[Run]) -> np.ndarray:
-    """A value of the nets of a row in one replicate, for each test image."""
+    """A value of a row's nets in one replicate, for each test image."""
     single, together = correct_by_image(nets)
     if value in ("accuracy", "average"):
         return single.mean(0)
@@ -63,7 +62,7 @@ def _of_replicate(value: str, nets: list[Run]) -> np.ndarray:
 
 
 def _related(one: Run, other: Run) -> bool:
-    """Whether two nets share anything trained: one is, starts from or learns from what the other does."""
+    """Whether two nets share anything trained: both are, start from or learn from the same net."""
     return not one.ancestry.isdisjoint(other.ancestry)
 
 
@@ -72,9 +71,9 @@ def _independent(nets: list[Run]) -> bool:
 
 
 def ratio_of_flat_parts(later: list[Run], earlier: list[Run], of_measure: pd.DataFrame) -> Estimate:
-    """How many times later the nets of one curve become flat than those of another, by the flat parts of a measure.
+    """How many times later the nets of one curve become flat than those of another, by one measure.
 
-    Seeds, and pairs of them, are those of `differences`: nets, or the geometric means over those of each replicate.
+    Seeds and their pairs are as in `differences`: nets, or the geometric means over each replicate's nets.
     """
     flat = of_measure.drop_duplicates("net").set_index("net")["iteration"].dropna()
     later, earlier = ([net for net in nets if net.id in flat.index] for nets in (later, earlier))
@@ -87,7 +86,7 @@ def ratio_of_flat_parts(later: list[Run], earlier: list[Run], of_measure: pd.Dat
 
 
 def _independent_flat_parts(nets: list[Run], flat: pd.Series) -> list[float]:
-    """The iterations from which nets are flat or, where they share anything trained, the means over each replicate's."""
+    """The iterations from which nets are flat or, where they share anything trained, each replicate's geometric mean."""
     return [flat[net.id] for net in nets] if _independent(nets) else list(_of_replicates(nets, flat))
 
 

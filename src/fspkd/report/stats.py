@@ -9,15 +9,15 @@ from numpy.polynomial import hermite_e
 from scipy import stats
 
 CONFIDENCE = 0.95
-NODES = 41  # of the integral over the images' part
+NODES = 41  # of the quadrature over the images' part
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % confidence interval, from `n` independent seeds on the side that has fewer.
+    """A value with its 95 % confidence interval, from `n` independent seeds on the side with fewer.
 
-    `seeds` and `images` are the parts of the squared standard error, on the scale of logarithms where `is_ratio`; the part
-    of the seeds was measured with at least `df` degrees of freedom, that of the many images is as good as known.
+    `seeds` and `images` are the two parts of the squared standard error, on the logarithmic scale if `is_ratio`. The seeds'
+    part has at least `df` degrees of freedom; the images' part, from many images, counts as known.
     """
 
     value: float
@@ -30,22 +30,22 @@ class Estimate:
     is_ratio: bool = False
 
     def p_value(self, threshold: float) -> float:
-        """Two-sided, of the hypothesis that the true value is the threshold; NaN for a single seed."""
+        """Two-sided, for the hypothesis that the true value is the threshold; NaN for a single seed."""
         distance = np.log(self.value / threshold) if self.is_ratio else self.value - threshold
         return self._beyond(abs(distance))
 
     def p_value_of_margin(self, margin: float) -> float:
-        """Of the hypothesis that the true value is as far from 0 as the margin: two one-sided tests, each counted twice.
+        """For the hypothesis that the true value is as far from 0 as the margin: two one-sided tests, each counted twice.
 
-        Below CONFIDENCE's complement where the value is surely within the margin, or surely beyond it.
+        Below 1 - CONFIDENCE where the value is surely within the margin, or surely beyond it.
         """
         return self._beyond(abs(margin - abs(self.value)))
 
     def _beyond(self, distance: float) -> float:
         """The probability that an estimate is farther from the truth than a distance.
 
-        Not by Student's distribution with Welch and Satterthwaite's degrees of freedom, which is too light far out: where
-        images have a part, and where two rows spread unequally, hence the degrees of freedom of the smaller one.
+        Not by Student's distribution with Welch and Satterthwaite's degrees of freedom, whose tails are too light where
+        images have a part, and where two rows spread unequally; hence the smaller row's degrees of freedom.
         """
         if self.seeds + self.images == 0:  # nothing says how values spread
             return 1.0 if distance == 0 else np.nan
@@ -54,14 +54,14 @@ class Estimate:
         return float(farther(distance, self.seeds, self.df, self.images))
 
 
-NOTHING = Estimate(np.nan, np.nan, np.nan, 0)  # of no seed
+NOTHING = Estimate(np.nan, np.nan, np.nan, 0)  # without seeds
 
 
 def farther(distance: np.ndarray | float, seeds: np.ndarray | float, df: float, images: np.ndarray | float) -> Any:
     """The probability that the sum of two parts is farther from 0 than a distance; arrays are broadcast.
 
-    What seeds contribute has Student's distribution, of that squared standard error and `df`; what images contribute, of
-    that squared standard error, has the normal one, over which the sum is integrated.
+    The seeds' part has Student's distribution with `df` degrees of freedom, the images' part a normal one, over which the
+    sum is integrated; `seeds` and `images` are their squared standard errors.
     """
     nodes, weights = hermite_e.hermegauss(NODES)
     shift = np.sqrt(images)[..., None] * nodes
@@ -76,7 +76,7 @@ def _student(df: Any) -> Any:
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
-    """The mean of independent values, with Student's interval; without one where there is a single value."""
+    """The mean of independent values, with Student's interval, or none for a single value."""
     values = np.asarray(values, float)
     n, mean = len(values), values.mean()
     if n < 2:
@@ -87,10 +87,10 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 
 
 def median(values: Sequence[float], threshold: float) -> tuple[Estimate, float]:
-    """The median of independent values, and the p-value of a sign test, two-sided, of the hypothesis that it is a threshold.
+    """The median of independent values, and the p-value of a two-sided sign test of the hypothesis that it is the threshold.
 
-    Neither asks how the values spread. The interval is between two of the values; where there are too few of them for an
-    interval or a p-value below CONFIDENCE's complement, fewer than six, both are NaN.
+    Neither assumes anything about the spread. The interval's ends are two of the values. With fewer than six values, too
+    few for an interval or a p-value below 1 - CONFIDENCE, both are NaN.
     """
     if 2 * 0.5 ** len(values) >= 1 - CONFIDENCE:
         return Estimate(float(np.median(values)), np.nan, np.nan, len(values)), np.nan
@@ -101,9 +101,9 @@ def median(values: Sequence[float], threshold: float) -> tuple[Estimate, float]:
 
 
 def within_groups(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
-    """The variance within groups that are equally spread, pooled over them, and its degrees of freedom.
+    """The variance within groups, assumed equal and pooled over them, and its degrees of freedom.
 
-    It is the mean square within of a one-way analysis of variance; NaN, and 0, where no group has two values.
+    It is the within-group mean square of a one-way analysis of variance; NaN and 0 where no group has two values.
     """
     groups = [np.asarray(values, float) for values in groups]
     freedom = sum(max(len(values) - 1, 0) for values in groups)
@@ -112,19 +112,19 @@ def within_groups(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
 
 
 def mean_half_width(variance: float, freedom: int, n: int) -> float:
-    """Half of Student's interval for the mean of n values, from their variance and its degrees of freedom; NaN without any."""
+    """Half of Student's interval for the mean of n values; NaN if n or the degrees of freedom of their variance are 0."""
     return _student(freedom) * np.sqrt(variance / n) if n and freedom else np.nan
 
 
 def over_seeds_and_images(terms: Sequence[np.ndarray]) -> Estimate:
     """The sum of the means of matrices (seeds, images), with an interval for other seeds and other images.
 
-    The images are the same in all matrices, in one order; the seeds of one are independent of each other and of another
-    matrix's. So a paired difference of two methods is one matrix of differences, an unpaired one is [first, -second].
+    All matrices have the same images in the same order; seeds are independent within a matrix and between matrices.
+    So a paired difference of two methods is one matrix of differences, an unpaired one is [first, -second].
 
-    The squared standard error is that of the seeds' means, as for a t-test, and what images add to it: the spread over
-    images of their means over seeds, less what a seed's luck with an image contributes to both. With a single seed the
-    interval is for other images alone.
+    The squared standard error is that of the seeds' means, as in a t-test, plus what images add: the spread over images
+    of their means over seeds, less what a seed's luck with an image contributes to both. With a single seed the interval
+    is for other images only.
     """
     count = terms[0].shape[1]
     value = float(sum(term.mean() for term in terms))
@@ -145,18 +145,18 @@ def over_seeds_and_images(terms: Sequence[np.ndarray]) -> Estimate:
 
 
 def half_width(parts: np.ndarray, degrees: np.ndarray, images: np.ndarray | float) -> Any:
-    """Half the width of the interval of a sum whose parts' squared standard errors are known with these degrees of freedom.
+    """Half the width of the interval of a sum whose parts' squared standard errors have these degrees of freedom.
 
-    Parts lie along the first axis: the half width of one sum is a number, that of several an array. What images add counts
-    half in the degrees of freedom: counted in full, intervals over three seeds are too short wherever the seeds happen to
-    agree. docs/statistics.md has the simulations.
+    Parts lie along the first axis: one sum gives a number, several give an array. What images add counts half in the
+    degrees of freedom: counted in full, it makes intervals over three seeds too short whenever the seeds happen to agree.
+    docs/statistics.md has the simulations.
     """
     square = parts.sum(0) + images
     return _student(welch(parts, degrees, images / 2)) * np.sqrt(square)
 
 
 def welch(parts: np.ndarray, degrees: np.ndarray, known: np.ndarray | float) -> Any:
-    """Welch and Satterthwaite's degrees of freedom of a sum of squared standard errors; of the first part if all are 0."""
+    """Welch and Satterthwaite's degrees of freedom of a sum of squared standard errors; the first part's if all are 0."""
     spread = (parts**2 / degrees.reshape(-1, *[1] * (parts.ndim - 1))).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(spread > 0, (parts.sum(0) + known) ** 2 / spread, degrees[0])
@@ -195,7 +195,7 @@ def paired_ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Holm's adjusted p-values: where those below 0.05 count, at most 5 % of families have a wrong one. NaN stays NaN."""
+    """Holm's adjusted p-values: of families judged by them at 0.05, at most 5 % have a wrong verdict. NaN stays NaN."""
     p_values = np.asarray(p_values, float)
     order = np.argsort(p_values)[: np.isfinite(p_values).sum()]
     adjusted = np.full(len(p_values), np.nan)

@@ -24,7 +24,7 @@ from fspkd.times import duration
 
 
 def summary(plan: Plan) -> bytes:
-    """The page; needs the preset's tables, figures, time comparisons and claims to be there."""
+    """The page, from the preset's tables, figures, time comparisons and claims, which must exist."""
     preset, results = plan.preset, Path(plan.preset.results)
     return render(
         "summary.html.j2",
@@ -83,7 +83,7 @@ def _claims(csv: Path) -> dict[str, object]:
 
 
 def _svg(csv: Path) -> str:
-    """The drawing beside a CSV file, for a page."""
+    """The SVG beside a CSV file, base64-encoded."""
     return base64.b64encode(csv.with_suffix(".svg").read_bytes()).decode()
 
 
@@ -106,7 +106,7 @@ def _table(plan: Plan, name: str) -> dict[str, object]:
 
 
 def _settings(plan: Plan, run: Run) -> dict[str, object]:
-    """The settings of a run, as it has noted them, and the way to its folder from the page."""
+    """The settings of a run, as recorded in its folder, and the path to that from the page."""
     settings = run.spec.model_dump(mode="json")
     return {
         "folder": run.folder,

@@ -1,4 +1,4 @@
-"""Tables: a row for each method, what its nets are worth, and the published values beside it."""
+"""Tables: a row for each method, with the results of its nets beside the published values."""
 
 import html
 import json
@@ -19,7 +19,7 @@ from fspkd.report.stats import mean_half_width, over_seeds, within_groups
 from fspkd.result import Result
 
 PUBLISHED, INTERVAL, QUOTED = "_published", "_ci95", "quoted"
-LONGEST = 150  # bytes of a label in the name of a file, which has 255, with what it is called until it is whole
+LONGEST = 150  # bytes of a label in a file name, which may have 255, a temporary file's suffix included
 LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {
@@ -36,13 +36,13 @@ LATEX = str.maketrans(
 
 
 def make_table(plan: Plan, name: str, labels: Iterable[str] | None = None) -> pd.DataFrame:
-    """A table of the preset, or some of its rows: our values, the iterations really run, and the published values.
+    """A table of the preset, or some of its rows: our values, the iterations actually run, and the published values.
 
-    Where the preset has replicates the values are means over those that are finished, and their number n, and half the
-    width of 95 % intervals of averages and ensembles (`..._ci95`), are columns too. Iterations are those of one replicate.
-    With `intervals: nets` averages have such a column in a whole table, since their intervals are from the spread within all
-    of its rows. Cells of which nets are missing are empty. A whole table with `quoted` rows has a column of that name, which
-    is True for these; they come last, and what is ours of them is empty.
+    With replicates, values are means over the finished ones, except iterations, which are one replicate's; the number n, and
+    half the width of 95 % intervals (`..._ci95`) of averages, ensembles, accuracies and errors, are columns too.
+    With `intervals: nets`, averages have such a column in a whole table only, since their intervals come from the spread
+    within all of its rows. Cells whose nets are missing are empty. A whole table with `quoted` rows has a column of that
+    name, which is True for these; they come last, and our values for them are empty.
     """
     table, is_whole = plan.preset.tables[name], labels is None
     rows, quoted = table.rows, table.quoted if is_whole else None
@@ -71,13 +71,13 @@ def make_table(plan: Plan, name: str, labels: Iterable[str] | None = None) -> pd
 
 
 def row_values(plan: Plan, row: str) -> dict[str, float]:
-    """What the nets of a row are worth, on their own, in the first replicate."""
+    """The results of a row's nets in the first replicate, apart from any table."""
     nets = Nets(plan.nets(row, 1), plan.row_runs(row, 1))
     return {key: value for kind in OF_NETS for key, value in COLUMNS[kind].values(nets).items()}
 
 
 def _values(plan: Plan, name: str, row: str, kinds: tuple[str, ...]) -> dict[str, float]:
-    """The cells of a table's row, and half the widths of their intervals."""
+    """The cells of a table's row, and half the width of their intervals."""
     cells: dict[str, float] = {}
     complete = _complete(plan, name, row)
     partial = [] if complete else [nets for nets in _replicates(plan, name, row)[:1] if nets.finished]
@@ -99,14 +99,14 @@ def _replicates(plan: Plan, name: str, row: str) -> list[Nets]:
 
 
 def _complete(plan: Plan, name: str, row: str) -> list[Nets]:
-    """The replicates of a table's row of which all runs are finished."""
+    """The replicates of a table's row whose runs are all finished."""
     return [replicate for replicate in _replicates(plan, name, row) if replicate.complete]
 
 
 def _over_nets(ours: dict[str, dict[str, float]], rows: dict[str, str]) -> list[float]:
-    """Half the widths of 95 % intervals, for other nets, of the averages of a table's rows.
+    """Half the width of the 95 % interval, for other nets, of the average of each row of a table.
 
-    They are from the spread of nets within rows, pooled over the table; references.py sees to it that there is one.
+    It comes from the spread of nets within rows, pooled over the table; references.py ensures that there is one.
     """
     nets = {label: [c for column, c in cells.items() if _kind(column) == "nets"] for label, cells in ours.items()}
     variance, freedom = within_groups(
@@ -116,14 +116,14 @@ def _over_nets(ours: dict[str, dict[str, float]], rows: dict[str, str]) -> list[
 
 
 def _kind(column: str) -> str:
-    """The key in COLUMNS of a column's name."""
+    """The key in COLUMNS for a column's name."""
     return "nets" if is_net(column) else column
 
 
 def read_reference(plan: Plan, name: str) -> pd.DataFrame:
-    """The published numbers of a table by label; empty without such.
+    """The published numbers of a table by label; empty if none.
 
-    Where the paper gives one number a row, its accuracy or error, that stands beside our average too.
+    Where the paper gives one number per row, its accuracy or error, that stands beside our average too.
     """
     table = plan.preset.tables[name]
     frame = read_published(table.reference).rename(columns={"total_iterations": "iterations"})
@@ -133,7 +133,7 @@ def read_reference(plan: Plan, name: str) -> pd.DataFrame:
 
 
 def read_published(reference: str | None) -> pd.DataFrame:
-    """The numbers in a file of config/, by label; empty without such."""
+    """The numbers in a file of config/, by label; empty if none."""
     if reference is None:
         return pd.DataFrame()
     return pd.read_csv(CONFIG / reference).set_index(pd.Index(published_labels(CONFIG / reference)))
@@ -145,7 +145,7 @@ def table_csv(frame: pd.DataFrame) -> bytes:
 
 
 def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table as people read it: a text a cell, 'ours ± half the interval (published)'; quoted rows are marked."""
+    """A table formatted for readers: a text per cell, 'ours ± half the interval (published)'; quoted rows are marked."""
     quoted, shown = _is_quoted(frame), pd.DataFrame({"": row_labels(frame)})
     for column in frame.columns[1:]:
         if column.endswith((PUBLISHED, INTERVAL, QUOTED)):
@@ -162,19 +162,19 @@ def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def notes(plan: Plan, name: str) -> list[str]:
-    """What stands below a table: what its marks mean, and what a reader has to know of how its nets were made."""
+    """The notes below a table: what its marks mean, and what a reader has to know about how its nets were made."""
     marks = plan.preset.tables[name].marks or {}
     key = "; ".join(f"{mark}: {meaning}" for mark, meaning in marks.items())
     return [*([f"{key}."] if key else []), *warnings(plan, name)]
 
 
 def in_markdown(text: str) -> str:
-    """A text whose marks of HTML and of tables are not taken for such."""
+    """Escape what Markdown would take for HTML or for a table's columns."""
     return html.escape(text, quote=False).replace("|", "\\|")
 
 
 def row_labels(frame: pd.DataFrame) -> pd.Series:
-    """What a table calls its rows; quoted ones are marked."""
+    """The labels of a table's rows; quoted ones are marked."""
     return frame["row"].mask(_is_quoted(frame), frame["row"] + " (quoted)")
 
 
@@ -183,19 +183,19 @@ def _is_quoted(frame: pd.DataFrame) -> pd.Series:
 
 
 def as_texts(numbers: pd.Series, form: str) -> pd.Series:
-    """Numbers as people read them; a dash for NaN."""
+    """Numbers formatted for readers; a dash for NaN."""
     return pd.Series([form.format(number) if pd.notna(number) else "–" for number in numbers], numbers.index, object)
 
 
 def write(plan: Plan, name: str) -> Path:
-    """Write a table as CSV, which it gives, as Markdown, HTML and LaTeX for people, and in a folder its metrics for DVC."""
+    """Write a table as CSV, Markdown, HTML and LaTeX, and its metrics for DVC in a folder; returns the CSV's path."""
     table, csv, frame = plan.preset.tables[name], Path(Result(plan, "table", name).file), make_table(plan, name)
     _write_metrics(frame.set_index("row").loc[list(table.rows)], csv.parent / "metrics" / name)
     write_atomically(csv, table_csv(frame))
     shown = shown_table(frame)
     published = "; in brackets the published value" if table.reference else ""
     half_widths = "; ± half a 95 % interval for other nets" if table.intervals else ""
-    if plan.preset.replicates > 1:  # and then no other intervals
+    if plan.preset.replicates > 1:  # then never `table.intervals` too
         half_widths = f"; ± half a 95 % interval of the mean over {plan.preset.replicates} replicates"
     title = f"{table.title} (preset {plan.preset.name}{published}{half_widths})."
     below = notes(plan, name)
@@ -215,9 +215,9 @@ def write(plan: Plan, name: str) -> Path:
 
 
 def _write_metrics(rows: pd.DataFrame, folder: Path) -> None:
-    """What is ours of a table's rows, a JSON file each, since `dvc metrics` prints a line a file and a column a key.
+    """Write our values of each table row to a JSON file, since `dvc metrics` prints a line per file and a column per key.
 
-    It sorts files by their names, so these begin with the row's place in the table. Files of rows that are gone are deleted.
+    DVC sorts files by name, so names begin with the row's place in the table. Files of removed rows are deleted.
     """
     columns = [column for column in rows if not column.endswith((PUBLISHED, QUOTED))]
     digits = max(2, len(str(len(rows))))
@@ -232,5 +232,5 @@ def _write_metrics(rows: pd.DataFrame, folder: Path) -> None:
 
 
 def _in_a_file_name(label: str) -> str:
-    """A label without what no file's name may hold, and no longer than such a name may be."""
+    """A label as part of a file name: forbidden characters replaced, cut to LONGEST bytes."""
     return re.sub(r"[/\x00-\x1f\x7f]", "-", label).encode()[:LONGEST].decode(errors="ignore")

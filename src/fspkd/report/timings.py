@@ -1,4 +1,4 @@
-"""What all kinds of time comparison share: where one is measured, and how it is written."""
+"""What all kinds of time comparison share: the machine measured on, reading, and writing."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import table_page
 from fspkd.result import Result
 
-MACHINE = ("device", "processor", "threads")  # the columns that say on what a comparison is measured
+MACHINE = ("device", "processor", "threads")  # the columns with the machine that a comparison was measured on
 
 
 def read_timing(plan: Plan, name: str) -> pd.DataFrame:
-    """A time comparison that was measured; raises UserError for one that other code has measured, without what is here."""
+    """Read a measured time comparison. Raises UserError if it is from other code and lacks columns needed here."""
     csv = Path(Result(plan, "timing", name).file)
     frame = read_labelled(csv)
     if not {*MACHINE, "round1"} <= {*frame}:
@@ -27,13 +27,13 @@ def read_timing(plan: Plan, name: str) -> pd.DataFrame:
 
 
 def measured_on(frame: pd.DataFrame) -> str:
-    """On what a comparison was measured, for people."""
+    """The device or processor measured on, as text."""
     first = frame.iloc[0]
     return first["device"] if first["device"] != "cpu" else f"{first['processor']}, threads: {first['threads']}"
 
 
 def write(plan: Plan, name: str, frame: pd.DataFrame) -> Path:
-    """Write a time comparison as CSV, which it gives, and beside it as HTML, from what its kind has measured."""
+    """Write a time comparison, as measured by its kind, as CSV and HTML; returns the CSV's path."""
     settings, csv = plan.preset.timings[name], Path(Result(plan, "timing", name).file)
     kind = module_of(settings)
     write_atomically(csv, frame.to_csv(index=False, float_format="%.6g").encode())

@@ -1,4 +1,4 @@
-"""The time comparison of the FSP paper, section 4.1, measured on the machine at hand."""
+"""The time comparison of the FSP paper, section 4.1, measured on this machine."""
 
 import time
 from collections.abc import Iterable
@@ -22,18 +22,18 @@ from fspkd.times import duration
 from fspkd.train.machine import description
 from fspkd.train.session import new_member
 
-WARM_UP, LEAST, SECONDS = 2, 15, 10.0  # blocks before the measurement, and in it; seconds that it lasts at least
+WARM_UP, LEAST, SECONDS = 2, 15, 10.0  # warm-up blocks; least blocks measured; least seconds with warm-up
 ROUNDS = 5
 PER_100 = "s per 100 iterations"
 
 
 def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
-    """Seconds per 100 iterations, hours and speed-ups, with the published values under the same names.
+    """Measure seconds per 100 iterations, hours and speed-ups, beside the published values of the same names.
 
-    Columns: what; value, the geometric mean over rounds; low and high, of speed-ups, a 95 % interval of it; rounds, their
+    Columns: what; value, the geometric mean over rounds; low and high, its 95 % interval, for speed-ups; rounds, their
     number; published; unit; the value in each round: round1, round2, ...; device, processor, threads. Test
-    passes, checkpoints and start-up are not in it. "Saved" is a stage 1 that is given the teacher's matrices at no cost;
-    "shared" one in which the nets of a row have them computed once for all.
+    passes, checkpoints and start-up are not timed. "Saved" is a stage 1 that gets the teacher's matrices at no cost;
+    "shared" one where they are computed once for all nets of a row.
     """
     settings = cast(TrainingTime, plan.preset.timings[name])
     teachers, students, shuffled = (plan.rows[row] for row in settings.nets)
@@ -66,7 +66,7 @@ def measure(plan: Plan, name: str, device: torch.device) -> pd.DataFrame:
 
 
 def shown_timing(frame: pd.DataFrame) -> pd.DataFrame:
-    """A time comparison as people read it: a text a cell, each time in the unit that fits it."""
+    """A time comparison formatted for readers: a text per cell, each time in a fitting unit."""
     per_100 = frame["unit"] == PER_100
     shown = pd.DataFrame({"": frame["what"].mask(per_100, frame["what"] + ": 100 iterations")})
     for heading, column in (("measured", "value"), ("published", "published")):
@@ -87,16 +87,16 @@ def _with_unit(value: float, unit: str) -> str:
 
 
 def how(frame: pd.DataFrame) -> str:
-    """What the times are of, and on what they were measured."""
+    """A text on what was timed, and on which machine."""
     return f"Measured on {measured_on(frame)}; test passes and start-up are not in it."
 
 
 def _comparison(
     teachers: list[Run], students: list[Run], shuffled: list[Run], seconds: Iterable[np.ndarray]
 ) -> list[tuple[str, np.ndarray, str]]:
-    """The lines of the comparison, as (what, value, unit), from the seconds per 100 iterations of its four ways.
+    """The lines of the comparison, as (what, value, unit), from the four steps' seconds per 100 iterations.
 
-    Values and seconds are those of each round: (ROUNDS,).
+    Values and seconds are arrays over rounds: (ROUNDS,).
     """
     normal, on_the_fly, saved, shared = seconds
     nets_together = len(dict.fromkeys(run.stage1 for run in shuffled))
@@ -126,7 +126,7 @@ def _comparison(
 def _new_step(runs: list[Run], images: Images) -> Step:
     """A step that trains runs from their starts, and leaves their folders alone."""
     (step,) = steps_of([new_member(run, images, new_stream(images.device)) for run in runs])
-    step.table = None  # saving what the teacher gives is one of the things compared
+    step.table = None  # saving the teacher's outputs is one of the things compared
     return step
 
 
@@ -139,7 +139,7 @@ def _with_saved_targets(step: Step) -> Step:
 
 
 def _seconds_per_100(steps: list[Step]) -> np.ndarray:
-    """For each step, its seconds per 100 iterations of one member, in each round: (steps, ROUNDS).
+    """The seconds per 100 iterations of one member, for each step and round: (steps, ROUNDS).
 
     Steps take turns, and a step's fastest block of a round counts: whatever else the machine does can only make a block
     slower.

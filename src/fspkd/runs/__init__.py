@@ -1,1 +1,1 @@
-"""Runs: what decides one, and what its folder holds. Imports no torch."""
+"""Runs: their specifications, and what their folders hold. Imports no torch."""

@@ -1,7 +1,7 @@
 """What a reader needs to check the numbers of a finished run, small enough for the repository. Imports no torch.
 
-Beside the run's own specification and manifest: the loss of each iteration, the test curve and, where there is one, that on
-validation images, and the test logits in float16. The weights are known by the manifest's checksum.
+Besides the run's own specification and manifest: the loss of each iteration, the test curve and, if there is one, the
+validation curve, and the test logits in float16. The manifest has the checksum of the weights.
 """
 
 import gzip
@@ -16,11 +16,11 @@ from fspkd.runs.folder import ExportedFolder
 from fspkd.runs.predictions import load_predictions
 from fspkd.runs.spec import Run
 
-DIGITS = 4  # of a loss
+DIGITS = 4  # significant ones, of metrics
 
 
 def export_run(run: Run, to: ExportedFolder) -> None:
-    """Write what a finished run exports; the same run gives the same bytes. Raises UserError where its files are damaged."""
+    """Export a finished run; the same run gives the same bytes. Raises UserError if its files are damaged."""
     if damaged := run.folder.damaged_outputs():
         raise UserError(f"{damaged[0]}: is not what the run's manifest says. Make it again: snakemake {damaged[0]}")
     write_atomically(to.specification, run.folder.specification.read_bytes())
@@ -34,7 +34,7 @@ def export_run(run: Run, to: ExportedFolder) -> None:
 
 
 def _compressed(logits_NK: np.ndarray, labels_N: np.ndarray) -> bytes:
-    """Logits less the highest of their image, in float16, which is finest near 0; in float32 where two would become equal."""
+    """Logits minus their image's highest, in float16, which is finest near 0; in float32 if a prediction would change."""
     relative = np.maximum(logits_NK - logits_NK.max(1, keepdims=True), np.finfo(np.float16).min)
     half = relative.astype(np.float16)
     relative = half if np.array_equal(half.argmax(1), logits_NK.argmax(1)) else relative

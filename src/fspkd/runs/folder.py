@@ -1,6 +1,6 @@
 """The folder of a run: the only place that knows its files. Imports no torch.
 
-While a run trains its folder holds a checkpoint, growing measurements, a journal, and what the machine is doing. At its
+While a run trains, its folder holds a checkpoint, growing measurements, a journal, and the machine's usage. At the
 end come weights, metrics, the predictions of a last stage and, at the very end, the manifest with their checksums.
 """
 
@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fspkd.errors import DamagedError, UserError, advice, is_of_the_machine
 from fspkd.files import file_sha256, write_atomically
 
-RUNS = Path("results/runs")  # of all presets: a run is the same run wherever its specification is
+RUNS = Path("results/runs")  # of all presets: those with the same specification share a run
 CHECKSUM = "checksum"  # the last key of a manifest
 ON_CPU = ("threads", "processor", "instructions", "onednn_instructions", "mkl_cbwr", "compiler")
-KIND = ("device", "precision", *ON_CPU, "driver", "cudnn")  # what decides bits, of an attempt
+KIND = ("device", "precision", *ON_CPU, "driver", "cudnn")  # what decides an attempt's bits
 PHASES = ("teachers", "stage1", "students")
 
 
@@ -30,9 +30,9 @@ class Record(BaseModel):
 
 
 class Attempt(Record):
-    """What has trained a run from an iteration on: code, machine, and what decides the bits of a result there.
+    """What trained a run from an iteration on: code, machine, and what decides the bits of a result there.
 
-    A field that is added needs a default, for the attempts of before.
+    A field that is added needs a default, for earlier attempts.
     """
 
     from_iteration: int
@@ -40,7 +40,7 @@ class Attempt(Record):
     """for which it was trained; others may share it"""
     git_commit: str | None
     code_sha256: dict[str, str]
-    """of the parts of the code that decide what a run gives"""
+    """of the parts of the code that decide a run's outcome"""
     versions: dict[str, str]
     host: str
     job_id: str | None = None
@@ -59,17 +59,17 @@ class Attempt(Record):
     onednn_instructions: str | None
     """the instruction set that oneDNN, which computes convolutions, uses"""
     mkl_cbwr: str | None = None
-    """the instruction set that the variable MKL_CBWR has MKL, which computes matrix products, use"""
+    """the instruction set that the variable MKL_CBWR sets for MKL, which computes matrix products"""
     compiler: str | None = None
-    """and its version, where it made code that the net is trained with; None where PyTorch's own kernels are all"""
+    """and its version, if it built code that trains the net; None if only PyTorch's own kernels do"""
     driver: str | None = None
     """the GPU's"""
     cudnn: int | None = None
 
     @property
     def kind(self) -> dict[str, str]:
-        """What decides the bits of a result, besides code and inputs, by what it is called."""
-        on_gpu = self.device != "cpu"  # where the processor draws the initial weights, and no more
+        """What decides the bits of a result, besides code and inputs, by name."""
+        on_gpu = self.device != "cpu"  # there the processor only draws the initial weights
         names = [name for name in KIND if not (on_gpu and name in ON_CPU and name != "instructions")]
         kind = {name.replace("_", " "): getattr(self, name) for name in names} | {"torch": self.versions.get("torch")}
         if not on_gpu:
@@ -78,7 +78,7 @@ class Attempt(Record):
 
 
 class ImageFacts(Record):
-    """What a run's net is given."""
+    """The images a run's net takes."""
 
     shape: tuple[int, int, int]
     """channels, height, width"""
@@ -89,19 +89,19 @@ class ImageFacts(Record):
 
 
 class Manifest(Record):
-    """What a finished run is made of."""
+    """The record of a finished run."""
 
     run: str
     iterations: int
     """that were run"""
     best_iteration: int | None = None
-    """whose parameters these are, where the run stops by validation; else they are those of the last one"""
+    """whose weights were kept, if the run stops by validation; otherwise the last one's were"""
     best_validation: float | None = None
-    """what was measured there on validation images: a first stage's loss, or a last one's error in percent"""
+    """what was measured there on validation images: a first stage's loss, or a last stage's error in percent"""
     test_accuracy: float | None
     """in percent; None for a first stage"""
     weights_sha256: str
-    """of the tensors, whatever the file"""
+    """of the tensors, not the file"""
     finished: str
     """UTC, ISO 8601"""
     seconds: float
@@ -120,9 +120,9 @@ def _checksum(content: dict) -> str:
 
 
 def _checked(content: dict) -> dict:
-    """A manifest without its checksum; raises ValueError where it is not as it was written.
+    """A manifest without its checksum; raises ValueError if it is not as it was written.
 
-    Those of before there were checksums have none, and no other key that is not known.
+    Those from before there were checksums have none, and no unknown keys.
     """
     checksum = content.pop(CHECKSUM, None)
     unknown = content.keys() - Manifest.model_fields.keys()
@@ -171,7 +171,7 @@ class RunFolder:
 
     @property
     def previous_checkpoint(self) -> Path:
-        """The one before, for when the last one is damaged; gone when the run is finished."""
+        """The one before, for use if the last one is damaged; removed when the run is finished."""
         return self.path / "checkpoint.previous.pt"
 
     @property
@@ -184,12 +184,12 @@ class RunFolder:
 
     @property
     def usage(self) -> Path:
-        """What the machine was doing while it trained."""
+        """The machine's usage while it trained."""
         return self.path / "usage.csv"
 
     @property
     def lock(self) -> FileLock:
-        """Held by the process that trains; never a marker file, which would outlive a process that is killed."""
+        """Held by the process that trains; never a marker file, which would outlive a killed process."""
         return FileLock(self.path / "lock", fallback_to_soft=False)
 
     def __fspath__(self) -> str:
@@ -199,7 +199,7 @@ class RunFolder:
         return str(self.path)
 
     def outputs(self, stage: int) -> tuple[Path, ...]:
-        """What a finished run of that stage leaves to others, besides the manifest."""
+        """The files that a finished run of that stage provides, besides the manifest."""
         return (self.metrics, self.weights, *([self.predictions] if stage == 2 else []))
 
     @property
@@ -208,7 +208,7 @@ class RunFolder:
 
     @property
     def is_training(self) -> bool:
-        """Whether a process is training that run now."""
+        """Whether a process is training the run now."""
         try:
             if (self.path / "lock").exists():
                 with self.lock.acquire(blocking=False):
@@ -222,7 +222,7 @@ class RunFolder:
     def read_manifest(self) -> Manifest:
         """The manifest of a finished run.
 
-        Raises DamagedError where it is missing, damaged or another run's, and UserError where it may not be read.
+        Raises DamagedError if it is missing, damaged or another run's, and UserError if the system cannot read it.
         """
         again = f"Delete it, if it is there, and make it again: snakemake {self.manifest}"
         try:
@@ -249,7 +249,7 @@ class RunFolder:
         return {file.name: file_sha256(file) for file in self.outputs(stage)}
 
     def vouched(self, file: Path) -> Path:
-        """An output of a finished run, if it is what the manifest says; raises UserError where it is not."""
+        """An output of a finished run, if it matches the manifest; raises UserError if it does not."""
         expected = self.read_manifest().outputs_sha256.get(file.name)
         if file.is_file() and file_sha256(file) == expected:
             return file
@@ -259,7 +259,7 @@ class RunFolder:
         )
 
     def damaged_outputs(self) -> list[Path]:
-        """The outputs of a finished run that are missing or not as its manifest says; the manifest where that is damaged."""
+        """The outputs of a finished run that are missing or do not match its manifest; the manifest if that is damaged."""
         try:
             expected = {self.path / name: sha256 for name, sha256 in self.read_manifest().outputs_sha256.items()}
         except DamagedError:
@@ -267,13 +267,13 @@ class RunFolder:
         return [file for file, sha256 in expected.items() if not file.is_file() or file_sha256(file) != sha256]
 
     def remove_left_overs(self) -> None:
-        """Remove what a process that was killed while it wrote has left."""
+        """Remove temporary files that killed processes have left."""
         for left_over in self.path.glob(".*.tmp"):
             left_over.unlink()
 
 
 class ExportedFolder(RunFolder):
-    """The folder of an exported run, whose manifest is that of the run which it was exported from."""
+    """The folder of an exported run; the manifest is that of the original run."""
 
     @property
     def metrics(self) -> Path:
@@ -281,5 +281,5 @@ class ExportedFolder(RunFolder):
         return self.path / "metrics.csv.gz"
 
     def vouched(self, file: Path) -> Path:
-        """A file as it is: the manifest has checksums of what it was exported from."""
+        """A file, unchecked: the manifest has the checksums of the original files."""
         return file

@@ -1,7 +1,7 @@
-"""The journal of a run: who trained it, when, and how far what is on disk is final.
+"""The journal of a run: who trained it, when, and how much on disk is final.
 
 A line of JSON for each attempt at its start, each checkpoint and each failure, with a checksum. Only what a checkpoint holds
-is final: what was measured after it is measured again when a killed run goes on. Nothing but training writes it.
+is final: what was measured after it is measured again when a killed run resumes. Only training writes it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHECKSUM = "crc32"  # the last key of a line: of the others
 class JournalWriter:
     """Appends to the journal in a run's folder.
 
-    A training that starts before what was final begins a new journal: it is another training of that run.
+    A training that starts before the last final iteration begins a new journal: it is another training.
     """
 
     def __init__(self, folder: RunFolder, attempt: Attempt) -> None:
@@ -39,7 +39,7 @@ class JournalWriter:
             self.path.unlink()
             folder.usage.unlink(missing_ok=True)
         elif before:
-            # A full disk may have cut a line. Written anew, since it may be a link into DVC's cache.
+            # A full disk may have cut a line. Replaced, since the file may be a link into DVC's cache.
             write_atomically(self.path, self.path.read_bytes()[: before.bytes])
             _cut_to_whole_lines(folder.usage)
         self._write(iteration=attempt.from_iteration, attempt=attempt.model_dump(mode="json"))
@@ -59,7 +59,7 @@ class JournalWriter:
 
 
 def _cut_to_whole_lines(path: Path) -> None:
-    """Remove what is behind a file's last line that is whole, and a file without any."""
+    """Remove what follows a file's last complete line, and a file without any."""
     if path.exists():
         content = path.read_bytes()
         if whole := content.rfind(b"\n") + 1:
@@ -70,7 +70,7 @@ def _cut_to_whole_lines(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Journal:
-    """What a journal says: its lines in order, their size, and whether there is something else behind them."""
+    """The content of a journal: its lines in order, their size, and whether damaged ones follow."""
 
     lines: list[dict]
     bytes: int
@@ -93,7 +93,7 @@ class Journal:
 
     @property
     def saved(self) -> int:
-        """The iterations that a checkpoint holds."""
+        """How many iterations a checkpoint holds."""
         return max(line["iteration"] for line in self.lines if "failure" not in line)
 
     @property
@@ -108,10 +108,10 @@ class Journal:
 
     @cached_property
     def times(self) -> np.ndarray:
-        """When each iteration was, in milliseconds since 1970, evenly between what the journal noted: (iterations,).
+        """When each iteration was, in milliseconds since 1970, spaced evenly between the journal's lines: (iterations,).
 
-        Further lines never change the times of earlier iterations. Those before the first line, which another journal was of,
-        have its time.
+        Later lines never change the times of earlier iterations. Iterations before the first line, which were in an earlier
+        journal, have that line's time.
         """
         times = [self.started] * self.lines[0]["iteration"]
         for before, after in zip(self.lines, self.lines[1:], strict=False):
@@ -124,9 +124,9 @@ class Journal:
 
 
 def read_journal(folder: RunFolder) -> Journal | None:
-    """The journal in a run's folder; None where there is none yet, or nothing in it is whole.
+    """The journal in a run's folder; None if there is none yet, or nothing in it is whole.
 
-    It ends before the first line that is incomplete, as a full disk or a crashed node may leave one, or damaged.
+    It ends before the first line that is damaged, or incomplete, as a full disk or a crashed node may leave one.
     """
     try:
         content = folder.journal.read_bytes()
@@ -147,7 +147,7 @@ def _checksum(line: dict) -> int:
 
 
 def _checked(text: bytes) -> dict | None:
-    """A line without its checksum; None where it is not as it was written."""
+    """A line without its checksum; None if it is not as it was written."""
     try:
         line = json.loads(text)
         return line if line.pop(CHECKSUM, None) == _checksum(line) else None
@@ -156,22 +156,22 @@ def _checked(text: bytes) -> dict | None:
 
 
 def trusted_journal(folder: RunFolder) -> tuple[Journal | None, bool]:
-    """A run's journal, and whether it is damaged; then it is what is left of it or, of a finished run, its manifest's.
+    """A run's journal, and whether it is damaged; if so, what is left of it or, for a finished run, one from its manifest.
 
-    None where a run has none. While a run is trained, an unfinished line is no damage.
+    None if a run has none. While a run is training, nothing counts as damage.
     """
     manifest = folder.read_manifest() if folder.is_finished else None
-    journal = read_journal(folder)  # after that, since the run may finish meanwhile
+    journal = read_journal(folder)  # after the manifest: the run may finish meanwhile
     is_damaged = journal.is_damaged if journal else folder.journal.exists()
     if manifest and (journal is None or journal.saved < manifest.iterations):
-        is_damaged = True  # it is gone, or its end
+        is_damaged = True  # it, or its end, is gone
     if not is_damaged or folder.is_training:
         return journal, False
     return _of_manifest(manifest) if manifest else journal, True
 
 
 def _of_manifest(manifest: Manifest) -> Journal:
-    """What a manifest still knows of a journal: the beginning and the end."""
+    """A journal made from a manifest, which knows only its beginning and end."""
     ended = datetime.fromisoformat(manifest.finished).timestamp()
     attempts = [{"iteration": a.from_iteration, "attempt": a.model_dump(mode="json")} for a in manifest.attempts]
     begun = [{"time": ended - manifest.seconds, **attempt} for attempt in attempts]
@@ -181,7 +181,7 @@ def _of_manifest(manifest: Manifest) -> Journal:
 def final_measurements(folder: RunFolder, journal: Journal) -> pd.DataFrame:
     """The final rows of a run's metrics, with the `time` of each in milliseconds since 1970.
 
-    Raises UserError where they are not those that were measured.
+    Raises UserError if the file is not as it was written.
     """
     if folder.is_finished:
         frame = _complete_rows(folder.vouched(folder.metrics).read_bytes())
@@ -200,7 +200,7 @@ def final_measurements(folder: RunFolder, journal: Journal) -> pd.DataFrame:
 
 
 def usage(folder: RunFolder) -> pd.DataFrame:
-    """What the machine was doing while a run trained: a row each ten seconds, `time` in milliseconds since 1970."""
+    """The machine's usage while a run trained: a row every ten seconds, `time` in milliseconds since 1970."""
     return _complete_rows(folder.usage.read_bytes()) if folder.usage.exists() else pd.DataFrame(columns=["time"])
 
 

@@ -24,7 +24,7 @@ from fspkd.settings import Settings, digest
 class RunSpec(Settings):
     """All that decides a run's outcome, and nothing else; written to its folder.
 
-    `data`, `start` and `teacher` are identities.
+    `data`, `start` and `teacher` are ids.
     """
 
     row: str
@@ -33,7 +33,7 @@ class RunSpec(Settings):
     """of the net in its row; None for a stage that all nets of the row share"""
     stage: Literal[1, 2]
     batches: Literal["own"] | None = None
-    """of a first stage: `own`, or those that the first stages of all nets of the row see"""
+    """of a first stage: `own`, or None for those shared by all nets of the row"""
     seed: int
     data: str
     augment: Augment
@@ -46,12 +46,12 @@ class RunSpec(Settings):
 
     @property
     def iterations(self) -> int:
-        """Those of the whole schedule."""
+        """The whole schedule's length."""
         return self.schedule[-1].until
 
     @property
     def name(self) -> str:
-        """What tells it from other runs of the preset, such as student-2-stage1-r3."""
+        """Its name among the runs of the preset, such as student-2-stage1-r3."""
         parts = [self.row]
         parts += [str(self.number)] if self.number else []
         parts += ["stage1"] if self.stage == 1 else []
@@ -62,7 +62,7 @@ class RunSpec(Settings):
     def id(self) -> str:
         """Its name and a hash of all that decides its outcome.
 
-        What is None is not in the hash, so that a setting that is added, with None for what was done before, renames
+        A setting that is None is not in the hash, so a new setting, with None for the former behaviour, renames
         nothing. Nor are the preset's names of the teacher and the schedule: what they stand for is.
         """
         unnamed = {"method": {"teacher", "schedule"}}
@@ -99,17 +99,17 @@ class Run:
 
     @property
     def phase(self) -> str:
-        """One of PHASES: training that learns from no other net, a first stage, or what learns from either."""
+        """One of PHASES: training with neither teacher nor first stage, a first stage, or training with either."""
         return self.folder.phase
 
     @property
     def stage1(self) -> "Run | None":
-        """The first stage whose weights this run starts from, if it does start from one."""
+        """The first stage whose weights this run starts from, if any."""
         return self.start if isinstance(self.start, Run) and self.start.spec.stage == 1 else None
 
     @property
     def is_transfer(self) -> bool:
-        """Whether it starts from weights that were trained on other data, and so with a linear layer of its own."""
+        """Whether it starts from weights that were trained on other data, and so with a new linear layer."""
         own = isinstance(self.start, Run) and self.start.data.undivided.id == self.data.undivided.id
         return self.start is not None and not own
 
@@ -136,7 +136,7 @@ class Run:
 
     @property
     def is_of_other_code(self) -> bool:
-        """Whether it is finished, and other code than this has had a part in it; of a damaged manifest nothing is known."""
+        """Whether it is finished, and code other than the present took part in it; False if its manifest is damaged."""
         try:
             attempts = self.folder.read_manifest().attempts if self.folder.is_finished else ()
         except UserError:
@@ -144,7 +144,7 @@ class Run:
         return any(attempt.code_sha256 != self.code_sha256 for attempt in attempts)
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Raise UserError where its net or its method cannot use images of that height and width, or crops of them."""
+        """Raise UserError if its net or its method cannot use images of that height and width, or crops of them."""
         crop = self.spec.augment.crop
         given = (crop, crop) if crop else size
         network, teacher = self.network, self.teacher.network if self.teacher else None
@@ -161,7 +161,7 @@ def with_origins(runs: Iterable[Run]) -> list[Run]:
     """Those runs, then what they start from and learn from, and so on, each once."""
     left: list[Run | PretrainedWeights | None] = list(runs)
     found: dict[str, Run] = {}
-    for run in left:  # which grows meanwhile
+    for run in left:  # grows meanwhile
         if isinstance(run, Run) and run.id not in found:
             found[run.id] = run
             left += [run.start, run.teacher]
@@ -169,19 +169,19 @@ def with_origins(runs: Iterable[Run]) -> list[Run]:
 
 
 def run_in(folder: RunFolder) -> Run:
-    """The run that has left a folder, without what it was made from; raises UserError where this version cannot read it."""
+    """The run of a folder, without its data, start and teacher; raises UserError if this version cannot read it."""
     try:
         spec = RunSpec.model_validate(read_yaml(folder.specification), strict=False)
     except ValidationError as error:
         raise UserError(f"{folder.specification}: cannot be read ({error.errors()[0]['msg']}).") from None
-    return Run(spec, folder, data=None, start=None, teacher=None)  # type: ignore[arg-type]  # nothing asks for it
+    return Run(spec, folder, data=None, start=None, teacher=None)  # type: ignore[arg-type]  # nothing uses them
 
 
 def check_finished(runs: Iterable[Run]) -> None:
-    """Raise UserError for a run that is not trained yet, and where runs do not belong together.
+    """Raise UserError for a run that is not trained yet, and if runs do not belong together.
 
-    They do where those on one data set have had the same images, and each the weights, to start and to learn from, that
-    their manifests say are there.
+    They do if those on one data set had the same images, and each started and learned from the weights that the
+    manifests of its start and teacher name.
     """
     on: dict[Path, tuple[Run, str | None]] = {}
     for run in runs:

@@ -1,9 +1,9 @@
-"""Copies of results in MLflow. What is on disk is the truth, and any of it can be sent at any time, also again."""
+"""Copies of results in MLflow. What is on disk is the truth, and any of it can be sent, or sent again, at any time."""
 
 import os
 
 DEFAULTS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # a cluster often has no way out
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # a cluster often has no internet access
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # what a server does not take now is sent later
 }
 for name, value in DEFAULTS.items():

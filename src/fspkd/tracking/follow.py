@@ -1,9 +1,9 @@
-"""Sending in the background: a process of its own sends what steps write, while they run and once more at their end.
+"""Send in the background: a separate process sends what steps write, while they run and once more at their end.
 
-So no step waits for a tracking server or fails with it, or spends its time on importing MLflow.
+So no step waits for a tracking server or fails with it, or spends time on importing MLflow.
 
-    python -m fspkd.tracking.follow SECONDS RESULTS...     send what is in those folders, so often, until standard input
-                                                           is closed
+    python -m fspkd.tracking.follow SECONDS RESULTS...     send what is in those folders every SECONDS seconds, until
+                                                           standard input is closed
 """
 
 import math
@@ -34,11 +34,11 @@ SECONDS_BETWEEN_SENDINGS = 30
 SECONDS_TO_FORGIVE = 5
 SECONDS_TO_FINISH = "FSPKD_MLFLOW_SECONDS"  # the variable that says how long the wait at the end may be
 LOCK = FileLock("mlflow.lock", timeout=600, fallback_to_soft=False)
-FOLLOWED = "FSPKD_FOLLOWED"  # set in the environment of what is followed already
+FOLLOWED = "FSPKD_FOLLOWED"  # set in the environment of a process already followed
 
 
 class Follower:
-    """The process that follows folders of results; where this process is followed already, nothing."""
+    """The process that follows folders of results; does nothing if this process is already followed."""
 
     def __init__(self) -> None:
         text = os.environ.get(SECONDS_TO_FINISH, "5")
@@ -49,14 +49,14 @@ class Follower:
         self.process: subprocess.Popen | None = None
 
     def start(self, results: list[str]) -> None:
-        """Begin to follow them."""
+        """Start following them."""
         if FOLLOWED not in os.environ:
             command = [sys.executable, "-m", "fspkd.tracking.follow", str(SECONDS_BETWEEN_SENDINGS), *results]
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE)
             os.environ[FOLLOWED] = "1"
 
     def stop(self) -> None:
-        """Have what is left sent, and wait for it a moment: what is not sent by then is sent next time."""
+        """Have the rest sent, and wait for it briefly: what is not sent by then is sent next time."""
         if self.process and self.process.stdin:
             self.process.stdin.close()
             try:
@@ -77,7 +77,7 @@ def followed(results: Path) -> Iterator[None]:
         yield
     finally:
         before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-        follower.stop()  # the step has ended: nothing is left to be stopped
+        follower.stop()  # the step has ended, so signals have nothing to stop
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -90,7 +90,7 @@ def has_begun(plan: Plan) -> bool:
 
 
 class Sender:
-    """Sends folders of results, as often as it is asked to."""
+    """Sends folders of results, whenever it is asked to."""
 
     def __init__(self, results: list[Path]) -> None:
         self.results = results
@@ -99,26 +99,26 @@ class Sender:
         self.problems: list[str] = []
 
     def send(self) -> bool:
-        """Send what is new; problems are told once, and kept in `problems`. Gives whether the store took everything."""
+        """Send what is new; problems are printed once, and kept in `problems`. Returns whether the store took everything."""
         problems: list[str] = []
         if missing := {str(results) for results in self.results} - self.plans.keys():
-            self.plans |= load_plans(only=missing)[0]  # somebody may be editing one of them
+            self.plans |= load_plans(only=missing)[0]  # ignores problems: presets may be half edited
         for results in self.results:
             plan = self.plans.get(str(results))
             try:
                 if results not in self.syncs and (plan is None or not has_begun(plan)):
                     continue
-            except OSError as error:  # a journal that may not be read, perhaps
+            except OSError as error:  # such as a journal without read permission
                 problems.append(str(error))
                 continue
             try:
-                with LOCK:  # one process at a time looks what is there and sends the rest
+                with LOCK:  # one process at a time checks what is there and sends the rest
                     if plan and results not in self.syncs:
                         from fspkd.tracking.sync import Sync
 
                         self.syncs[results] = Sync(plan)
                     problems += self.syncs[results].send_all()
-            except UserError as error:  # which says nothing of the other folders
+            except UserError as error:  # which does not affect the other folders
                 problems.append(str(error))
             except Exception as error:  # a tracking server may fail in any way; results must not
                 self.syncs.pop(results, None)
@@ -134,12 +134,12 @@ class Sender:
 
 
 def tell(text: str) -> None:
-    """Print a line about MLflow, with no password that an address in it may have."""
+    """Print a line about MLflow, without the passwords of addresses in it."""
     print(f"MLflow: {without_password(text)}", file=sys.stderr, flush=True)
 
 
 def without_password(text: str) -> str:
-    """A text whose addresses name no user and no password."""
+    """A text without the users and passwords of its addresses."""
     return re.sub(r"//[^/@ ]*@", "//***@", text)
 
 

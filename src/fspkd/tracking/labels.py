@@ -1,4 +1,4 @@
-"""What MLflow's runs of a row are called and tagged with, so that they are found as the tables show them."""
+"""Names and tags of a row's runs in MLflow, so that they are found as the tables show them."""
 
 from collections.abc import Iterable
 
@@ -8,18 +8,18 @@ from fspkd.settings import digest, row_of
 
 
 def label(preset: Preset, row: str) -> str:
-    """What the first table that shows it calls a row, or else the row's own name."""
+    """A row's label in the first table that shows it, or else its own name."""
     labels = (label for table in preset.tables.values() for label, r in table.rows.items() if r == row)
     return next(labels, row)
 
 
 def quantity(preset: Preset, row: str) -> str:
-    """Accuracy or error, whichever the first table shows that shows the whole row."""
+    """Accuracy or error, whichever the first table with the whole row shows."""
     return next((preset.tables[table].measured for table in _tables(preset, row)), "accuracy")
 
 
 def title(preset: Preset, row: str) -> str:
-    """The label, with the table where several tables have such a row."""
+    """The label, with a table's name if different rows share it."""
     own, tables = label(preset, row), _tables(preset, row)
     shared = len({table.rows[own] for table in preset.tables.values() if own in table.rows}) > 1
     return f"{own}, {tables[0]}" if shared and tables else own
@@ -36,12 +36,12 @@ def row_tags(preset: Preset, row: str) -> dict[str, object]:
 
 
 def rows_of(references: Iterable[str]) -> list[str]:
-    """The rows that a table or figure shows, whole or a net of them."""
+    """The rows of references to rows or to single nets."""
     return list(dict.fromkeys(row_of(reference) for reference in references))
 
 
 def digest_of(plan: Plan, rows: Iterable[str]) -> str:
-    """What tells rows from those that other settings made."""
+    """A hash that distinguishes rows from those of other settings."""
     return digest([run.id for row in rows for run in plan.row_runs(row)])
 
 

@@ -1,4 +1,4 @@
-"""Which runs of an MLflow store are this folder's: several folders may send to one server."""
+"""Which runs of an MLflow store this folder has sent: several may send to one server."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,30 +7,30 @@ from mlflow.entities import Run
 
 from fspkd.tracking.store import Store
 
-PLACE = "sent_from"  # a tag: the folder, the same one from whichever machine
+PLACE = "sent_from"  # a tag: the folder, the same from any machine
 
 
 class Place:
-    """This folder, and what its nets, rows and tables are called in a store to which another one may have sent the same.
+    """This folder, and the identities of its nets, rows and tables in a store to which another may have sent the same.
 
-    What is called alike elsewhere keeps that name for whoever came first; the others' have their folder behind it.
+    If several folders send the same identity, the first keeps it; the others append their folder to it.
     """
 
     def __init__(self, store: Store) -> None:
         self.store, self.name = store, f"{Path.cwd()}, inode {Path.cwd().stat().st_ino}"
-        self.nets: dict[str, str] = {}  # identities, by the names of runs
-        self.apart: set[str] = set()  # rows of which another place has sent other nets of the same names
+        self.nets: dict[str, str] = {}  # identities, by the ids of runs
+        self.apart: set[str] = set()  # rows for which another place has sent other nets under the same names
 
     def has_sent(self, tracked: Run) -> bool:
-        """Whether a tracked run was sent from here, as far as it says."""
+        """Whether a tracked run was sent from here or names no place."""
         return tracked.data.tags.get(PLACE, self.name) == self.name
 
     def own(self, identity: str) -> str:
-        """What is called by that identity elsewhere too."""
+        """That identity with this folder appended."""
         return f"{identity}, from {self.name}"
 
     def of_net(self, name: str, started: int, row: str | None) -> str:
-        """The identity of a net that was trained from a time on; a `row` whose net it is may have to be kept apart."""
+        """The identity of a net whose training started at that time; if it is not `name`, `row` is kept apart."""
         held = self.store.runs.get(name)
         is_the_same = held is not None and held.info.start_time == started
         is_anothers = held is not None and not self.has_sent(held)
@@ -42,7 +42,7 @@ class Place:
         return self.nets[name]
 
     def of_rows(self, identity: str, rows: Iterable[str]) -> str:
-        """The identity of rows, or of what shows them, that is called by another identity where nothing is apart."""
+        """The identity of rows, or of what shows them; this folder's own if another has it and rows are apart."""
         held = self.store.runs.get(identity)
         is_anothers = held is not None and not self.has_sent(held) and self.apart.intersection(rows)
         return self.own(identity) if is_anothers else identity

@@ -1,4 +1,4 @@
-"""Tables and figures as MLflow is sent them: a run each, whose artifacts are what was written of it."""
+"""Tables and figures in MLflow: a run for each, whose artifacts are its files."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,7 +16,7 @@ RESULT_FILES = (".csv", ".md", ".html", ".tex", ".png", ".svg")
 class Shown:
     """Sends the tables of a preset, and the figures of rows that are in no table, once all of their rows are sent.
 
-    `complete` is what of the preset is sent, and is kept by who sends it.
+    `complete` is what has been sent of the preset; the sender updates it.
     """
 
     def __init__(self, plan: Plan, store: Store, place: Place, complete: set[str]) -> None:
@@ -29,7 +29,7 @@ class Shown:
         self.figures = {name: rows for name, rows in figures.items() if in_tables.isdisjoint(rows)}
 
     def identities(self) -> set[str]:
-        """What tells these tables and figures from those that other settings made."""
+        """The identities of these tables and figures under the present settings."""
         return {self._identity(name, rows) for shown in (self.tables, self.figures) for name, rows in shown.items()}
 
     def send_table(self, name: str) -> None:
@@ -47,7 +47,7 @@ class Shown:
         return f"shown {name}-{digest_of(self.plan, rows)}"
 
     def _send(self, name: str, kind: str, title: str, rows: list[str], results: list[str]) -> None:
-        """Nothing is done where rows are missing, or where MLflow has the files and none was written anew."""
+        """Do nothing if rows are missing, or if MLflow has the files and none was written again."""
         written = _written(file for result in results for file in self._files(result))
         if not self.complete.issuperset(rows) or written == self.sent.get(name):
             return
@@ -67,11 +67,11 @@ class Shown:
         self.sent[name] = written  # from before they were read: what was written meanwhile is sent next time
 
     def _files(self, name: str) -> list[Path]:
-        """The places of what is written of a table, figure or time comparison; the first is its CSV file's."""
+        """The paths of the files of a table, figure or time comparison; its CSV file comes first."""
         return [Path(self.preset.results) / f"{name}{end}" for end in RESULT_FILES]
 
     def _current_files(self, name: str) -> list[Path]:
-        """The files of a table, figure or time comparison; none where they were made of other runs than the plan's."""
+        """The files of a table, figure or time comparison; none if they were made from other runs than the plan's."""
         files = self._files(name)
         if not (csv := files[0]).exists():
             return []
@@ -82,12 +82,12 @@ class Shown:
 
             current = csv.read_bytes() == numbers(self.plan, name)
         else:
-            current = True  # measured, so not to be made again
+            current = True  # measured, so it cannot be recomputed
         return [file for file in files if current and file.exists()]
 
 
 def _written(files: Iterable[Path]) -> dict[Path, int]:
-    """When files were written, in nanoseconds; of those that are there."""
+    """When those files that exist were written, in nanoseconds."""
     times = {}
     for file in files:
         with suppress(FileNotFoundError):

@@ -1,7 +1,7 @@
-"""An MLflow store, local or a server: the only module that knows MLflow.
+"""An MLflow store, local or a server: the only module that calls MLflow.
 
-Everything here may be done again, after a failure too, and leaves one copy: what is there is looked up first, and points
-carry the time at which they were measured, by which MLflow knows them.
+Everything here can be repeated, also after a failure, and leaves one copy: what is there is looked up first, and points
+carry the time at which they were measured, by which MLflow recognises them.
 """
 
 import hashlib
@@ -34,11 +34,11 @@ from fspkd.errors import UserError
 from fspkd.files import file_sha256, temporary_beside
 from fspkd.runs.folder import ImageFacts
 
-IDENTITY = "identity"  # a tag: what a tracked run is, among those of its experiment
-REPLACED = ", replaced"  # the end of the identity of one in whose place there is another
+IDENTITY = "identity"  # a tag that identifies a tracked run within its experiment
+REPLACED = ", replaced"  # appended to the identity of a run that another replaces
 BATCH = 1000  # points, MLflow's limit
-VIEW = "rows"  # what readers see first of an experiment, under that name
-PAGE = {  # tags by which MLflow's pages know that
+VIEW = "rows"  # the name of the view that readers see first
+PAGE = {  # tags that make MLflow's pages show it
     "mlflow.experimentKind": "custom_model_development",
     f"mlflow.sharedViewState.{VIEW}": json.dumps(
         {
@@ -56,13 +56,13 @@ PAGE = {  # tags by which MLflow's pages know that
 SERVER_ERROR = 500
 SECONDS_TO_ANSWER = 3
 SECONDS_OF_A_CALL = 20
-SECONDS_OF_FILES = 300  # and of a call that sends some
+SECONDS_OF_FILES = 300  # of a call that sends files
 
 
 class Store:
-    """One experiment of MLFLOW_TRACKING_URI or, where that is not set, of mlflow.db in the working directory.
+    """One experiment of MLFLOW_TRACKING_URI or, if that is not set, of mlflow.db in the working directory.
 
-    Raises UserError where the experiment was deleted, and whatever MLflow raises where the store does not answer.
+    Raises UserError if the experiment was deleted, and whatever MLflow raises if the store does not answer.
     """
 
     def __init__(self, experiment: str, description: str) -> None:
@@ -94,11 +94,11 @@ class Store:
 
     @property
     def page(self) -> str:
-        """Where a server shows the runs of this experiment, below its own address."""
+        """The path of a server's page with the runs of this experiment."""
         return f"/#/experiments/{self.experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
     def refresh(self) -> None:
-        """See what other processes have sent."""
+        """Load what all processes have sent."""
         self.runs, page = {}, None
         while page != "":
             held = self.client.search_runs([self.experiment], max_results=1000, page_token=page)
@@ -109,7 +109,7 @@ class Store:
     # --- runs ---------------------------------------------------------------------------------------------
 
     def open(self, identity: str, name: str, tags: dict[str, object], parent: str | None, start: int | None) -> str:
-        """The id of the tracked run of that identity, made where there is none, with that name and those tags."""
+        """The id of the tracked run with that identity, created if there is none, with that name and those tags."""
         texts = {key: str(value) for key, value in tags.items()} | {IDENTITY: identity}
         if parent:
             texts["mlflow.parentRunId"] = parent
@@ -124,13 +124,13 @@ class Store:
         return run_id
 
     def replace(self, identity: str) -> None:
-        """Take the identity away from a tracked run, if there is one, and end it, so that a new run can have it."""
+        """Take the identity from the tracked run that has it, if any, and end that run; a new run can then have it."""
         if identity in self.runs:
             self.leave(identity, REPLACED)
             self.client.set_tag(self.runs.pop(identity).info.run_id, IDENTITY, f"{identity}{REPLACED}")
 
     def leave(self, identity: str, mark: str) -> None:
-        """End a tracked run to which nothing is added any more, if it has not ended, and let its name end in a mark."""
+        """End a tracked run to which nothing more will be added, if it has not ended, and append a mark to its name."""
         run = self.runs[identity]
         if run.info.status in ("RUNNING", "SCHEDULED"):
             self.client.set_terminated(run.info.run_id, "KILLED")
@@ -138,11 +138,11 @@ class Store:
             self.client.update_run(run.info.run_id, name=f"{run.info.run_name}{mark}")
 
     def is_finished(self, identity: str) -> bool:
-        """Whether the run of that identity is there, whole."""
+        """Whether the run with that identity has finished."""
         return identity in self.runs and self.runs[identity].info.status == "FINISHED"
 
     def link(self, identity: str, text: str) -> str:
-        """Markdown that leads to a tracked run."""
+        """A Markdown link to a tracked run."""
         if identity not in self.runs:
             return text
         return f"[{text}](#/experiments/{self.experiment}/runs/{self.runs[identity].info.run_id})"
@@ -160,7 +160,7 @@ class Store:
     # --- what a run holds ---------------------------------------------------------------------------------
 
     def parameters(self, identity: str, values: dict[str, object]) -> None:
-        """Nested parameters, by dotted names; the first ones stay, since MLflow does not change any."""
+        """Log nested parameters, by dotted names; the first ones stay, since MLflow cannot change any."""
         run = self.runs[identity]
         if not run.data.params:
             flat = pd.json_normalize(values).iloc[0].to_dict()
@@ -177,9 +177,9 @@ class Store:
     def points(
         self, run_id: str, steps: Iterable[tuple[int, int, dict[str, float]]], model_id: str | None = None
     ) -> None:
-        """Points, given as step, time in milliseconds since 1970 and values; those of a step come in one transaction.
+        """Log points, given as step, time in milliseconds since 1970 and values; those of a step come in one transaction.
 
-        Those of a model are also the run's.
+        A model's points are also the run's.
         """
         batch: list[Metric] = []
         for step, time, values in steps:
@@ -196,7 +196,7 @@ class Store:
         self._last |= {(run_id, point.key): point.step for point in batch}
 
     def data_set(self, run_id: str, name: str, sha256: str) -> None:
-        """Name the data that a run was trained on, by their checksum."""
+        """Log the data that a run was trained on, with its checksum."""
         source = CodeDatasetSource({"mlflow.source.name": "scripts/pack.py", "sha256": sha256})
         facts = MetaDataset(source, name=name, digest=sha256[:36]).to_dict()
         entity = Dataset(**{key: facts[key] for key in ("name", "digest", "source_type", "source")})
@@ -204,7 +204,7 @@ class Store:
             self.client.log_inputs(run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
 
     def artifacts(self, identity: str, files: list[Path]) -> None:
-        """Files, unless the run holds them with that content."""
+        """Log files, unless the run already holds that content."""
         run_id, tag = self.runs[identity].info.run_id, "artifacts"
         content = hashlib.sha256("".join(f"{file.name} {file_sha256(file)}" for file in files).encode()).hexdigest()[
             :10
@@ -215,10 +215,10 @@ class Store:
             self.client.set_tag(run_id, tag, content)
 
     def model(self, identity: str, name: str, net: nn.Module, given: ImageFacts, step: int) -> str:
-        """A net as an MLflow model, a graph that needs nothing but PyTorch, from images (N, C, H, W) to logits (N, K).
+        """Log a net as an MLflow model, a graph that needs only PyTorch, from images (N, C, H, W) to logits (N, K).
 
-        Images are float32, in [0, 1] or normalised as they were in training, of which `given`, the model's metadata, tells.
-        The model's id.
+        Images are float32, in [0, 1] or normalised as they were in training, as `given`, the model's metadata, says.
+        Returns the model's id.
         """
         run_id = self.runs[identity].info.run_id
         found = self.client.search_logged_models([self.experiment], f"source_run_id = '{run_id}'")
@@ -248,9 +248,9 @@ class Store:
 
 
 class Client:
-    """MLflow's client, each of whose calls fails after a time, even where a store answers without end.
+    """MLflow's client, each of whose calls fails after a time, even if a store answers without end.
 
-    MLflow's own limit is the time between two pieces of an answer. Only for the main thread, which alone gets signals.
+    MLflow's own limit is the time between two pieces of an answer. Only for the main thread, since only it gets signals.
     """
 
     def __init__(self, client: MlflowClient) -> None:
@@ -275,7 +275,7 @@ class Client:
 
 
 def _check(uri: str) -> None:
-    """Raise where a store does not answer within SECONDS_TO_ANSWER; MLflow itself tries again for minutes."""
+    """Raise if a store does not answer within SECONDS_TO_ANSWER; MLflow itself would retry for minutes."""
     if "?" in uri:
         raise ValueError("the address of the store has a '?', which MLflow takes for the end of its path. Use another")
     if uri.startswith("sqlite:///"):
@@ -283,10 +283,10 @@ def _check(uri: str) -> None:
             database.execute("PRAGMA schema_version").fetchone()
     elif uri.startswith("http"):
         until = monotonic() + SECONDS_TO_ANSWER
-        given = get_default_host_creds(uri)  # certificates, as MLFLOW_TRACKING_INSECURE_TLS and its like name them
+        given = get_default_host_creds(uri)  # certificates, from MLFLOW_TRACKING_INSECURE_TLS and the like
         options = {"timeout": SECONDS_TO_ANSWER, "verify": given.verify, "cert": given.client_cert_path}
         with requests.get(f"{uri.rstrip('/')}/health", stream=True, **options) as answer:
-            if answer.status_code >= SERVER_ERROR:  # less is an answer, though it may ask for a login, which MLflow has
+            if answer.status_code >= SERVER_ERROR:  # less is an answer, even a request for a login, which MLflow has
                 answer.raise_for_status()
             for _ in answer.iter_content(1024):
                 if monotonic() > until:
@@ -295,7 +295,7 @@ def _check(uri: str) -> None:
 
 @contextmanager
 def _told_how_to_upgrade(uri: str) -> Iterator[None]:
-    """A context that raises ValueError, with the command that helps, where the store is one of an older MLflow."""
+    """A context that raises ValueError, with the command that helps, if an older MLflow made the store."""
     try:
         yield
     except MlflowException as error:
@@ -308,7 +308,7 @@ def _told_how_to_upgrade(uri: str) -> Iterator[None]:
 
 
 def _make_local(path: Path) -> None:
-    """Make an empty local store. Its many tables appear at once: a part of them would stop every other process."""
+    """Make an empty local store. Its many tables appear at once: only some of them would stop every other process."""
     unfinished = temporary_beside(path)
     client = MlflowClient(f"sqlite:///{unfinished}")
     for experiment in client.search_experiments():  # MLflow's own, which would stay empty

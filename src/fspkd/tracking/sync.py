@@ -1,4 +1,4 @@
-"""What MLflow is sent of a preset: an experiment; in it a run for each table row, below it one for each net and stage."""
+"""A preset in MLflow: an experiment with a run for each table row, and below it one for each net and stage."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -23,11 +23,11 @@ from fspkd.train.metrics import COLUMNS, VALIDATION_COLUMNS
 
 TESTED = ("test_loss", "test_accuracy")
 MEASURED = (*COLUMNS[1:], *VALIDATION_COLUMNS)
-FORMER = "former settings"  # in the names of runs that the present ones do not lead to
+FORMER = "former settings"  # in the names of runs that do not follow from the present ones
 
 
 class Sync:
-    """Sends what is in a preset's folder of results and not yet in the store."""
+    """Sends what is in a preset's folder of results but not yet in the store."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.preset = plan, plan.preset
@@ -37,17 +37,17 @@ class Sync:
             f"table, below it its nets. To search: `tags.kind = 'row'`, or `tags.kind = 'net' AND tags.stage1 = 'fsp'`."
         )
         self.store = Store(f"fspkd-{self.preset.name}", about)
-        self.complete: set[str] = set()  # runs and rows of which nothing is missing
+        self.complete: set[str] = set()  # runs and rows that are sent completely
         self.foreign: set[str] = set()  # finished runs, not of the plan, that were trained for other presets
-        self.in_results: set[str] = set()  # runs, of other presets too, that results of this one are made of
+        self.in_results: set[str] = set()  # runs, also of other presets, that this one's results are made from
         self.place = Place(self.store)
         self.shown = Shown(plan, self.store, self.place, self.complete)
-        self.told: dict[str, bool] = {}  # damages that keep nothing from being sent, and whether they have been told
+        self.told: dict[str, bool] = {}  # damage that keeps nothing from being sent, and whether it was reported
 
     def send_all(self) -> list[str]:
         """Send runs, each after those that it links to, then rows, then tables and figures.
 
-        Gives a message for each damaged part, and sends the rest. Raises whatever MLflow raises where the store
+        Returns a message for each damaged part, and sends the rest. Raises whatever MLflow raises if the store
         does not answer.
         """
         self.store.refresh()
@@ -76,7 +76,7 @@ class Sync:
         return {run.id for run in with_origins(run for result in made for run in result.runs)}
 
     def _former_runs(self) -> Iterator[Run]:
-        """The runs that were trained for this preset and that its present settings do not lead to, but those that are sent."""
+        """The runs that were trained for this preset under former settings, except those that are sent."""
         for file in sorted(RUNS.glob(f"*/*/{RunFolder(Path()).specification.name}")):
             folder, name = RunFolder(file.parent), file.parent.name
             if name in self.plan.runs or name in self.complete or name in self.foreign:
@@ -84,15 +84,15 @@ class Sync:
             is_finished = folder.is_finished
             journal = read_journal(folder)
             if journal and journal.attempt.preset == self.preset.name:
-                with suppress(UserError):  # of a version of this package that knew other settings
+                with suppress(UserError):  # from a version of this package with other settings
                     yield run_in(folder)
             elif journal and is_finished:
                 self.foreign.add(name)
 
     def _leave_former(self) -> None:
-        """Name rows, tables and figures of former settings as nets of these are named, and end those that are open.
+        """Mark the names of rows, tables and figures of former settings, as those of nets are, and end those that are open.
 
-        Those that were sent from another place, where settings may differ, are left to it.
+        Those that were sent from another place, where settings may differ, are left alone.
         """
         present = {f"{row}-{digest_of(self.plan, [row])}" for row in self.plan.rows} | self.shown.identities()
         present |= {self.place.own(identity) for identity in present}
@@ -104,7 +104,7 @@ class Sync:
     # --- a net, one stage ---------------------------------------------------------------------------------
 
     def _journal(self, folder: RunFolder) -> Journal | None:
-        """A run's journal, if it has one; where that is damaged, what is left of it or, of a finished run, its manifest's."""
+        """A run's journal, if any; if damaged, what is left of it or, for a finished run, one made from its manifest."""
         journal, is_damaged = trusted_journal(folder)
         if is_damaged:
             left = (
@@ -114,7 +114,7 @@ class Sync:
         return journal
 
     def _run(self, run: Run) -> None:
-        # What a run is, before its journal, which may say more by then and never less.
+        # The run's state is read before its journal, which may then say more but never less.
         training = run.folder.is_training
         manifest = run.folder.read_manifest() if run.folder.is_finished and not training else None
         journal = self._journal(run.folder)
@@ -125,7 +125,7 @@ class Sync:
         held = self.store.runs.get(identity)
         if held and held.info.start_time != journal.started:
             self.store.replace(identity)
-            # Its row too, but only once for all its nets: only where it has values, which are of the nets of before.
+            # Its row too, but only once for all its nets: only if it has values, which are those of the former nets.
             row = self.store.runs.get(self._row_id(run.spec.row)) if run.id in self.plan.runs else None
             if row and row.data.metrics:
                 self.store.replace(self._row_id(run.spec.row))
@@ -191,7 +191,7 @@ class Sync:
         return self.store.link(self.place.nets.get(run, run), run)
 
     def _tags(self, run: Run, attempt: Attempt) -> dict[str, object]:
-        """What tells runs apart in a search; stage 1 and 2 are linked both by tags and in the description."""
+        """Tags to tell runs apart in a search; stages 1 and 2 are linked both by tags and in the description."""
         spec = run.spec
         first = run if spec.stage == 1 else run.stage1
         tags = {
@@ -205,7 +205,7 @@ class Sync:
             "teacher": spec.teacher or "none",
             PLACE: self.place.name,
         }
-        if first or run.id in self.plan.runs:  # of former settings only the name of what they start from is known
+        if first or run.id in self.plan.runs:  # for former settings only the id of the start is known
             tags["stage1"] = first.spec.method.method if first else "none"
         machine = {key: getattr(attempt, key) for key in ("git_commit", "host", "job_id", "gpu", "device", "processor")}
         tags |= {key: value for key, value in machine.items() if value}
@@ -249,9 +249,9 @@ class Sync:
         return self.store.open(identity, title(self.preset, row), tags, None, start)
 
     def _row(self, row: str) -> None:
-        """The settings of a row; when all its nets are there, their mean curves and the row's values, once each.
+        """Send the settings of a row; when all its nets are there, their mean curves and the row's values, once each.
 
-        A mean is one over the nets that were still trained.
+        A mean is over the nets still in training.
         """
         runs = self.plan.row_runs(row)
         begun = [run for run in runs if run.id in self.place.nets]
@@ -287,7 +287,7 @@ class Sync:
                     cells = make_table(self.plan, name, [label]).iloc[0]
                     keys = [key for key in cells.index[1:] if not is_net(key.removesuffix(PUBLISHED))]
                     values = {key: round(float(cells[key]), 2) for key in keys if pd.notna(cells[key])}
-                    # Of single nets too, so that all rows have the column that readers sort by.
+                    # For single nets too, so that all rows have the column that readers sort by.
                     own = {f"average{end}": values.get(f"{table.measured}{end}") for end in ("", PUBLISHED)}
                     return {key: value for key, value in own.items() if value is not None} | values
         values = row_values(self.plan, row)

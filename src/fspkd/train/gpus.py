@@ -14,10 +14,10 @@ _held: list[FileLock] = []  # until this process ends
 
 
 def free_gpu() -> str | None:
-    """The first GPU of CUDA_VISIBLE_DEVICES, or of all, that nobody holds, or else the first; None where there is none.
+    """The first GPU of CUDA_VISIBLE_DEVICES, or of all, that nobody holds, or else the first; None if there is none.
 
-    This process then holds it until it ends, however it ends. Raises UserError where there is a driver and no GPU can be used,
-    and where PyTorch has no kernels for the GPU.
+    This process then holds it until it ends, however it ends. Raises UserError if there is a driver but no usable GPU,
+    and if PyTorch has no kernels for the GPU.
     """
     if not torch.cuda.is_available():
         _check_that_none_is_left_idle()
@@ -34,7 +34,7 @@ def free_gpu() -> str | None:
 
 
 def _that_computes(device: str) -> str:
-    """The device, if a kernel runs there: a GPU is seen also where PyTorch was built without kernels for its generation."""
+    """The device, if a kernel runs there: PyTorch also sees GPUs of generations that it has no kernels for."""
     try:
         torch.ones(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -50,7 +50,7 @@ def _place(uuid: object) -> Path:
 
 
 def _check_that_none_is_left_idle() -> None:
-    """Raise UserError where a GPU's driver is there and PyTorch cannot use it: a CPU would be a hundred times slower."""
+    """Raise UserError if there is a GPU driver that PyTorch cannot use: a CPU would be a hundred times slower."""
     if not NVIDIA_DRIVER.exists() or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return
     try:

@@ -1,4 +1,4 @@
-"""Trains runs side by side on one device, from their starts or checkpoints to their weights and predictions."""
+"""Train runs side by side on one device, from their starts or checkpoints to their weights and predictions."""
 
 import gc
 import signal
@@ -22,25 +22,24 @@ from fspkd.train.session import Session, is_complete
 from fspkd.train.usage import usage_recorded
 
 SECONDS_BETWEEN_TRIES = 2.0
-SECONDS_AT_ONCE = 2.0  # of work that a GPU is given, about: for so long it can be neither stopped nor saved
-FIRST_BLOCK = 10  # iterations that it is given at once at first, when nobody knows how long they take
-NETS_OF_A_GPU = 10  # in a job: theirs, their teachers' and those of steps made anew are within CUDA's 32 streams
+SECONDS_AT_ONCE = 2.0  # of work that a GPU is given, about: meanwhile training can be neither stopped nor saved
+FIRST_BLOCK = 10  # iterations that it is given at once at first, when their duration is unknown
+NETS_OF_A_GPU = 10  # in a job: with their teachers and regrouped steps, they need at most CUDA's 32 streams
 
 
 def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float, preset: str | None = None) -> None:
-    """Train runs on one data set to their ends, each from its checkpoint where there is one, and write their folders.
+    """Train runs on one data set to their ends, each from its checkpoint if there is one, and write their folders.
 
-    A run is complete, and left as it is, where its manifest names the inputs and outputs that are
-    there; if another process is training one, this waits for it. The checkpoint stays, so that a job that dies while it
-    finishes, or whose outputs are removed, has only to write them again. On SIGTERM and SIGINT it saves checkpoints
-    and exits with 128 plus the signal's number.
+    A run whose manifest matches its inputs and outputs is complete, and left as it is; if another process is training a
+    run, this waits for it. The checkpoint stays, so a job that dies while it finishes, or whose outputs are removed, only
+    has to write them again. On SIGTERM and SIGINT it saves checkpoints and exits with 128 plus the signal's number.
 
-    A run's weights are the same bits whatever trains beside it, and whichever `preset` it is trained for. Raises UserError
-    for inputs that are missing, damaged or another run's; and for a loss or a gradient that is not finite, after the other
-    runs have come to their ends.
+    A run's weights have the same bits whatever trains beside it, and whichever `preset` it is trained for. Raises
+    UserError for inputs that are missing, damaged or another run's; and, after the other runs have finished, for a loss
+    or a gradient that is not finite.
     """
     with ExitStack() as locks, _stop_signals() as stopped:
-        # In order, so that two processes never wait for each other.
+        # Sorted, so that two processes never wait for each other.
         claimed = {run.id: _claim(run, locks, stopped) for run in sorted(runs, key=lambda run: run.id)}
         unfinished = [run for run in runs if claimed[run.id]]
         if not unfinished:
@@ -62,10 +61,10 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float, 
 
 
 def _claim(run: Run, locks: ExitStack, stopped: list[int]) -> bool:
-    """Whether a run is still to be trained, once no other process trains it.
+    """Wait until no other process trains a run; return whether it is still to be trained.
 
-    Locks its folder, until `locks` are released if it is to be trained, and writes its specification there; then removes what
-    killed processes have left of files that they were writing.
+    Locks its folder and writes its specification there. If it is to be trained, it stays locked until `locks` are
+    released, and temporary files of killed processes are removed.
     """
     lock = _lock(run, stopped)
     locks.callback(lock.release)
@@ -80,9 +79,9 @@ def _claim(run: Run, locks: ExitStack, stopped: list[int]) -> bool:
 
 
 def _lock(run: Run, stopped: list[int]) -> FileLock:
-    """The lock of a run's folder, acquired. Another process may hold it: a cluster's job that outlived its snakemake.
+    """Acquire the lock of a run's folder. Another process may hold it: a cluster job that outlived its Snakemake.
 
-    Raises UserError where the folder cannot be locked.
+    Raises UserError if the folder cannot be locked.
     """
     lock = run.folder.lock
     try:
@@ -109,7 +108,7 @@ def _lock(run: Run, stopped: list[int]) -> FileLock:
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """The list to which SIGTERM and SIGINT add their numbers, instead of what they do outside this context."""
+    """A list to which SIGTERM and SIGINT add their numbers in this context, instead of their usual effect."""
     came: list[int] = []
     before = {s: signal.signal(s, lambda number, _: came.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -156,9 +155,9 @@ class Loop:
             raise UserError(" ".join(self.failures))
 
     def advance(self) -> list[Session]:
-        """Some iterations of every step, queued in turns; the host prepares the next ones while the device works.
+        """Run some iterations of every step, queued in turns; the host prepares the next ones while the device works.
 
-        Gives the sessions that have failed.
+        Return the failed sessions.
         """
         begin = time.monotonic()
         counts = [step.load() for step in self.steps]
@@ -173,7 +172,7 @@ class Loop:
         failed = []
         self.block = max(1, int(max(counts) * SECONDS_AT_ONCE / seconds))
         for step, of_step in zip(self.steps, measured, strict=True):
-            step.block = min(step.longest, self.block)  # the same for all, so that they go on side by side
+            step.block = min(step.longest, self.block)  # the same for all, so that they stay side by side
             for member, values in zip(step.members, of_step, strict=True):
                 session = self.of_member[member]
                 try:
@@ -193,11 +192,11 @@ class Loop:
 
     def _leave(self, session: Session) -> None:
         self.sessions.remove(session)
-        del self.of_member[session.member], self.shows[session]  # which hold what it has on the device
+        del self.of_member[session.member], self.shows[session]  # which hold its memory on the device
         self.steps = [step for step in self.steps if session.member not in step.members]
         together = {member for step in self.steps for member in step.members}
         alone = [session.member for session in self.sessions if session.member not in together]
         if regrouped := [member for member in alone if not member.complete]:
-            gc.collect()  # what the former step held on the device, its table above all: it refers to itself
-            torch.cuda.empty_cache()  # so that it counts as free for the new one's; does nothing without a GPU
+            gc.collect()  # frees what the former step, a reference cycle, held on the device, above all its table
+            torch.cuda.empty_cache()  # so that it is free for the new step's table; does nothing without a GPU
             self.steps += steps_of(regrouped, self.block)

@@ -1,4 +1,4 @@
-"""What computes: the processor, the GPU, and what decides the bits of a result on them."""
+"""The processor, the GPU, and what decides the bits of a result on them."""
 
 import os
 import platform
@@ -33,7 +33,7 @@ def description(device: torch.device) -> dict[str, object]:
 
 
 def check_precision(runs: Iterable[Run], device: torch.device) -> None:
-    """Raise UserError where a device would compute a run in another precision than its preset asks for."""
+    """Raise UserError if a device would compute a run in another precision than its preset asks for."""
     for run in runs:
         asked = run.spec.training.precision
         if usable_precision(asked, device) != getattr(torch, asked):
@@ -59,11 +59,11 @@ def _processor() -> str:
 def _onednn_instructions() -> str | None:
     """The instruction set that oneDNN reports when it first computes; PyTorch offers no other way to ask.
 
-    It says so once a process, so this is None where it was made to speak before.
+    It does so once per process, so this is None if it has reported before.
     """
     if not torch.backends.mkldnn.is_available():
         return None
-    with suppress(BrokenPipeError):  # where nobody reads what is printed
+    with suppress(BrokenPipeError):  # if nobody reads the output
         sys.stdout.flush()
     with tempfile.TemporaryFile() as said:
         out = os.dup(1)

@@ -12,11 +12,11 @@ VALIDATION_COLUMNS = ("validation_loss", "validation_accuracy")  # of runs that 
 
 
 class MetricsFile:
-    """A growing CSV file that can go back to where a checkpoint was taken.
+    """A growing CSV file that can be cut back to a checkpoint.
 
     Columns: iteration (from 1), learning rate, loss and gradient norm of that iteration's batch and, where they were
-    measured after it, test loss and test accuracy in percent; of runs that stop by validation, the same of the images for
-    that, whose loss is a first stage's own.
+    measured after it, test loss and test accuracy in percent; for runs that stop by validation, the same on validation
+    images, where a first stage's loss is its method's.
     """
 
     def __init__(self, path: Path, keep: Prefix, validation: bool) -> None:
@@ -33,7 +33,7 @@ class MetricsFile:
             self.append([self.columns])
 
     def append(self, rows: list[tuple]) -> None:
-        """Append rows, which may leave out their last values; raises UserError where the disk is full."""
+        """Append rows, which may leave out their last values; raises UserError if the disk is full."""
         whole = ((*row, *[None] * (len(self.columns) - len(row))) for row in rows)
         lines = (",".join("" if v is None else v if isinstance(v, str) else f"{v:.9g}" for v in row) for row in whole)
         with growing(self.path):
@@ -43,7 +43,7 @@ class MetricsFile:
             self._sha256.update(content)
 
     def sync(self) -> Prefix:
-        """Bring everything to the disk; gives what is there."""
+        """Flush everything to disk; return what is there."""
         with growing(self.path):
             os.fsync(self._file.fileno())
             return Prefix(self._file.tell(), self._sha256.hexdigest())

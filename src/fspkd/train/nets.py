@@ -13,14 +13,14 @@ from fspkd.weights import load_checksum, load_weights, weights_sha256
 
 
 def checksum(other: Run | PretrainedWeights) -> str:
-    """The checksum of weights that a run starts or learns from: of another run's, what its manifest says."""
+    """The checksum of weights that a run starts or learns from: for another run's, the one in its manifest."""
     if isinstance(other, Run):
         return other.folder.read_manifest().weights_sha256
     return load_checksum(other.weights, other.id)
 
 
 def _weights(other: Run | PretrainedWeights) -> dict[str, Tensor]:
-    """Those weights; raises UserError where they are missing, damaged, or not what a manifest says."""
+    """Load the weights; raise UserError if they are missing, damaged, or not what a manifest says."""
     state = load_weights(other.weights, other.id)
     if isinstance(other, Run) and weights_sha256(state) != checksum(other):
         manifest = other.folder.manifest
@@ -32,7 +32,7 @@ def _weights(other: Run | PretrainedWeights) -> dict[str, Tensor]:
 
 
 def initial_net(run: Run, images: Images) -> Net:
-    """The net that a run trains, as it is at its start; raises UserError where the weights that it starts from do not fit."""
+    """The net that a run trains, as it is at its start; raises UserError if the weights that it starts from do not fit."""
     state = _weights(run.start) if run.start else None
     try:
         return start.initial_net(run.spec, images, state, run.is_transfer)
@@ -46,9 +46,9 @@ def initial_net(run: Run, images: Images) -> Net:
 
 
 def finished_net(other: Run | PretrainedWeights, shape: tuple[int, int, int], classes: int) -> Net:
-    """The net that a finished run, or somebody elsewhere, has trained, for images of that shape (C, H, W) and those classes.
+    """The net of a finished run, or of pretrained weights, for images of that shape (C, H, W) and that many classes.
 
-    Raises UserError where weights from elsewhere are for other images or another number of classes.
+    Raises UserError if pretrained weights are for other images or another number of classes.
     """
     net, state = build(other.network, shape, classes, None), _weights(other)
     if isinstance(other, PretrainedWeights):
@@ -58,7 +58,7 @@ def finished_net(other: Run | PretrainedWeights, shape: tuple[int, int, int], cl
 
 
 def _check_fit(teacher: PretrainedWeights, net: Net, state: dict[str, Tensor]) -> None:
-    """Raise UserError where tensors that have the names of a net's have other shapes."""
+    """Raise UserError if tensors have other shapes than a net's of the same names."""
     for name, tensor in net.state_dict().items():
         expected, found = tuple(tensor.shape), tuple(state[name].shape)
         if expected == found:

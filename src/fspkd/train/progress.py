@@ -9,7 +9,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 def tell(text: str) -> None:
-    """Print a line at once. Training goes on where nobody reads it, or the disk of its log is full."""
+    """Print a line at once. Training continues if nobody reads it, or the disk of its log is full."""
     try:
         print(text, flush=True)
     except OSError:
@@ -17,14 +17,14 @@ def tell(text: str) -> None:
 
 
 class Progress:
-    """Of a run of `total` iterations, or of at most so many."""
+    """Reports on a run of `total` iterations, or at most that many."""
 
     def __init__(self, name: str, done: int, total: int, at_most: bool) -> None:
         self.name, self.total, self.at_most, self.first = name, total, "at most " if at_most else "", done
         self.started = self.last_line = time.monotonic()
 
     def update(self, done: int, state: str, ended: bool) -> None:
-        """Tell where the run is, after `done` iterations, and a state: now and then, and at its end."""
+        """Print the progress after `done` iterations, and a state: now and then, and at the end."""
         if time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES or ended:
             self.last_line = time.monotonic()
             speed = (done - self.first) / (self.last_line - self.started)

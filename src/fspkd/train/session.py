@@ -1,4 +1,4 @@
-"""One run in training: its net, and what it leaves in its folder."""
+"""One run in training: its net, and what it writes to its folder."""
 
 import math
 import time
@@ -45,7 +45,7 @@ def is_complete(run: Run) -> bool:
 
 
 def new_member(run: Run, images: Images, stream: torch.cuda.Stream | None) -> Member:
-    """What the engine computes of a run, at its start. Raises UserError for weights that are missing or damaged."""
+    """The engine's part of a run, at its start. Raises UserError for weights that are missing or damaged."""
     precision = usable_precision(run.spec.training.precision, images.device)
     teacher = finished_net(run.teacher, images.shape, images.classes) if run.teacher else None
     return Member(run.spec, images, initial_net(run, images), teacher, precision, stream)
@@ -75,7 +75,7 @@ class Session:
         if self.attempts and (changed := _changes(self.attempts[-1].kind, attempt.kind)):
             tell(f"{run.id}: goes on elsewhere than it was trained ({changed}): its bits will be those of neither")
         self.attempts.append(attempt)
-        self.folder.manifest.unlink(missing_ok=True)  # of other inputs, or of outputs that are gone
+        self.folder.manifest.unlink(missing_ok=True)  # for other inputs, or for outputs that are gone
         self.metrics = MetricsFile(self.folder.growing_metrics, keep, bool(run.spec.training.stop))
         self.journal = JournalWriter(self.folder, self.attempts[-1])
         if self.journal.was_damaged:
@@ -85,9 +85,9 @@ class Session:
     # --- measurements -------------------------------------------------------------------------------------
 
     def record(self, values: list[tuple[float, float]]) -> str:
-        """Record finished iterations, given as loss and gradient norm, and test and validate the net where that is due.
+        """Record finished iterations, given as loss and gradient norm, and test and validate the net if that is due.
 
-        Gives what there is to say of the last one. Raises UserError for a value that is not finite.
+        Returns a text about the last one. Raises UserError for a value that is not finite.
         """
         member, rows = self.member, []
         for iteration, (loss, norm) in enumerate(values, member.done + 1):
@@ -143,7 +143,7 @@ class Session:
         self.journal.saved(self.member.done, metrics)
 
     def _whole_checkpoint(self) -> dict | None:
-        """The content of the last checkpoint that is whole, with what was measured up to it; damaged ones are deleted."""
+        """The last checkpoint that is whole, as are the measurements up to it; damaged ones are deleted."""
         advice = f"Delete the folder {self.folder} to train that net from its start."
         for file in (self.folder.checkpoint, self.folder.previous_checkpoint):
             try:
@@ -160,7 +160,7 @@ class Session:
         return None
 
     def _resume(self) -> Prefix:
-        """Resume from a checkpoint, if one is usable; gives what the metrics file held then."""
+        """Resume from a checkpoint, if one is usable; return what the metrics file held then."""
         name, saved = self.run.id, self._whole_checkpoint()
         if saved is None:
             return Prefix()
@@ -174,7 +174,7 @@ class Session:
             return Prefix()
         try:
             self.member.set_state(saved["member"])
-        except (RuntimeError, ValueError, KeyError) as error:  # other tensors, or other shapes of them
+        except (RuntimeError, ValueError, KeyError) as error:  # other tensors, or other shapes
             if not has_changed or isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError):
                 raise
             tell(f"{name}: the code has changed since it was begun and cannot go on from there, so it starts anew")
@@ -226,7 +226,7 @@ class Session:
 
 
 def _changes(before: dict[str, str], after: dict[str, str]) -> str:
-    """What is different between two kinds of machines."""
+    """What differs between two kinds of machines."""
     keys = dict.fromkeys([*before, *after])
     return "; ".join(
         f"{key}: {before.get(key)}, now {after.get(key)}" for key in keys if before.get(key) != after.get(key)

@@ -16,9 +16,9 @@ SECONDS_BETWEEN_SAMPLES = 10.0
 
 @contextmanager
 def usage_recorded(folders: list[RunFolder], device: torch.device) -> Iterator[None]:
-    """While the context lasts, and at its end, note the use of CPU, memory and GPU in each of these folders.
+    """While the context lasts, and at its end, record CPU, memory and GPU usage in each of these folders.
 
-    It runs beside the training and never stops it: where something cannot be read or written, it says so and ends.
+    It runs beside the training and never stops it: if something cannot be read or written, it says so and ends.
     """
     ended = threading.Event()
 
@@ -43,7 +43,7 @@ def usage_recorded(folders: list[RunFolder], device: torch.device) -> Iterator[N
 
 
 def sample(device: torch.device) -> dict[str, float | None]:
-    """The time in milliseconds since 1970, the CPU's use and memory, and, of a GPU, use, memory and power, else None."""
+    """The time in milliseconds since 1970, CPU and memory usage, and a GPU's usage, memory and power, or None."""
     memory = psutil.virtual_memory()
     of_gpu: dict[str, Callable[[], float]] = {
         "gpu_0_utilization_percentage": lambda: torch.cuda.utilization(device),
@@ -60,7 +60,7 @@ def sample(device: torch.device) -> dict[str, float | None]:
 
 
 def _read(value: Callable[[], float]) -> float | None:
-    """A reading of a GPU; None where its driver gives none, as of a slice, or of a virtual GPU's power."""
+    """A reading of a GPU; None if its driver gives none, as for a slice, or for a virtual GPU's power."""
     try:
         return value()
     except Exception:  # a driver may fail in any way
@@ -68,7 +68,7 @@ def _read(value: Callable[[], float]) -> float | None:
 
 
 def append(folders: list[RunFolder], values: dict[str, float | None]) -> None:
-    """Add a line to the file of each folder, which begins with a line of names."""
+    """Append a line to the file of each folder, which begins with a header."""
     line = ",".join("" if v is None else f"{v:g}" if isinstance(v, float) else str(v) for v in values.values())
     for folder in folders:
         header = "" if folder.usage.exists() else ",".join(values) + "\n"

@@ -1,4 +1,4 @@
-"""How weights follow their gradients; each in a module with the name of its `algorithm`."""
+"""The optimizers, each in a module with the name of its `algorithm`."""
 
 import importlib
 from collections.abc import Iterator
@@ -11,16 +11,16 @@ from fspkd.networks.network import UpdateRule
 
 
 class Optimizer:
-    """What an iteration asks of an optimizer; all of it works in place, so that it can be captured.
+    """The base class of optimizers; all of it works in place, so that a CUDA graph can capture it.
 
-    `rate`: the learning rate, and `factor`: the momentum where it may change, on the device. `memory`: a tensor for each
-    parameter, zero at first. What derives from this gives `update`.
+    `rate`: the learning rate, and `factor`: the momentum if it may change, on the device. `memory`: a tensor for each
+    parameter, zero at first. Subclasses implement `update`.
     """
 
     factor: Tensor | None = None
 
     def __init__(self, groups: list[tuple[float, list[nn.Parameter]]], modules: nn.Module) -> None:
-        """`groups`: what the learning rate is multiplied by, and for which parameters of the modules."""
+        """`groups`: multipliers of the learning rate, and the parameters of the modules they apply to."""
         self.groups = groups
         self.parameters = [parameter for _, parameters in groups for parameter in parameters]
         self.memory = [torch.zeros_like(parameter) for parameter in self.parameters]
@@ -33,19 +33,19 @@ class Optimizer:
         ]
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Discard all gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """Update every parameter from its gradient; then scale down the filters that are longer than their limit."""
+        """Update every parameter from its gradient; then scale down the filters whose norm exceeds their limit."""
         self.update()
         for weight, limit in self.limits:
             weight.renorm_(2, 0, limit)
 
     def update(self) -> None:
-        """Change the parameters, and their memory, by their gradients."""
+        """Update the parameters, and their memory, from their gradients."""
         raise NotImplementedError
 
     def state(self) -> list[Tensor]:
@@ -53,7 +53,7 @@ class Optimizer:
         return self.memory
 
     def changes_at_rate(self, changes: list[Tensor]) -> list[Tensor]:
-        """A change of each parameter times its learning rate, in place."""
+        """Multiply each parameter's change by its learning rate, in place."""
         of_parameter = iter(changes)
         for scale, parameters in self.groups:
             torch._foreach_mul_([next(of_parameter) for _ in parameters], self.rate * scale)
@@ -61,13 +61,13 @@ class Optimizer:
 
 
 def build(settings: OptimizerSettings, modules: nn.Module, trained: list[nn.Parameter]) -> Optimizer:
-    """The optimizer that a preset names, of the trained parameters of some modules."""
+    """The optimizer that a preset names, for the trained parameters of some modules."""
     module = importlib.import_module(f"{__name__}.{settings.algorithm}")
     return module.build(settings, modules, trained)
 
 
 def by_rate(modules: nn.Module, trained: list[nn.Parameter]) -> list[tuple[float, list[nn.Parameter]]]:
-    """The trained parameters by what the learning rate is multiplied by for them."""
+    """The trained parameters, grouped by the multiplier of their learning rate."""
     rules = {id(p): rule for module, rule in _ruled(modules) for p in module.parameters(recurse=False)}
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter in trained:

@@ -22,5 +22,5 @@ class HeavyBall(Optimizer):
 
 
 def build(settings: HeavyBallSettings, modules: nn.Module, trained: list[nn.Parameter]) -> HeavyBall:
-    """It on the trained parameters."""
+    """HeavyBall on the trained parameters."""
     return HeavyBall(by_rate(modules, trained), modules)

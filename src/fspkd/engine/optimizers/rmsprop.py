@@ -1,4 +1,4 @@
-"""RMSProp with a floor under the root of the mean square, as pylearn2 has it [Romero et al., "FitNets", ICLR 2015]."""
+"""RMSProp with a floor under the root of the mean square, as in pylearn2 [Romero et al., "FitNets", ICLR 2015]."""
 
 import torch
 from torch import nn
@@ -26,5 +26,5 @@ class Rmsprop(Optimizer):
 
 
 def build(settings: RmspropSettings, modules: nn.Module, trained: list[nn.Parameter]) -> Rmsprop:
-    """It on the trained parameters."""
+    """Rmsprop on the trained parameters."""
     return Rmsprop(by_rate(modules, trained), modules, settings.decay, settings.floor)

@@ -11,9 +11,9 @@ from fspkd.engine.optimizers import Optimizer, by_rate
 class Sgd(Optimizer):
     """PyTorch's own SGD update, with what a captured iteration needs.
 
-    The learning rate is a tensor on the device, and the momentum is there from the start (zero, which makes the first
-    step what it is in torch.optim.SGD). Nor does it import PyTorch's compiler, as every torch.optim.Optimizer does:
-    1.5 seconds of each job.
+    The learning rate is a tensor on the device, and the momentum buffers exist from the start (zero, which makes the
+    first step the same as in torch.optim.SGD). Unlike every torch.optim.Optimizer, it does not import PyTorch's
+    compiler: 1.5 seconds of each job.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class Sgd(Optimizer):
         momentum: float,
         nesterov: bool,
     ) -> None:
-        """`weight_decays`: those that reach the groups."""
+        """`weight_decays`: one for each group."""
         super().__init__(groups, modules)
         self.weight_decays, self.momentum, self.nesterov = weight_decays, momentum, nesterov
 
@@ -46,7 +46,7 @@ class Sgd(Optimizer):
 
 
 def build(settings: SgdSettings, modules: nn.Module, trained: list[nn.Parameter]) -> Sgd:
-    """SGD on the trained parameters; without `decay_batchnorm` no decay reaches batch norms."""
+    """SGD on the trained parameters; without `decay_batchnorm`, batch norms are not decayed."""
     norms: set[int] = set()
     if not settings.decay_batchnorm:
         norms = {id(p) for m in modules.modules() if isinstance(m, _BatchNorm) for p in m.parameters()}
