@@ -51,7 +51,8 @@ def main() -> None:
     print(frame.to_string(index=False, float_format="%.1f"))
     added = frame["added"]
     print(
-        f"\n{len(frame)} jobs; added to one: {added.median():.1f} (median), {added.max():.1f} (most); to all: {added.sum():.0f}"
+        f"\n{len(frame)} jobs; seconds added per job: {added.median():.1f} (median), {added.max():.1f} (most); in all: "
+        f"{added.sum():.0f}"
     )
 
 

@@ -42,11 +42,11 @@ def drop_run(run: Run) -> None:
     """Delete a finished run's manifest if the run is damaged or of other code, and any damaged files."""
     manifest = run.folder.manifest
     if damaged := run.folder.damaged_outputs():
-        print(f"{', '.join(map(str, damaged))}: not as {manifest} says; deleted", flush=True)
+        print(f"{', '.join(map(str, damaged))}: not as recorded in {manifest}; deleted", flush=True)
         for file in damaged:
             file.unlink(missing_ok=True)
     elif run.is_of_other_code:
-        print(f"{run.folder}: trained by other code; no longer taken as finished", flush=True)
+        print(f"{run.folder}: trained by another version of the code; no longer counted as finished", flush=True)
     else:
         return
     manifest.unlink(missing_ok=True)

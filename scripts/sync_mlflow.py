@@ -15,7 +15,9 @@ from fspkd.tracking.follow import Sender, has_begun, without_password
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="*", help="folders of results (default: those of all presets)")
-    parser.add_argument("--server", help="the address of an MLflow server, if it is one: tell where it shows the runs")
+    parser.add_argument(
+        "--server", help="MLflow's tracking URI; if it is a server's address, print where it shows the runs"
+    )
     args = parser.parse_args()
     for results in args.results:
         if not has_begun(plan_for(results)):

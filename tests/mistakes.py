@@ -52,13 +52,13 @@ MISTAKES = [
     Mistake(
         "schedules.short",
         [{"until": 8, "rate": 0.1, "momentum": 0.5}],
-        r"stage2.schedule = 'short': names a momentum, which sgd does not follow",
+        r"stage2.schedule = 'short': sets a momentum, which sgd does not take from a schedule",
         told_by_schema=False,
     ),
     Mistake(
         "schedules.short",
         [{"until": 8, "rate": 0.1, "along": "line"}],
-        r"schedules.short: 'along' says how the rate goes to another: give that as 'to'",
+        r"schedules.short: 'along' says how the rate changes to another: give that one as 'to'",
         told_by_schema=False,
     ),
     Mistake(
@@ -84,13 +84,13 @@ MISTAKES = [
     Mistake(
         "rows.student.stage1.teacher",
         "teacher",
-        r"rows.student.stage1.teacher = 'teacher': a row gives each net a teacher of its own.* or set stage1_shared: false",
+        r"rows.student.stage1.teacher = 'teacher': a row gives each net its own teacher.* or set stage1_shared: false",
         told_by_schema=False,
     ),
     Mistake(
         "rows.student.stage2",
         {"method": "kd", "teacher": "fitnet", "schedule": "short"},
-        r"rows.student.stage2.teacher = 'fitnet': each of 2 nets learns from the one with its number, and there are 1",
+        r"rows.student.stage2.teacher = 'fitnet': each of 2 nets learns from the teacher with its number, but there are only 1",
         told_by_schema=False,
     ),
     Mistake(
@@ -111,7 +111,7 @@ MISTAKES = [
     Mistake(
         "schedules.short",
         [{"until": 8, "rate": 1}, {"until": 4, "rate": 1}],
-        r"schedules.short: goes backwards.*\[8, 4\]",
+        r"schedules.short: 'until' must increase, and is \[8, 4\]",
         told_by_schema=False,
     ),
     Mistake(
@@ -122,7 +122,7 @@ MISTAKES = [
     Mistake(
         "divide_schedules",
         {"images": 30},
-        r"rows.teacher.stage2.schedule: of its \[12, 20\] iterations divide_schedules.images = 30 leaves \[0, 1\]. Divide",
+        r"rows.teacher.stage2.schedule: divide_schedules.images = 30 turns its iterations \[12, 20\] into \[0, 1\]. Divide",
         told_by_schema=False,
     ),
     Mistake(
@@ -147,12 +147,14 @@ MISTAKES = [
         r"rows.teacher.stage1_of = 'teacher': that row has no shared stage 1",
         told_by_schema=False,
     ),
-    Mistake("rows.student.stage1_of", "fitnet", r"rows.student: stage1_of stands alone", told_by_schema=False),
+    Mistake(
+        "rows.student.stage1_of", "fitnet", r"rows.student: stage1_of excludes stage1 and start", told_by_schema=False
+    ),
     Mistake("rows.student.start", "Teacher", r"rows.student.start: must be scratch, row/number.*and is 'Teacher'"),
     Mistake(
         "pretrained",
         {"scratch": {"weights": "ResNet34_Weights.IMAGENET1K_V1", "network": "net", "sha256": "b627a593"}},
-        r"pretrained.scratch: of a row, start: scratch means no weights. Give it another name",
+        r"pretrained.scratch: in a row, start: scratch means no pretrained weights. Give this entry another name",
         told_by_schema=False,
     ),
     Mistake(
@@ -177,13 +179,13 @@ MISTAKES = [
     Mistake(
         "tables.figure3",
         {"title": "T", "rows": {"A": "teacher"}},
-        r"figures.figure3: .* that of tables.figure3 too",
+        r"figures.figure3: .* the same name as that of tables.figure3",
         told_by_schema=False,
     ),
     Mistake(
         "tables.claims",
         {"title": "T", "rows": {"A": "teacher"}},
-        r"tables.claims: its file would be the claims' too",
+        r"tables.claims: its file would have the same name as the claims'",
         told_by_schema=False,
     ),
     Mistake(
@@ -233,13 +235,24 @@ MISTAKES = [
         "rows.fitnet.stage1.reduction", "row", r"rows.fitnet.stage1.reduction = 'row': input should be 'mean', 'rows'"
     ),
     Mistake("rows.fitnet.stage2.soften_student", True, r"fitnet.stage2.soften_student = True: input should be False"),
-    Mistake("rows.fitnet.stage1.sections", [2, 1], r"rows.fitnet.stage1.sections: must rise", told_by_schema=False),
+    Mistake(
+        "rows.fitnet.stage1.sections",
+        [2, 1],
+        r"rows.fitnet.stage1.sections: must be in increasing order",
+        told_by_schema=False,
+    ),
     Mistake(
         "data.images.source", "imagenet", r"data.images.source = 'imagenet': must be one of 'digits', 'torchvision'"
     ),
-    Mistake("results", "elsewhere", r"results: must be results or a folder in it but runs and logs, .* is 'elsewhere'"),
     Mistake(
-        "results", "results/runs", r"results: must be results or a folder in it but runs and logs, .* is 'results/runs'"
+        "results",
+        "elsewhere",
+        r"results: must be results, or a folder in it other than runs and logs, .* is 'elsewhere'",
+    ),
+    Mistake(
+        "results",
+        "results/runs",
+        r"results: must be results, or a folder in it other than runs and logs, .* is 'results/runs'",
     ),
     Mistake("seed", -1, r"seed = -1: input should be greater than or equal to 0"),
     Mistake("sede", 3, r"tiny.yaml: sede = 3: unknown key"),
@@ -254,7 +267,7 @@ MISTAKES = [
     Mistake(
         "training.stop",
         {"by": "validation", "patience": 9},
-        r"tiny.yaml: training.stop: by validation, and data set 'images' of teacher, fitnet, student sets no images aside",
+        r"tiny.yaml: training.stop: by validation, but data set 'images' of teacher, fitnet, student sets no images aside",
         told_by_schema=False,
     ),
     Mistake(
@@ -266,7 +279,8 @@ MISTAKES = [
     Mistake(
         "rows.student.stop",
         {"by": "validation", "patience": 4},
-        r"rows.student.stop.patience = 4: ends before .* every 5 iterations, where patience is 4. Give a smaller 'every'",
+        r"rows.student.stop.patience = 4: ends a stage before .* every 5 iterations, with a patience of 4. "
+        r"Give a smaller 'every'",
         told_by_schema=False,
     ),
     Mistake("data.images.validation", 0, r"data.images.validation = 0: input should be greater than 0"),
@@ -288,7 +302,7 @@ MISTAKES = [
     Mistake(
         "data.images",
         {"name": "mnist", "source": "torchvision", "dataset": "MNIST", "extra": True},
-        r"data.images.extra: only SVHN has extra images, and dataset is 'MNIST'; remove it",
+        r"data.images.extra: only SVHN has extra images, but dataset is 'MNIST'; remove this key",
         told_by_schema=False,
     ),
     Mistake(
@@ -357,14 +371,14 @@ MISTAKES = [
     Mistake(
         "tables.table2",
         {"title": "T", "rows": {"A": "teacher/1", "B": "fitnet"}, "intervals": "nets"},
-        r"tables.table2: intervals over nets come from the spread within rows, and no row has two nets",
+        r"tables.table2: intervals over nets come from the spread within rows, but no row has two nets",
         told_by_schema=False,
     ),
     Mistake("tables.table1.measure", "loss", r"tables.table1.measure = 'loss': input should be 'error'"),
     Mistake(
         "tables.table1.measure",
         "error",
-        r"config/fsp/reference/table1_cifar10.csv: has no column 'error'. Give it one",
+        r"config/fsp/reference/table1_cifar10.csv: has no column 'error'. Add one",
         told_by_schema=False,
     ),
     Mistake(
@@ -376,13 +390,13 @@ MISTAKES = [
     Mistake(
         "tables.table1.reference",
         "fsp/reference/table5_cub200_resnet20.csv",
-        r"table5_cub200_resnet20.csv: has none of the rows of tables.table1 .*'Teacher, fine-tuned', .*, and not 'Teacher'",
+        r"table5_cub200_resnet20.csv: has none of the rows of tables.table1 .*'Teacher, fine-tuned', .*, but not 'Teacher'",
         told_by_schema=False,
     ),
     Mistake(
         "figures.figure2",
         {**depth({"wide": {"BP": ["teacher"]}}), "reference": "fsp/reference/check.csv"},
-        r"config/fsp/reference/check.csv: has no column 'panel'. Give it one, or name another file as reference",
+        r"config/fsp/reference/check.csv: has no column 'panel'. Add one, or name another file as reference",
         told_by_schema=False,
     ),
     Mistake(
@@ -394,7 +408,7 @@ MISTAKES = [
     Mistake(
         "timings.timing.reference",
         "fsp/reference/check.csv",
-        r"config/fsp/reference/check.csv: has no column 'what'. Give it one",
+        r"config/fsp/reference/check.csv: has no column 'what'. Add one",
         told_by_schema=False,
     ),
     Mistake("tables.table1.quoted", [], r"tables.table1.quoted = \[\]: must not be empty"),
@@ -413,7 +427,7 @@ MISTAKES = [
     Mistake(
         "tables.table2",
         {"title": "T", "rows": {"A": "teacher"}, "quoted": ["B"]},
-        r"tables.table2.quoted: these rows are in the file of published numbers. Name it as reference",
+        r"tables.table2.quoted: these rows come from the file of published numbers. Name it as reference",
         told_by_schema=False,
     ),
     Mistake(
@@ -455,25 +469,25 @@ MISTAKES = [
     Mistake(
         "alternatives",
         {"choices": alternatives(LONGER, teacher="fitnet")},
-        r"tiny.yaml: alternatives.choices.beside: two lines of the table would be called 'teacher'",
+        r"tiny.yaml: alternatives.choices.beside: two lines of the table would have the label 'teacher'",
         told_by_schema=False,
     ),
     Mistake(
         "alternatives",
         {"choices": alternatives({**LONGER, "twin": LONGER["longer"]})},
-        r"alternatives.choices.changes.twin: two lines of the table would be called 'stage2.schedule = long'",
+        r"alternatives.choices.changes.twin: two lines of the table would have the label 'stage2.schedule = long'",
         told_by_schema=False,
     ),
     Mistake(
         "alternatives",
         {"one": alternatives(LONGER), "two": alternatives(LONGER)},
-        r"tiny.yaml: alternatives.two.changes.longer: there is a row 'teacher_longer'",
+        r"tiny.yaml: alternatives.two.changes.longer: there is already a row 'teacher_longer'",
         told_by_schema=False,
     ),
     Mistake(
         "alternatives",
         {"table1": alternatives(LONGER)},
-        r"tiny.yaml: alternatives.table1: there is a table of that name",
+        r"tiny.yaml: alternatives.table1: there is already a table of that name",
         told_by_schema=False,
     ),
     Mistake(
@@ -486,13 +500,13 @@ MISTAKES = [
     Mistake(
         "networks.net",
         maxout({"conv": 4, "kernel": 3, "full": 5}),
-        r"networks.net.layers.0: conv = 4, full = 5: must be one of the two",
+        r"networks.net.layers.0: conv = 4, full = 5: exactly one of the two must be given",
         told_by_schema=False,
     ),
     Mistake(
         "networks.net",
         maxout({"full": 5}, {"full": 5, "pad": 1, "pool": 2}),
-        r"networks.net.layers.1: pad = 1, pool = 2: full = 5 has no such. Remove it",
+        r"networks.net.layers.1: pad = 1, pool = 2: not allowed in a layer with full = 5. Remove it",
         told_by_schema=False,
     ),
     Mistake(
@@ -504,7 +518,7 @@ MISTAKES = [
     Mistake(
         "networks.net",
         maxout({"conv": 4, "kernel": 3, "pool": 2, "stride": 3}),
-        r"networks.net.layers.0: stride = 3, pool = 2: windows leave gaps",
+        r"networks.net.layers.0: stride = 3, pool = 2: the windows leave gaps",
         told_by_schema=False,
     ),
     Mistake(

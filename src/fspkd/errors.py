@@ -12,14 +12,14 @@ OF_THE_MACHINE = {
     errno.ENOSPC: "Free some space",
     errno.EDQUOT: "Free some space, or ask for a larger quota",
     errno.EMFILE: "Allow more open files (ulimit -n 4096)",
-    errno.ENFILE: "End what has so many files open",
+    errno.ENFILE: "Stop the programs that have so many files open",
     errno.EACCES: "Make it readable and its folder writable",
     errno.EISDIR: "Remove that folder",
-    errno.ENOTDIR: "Remove the file that is in the place of a folder",
+    errno.ENOTDIR: "Remove the file that is where a folder should be",
     errno.EROFS: "Make the file system writable",
     errno.EIO: "The disk is failing: use another",
-    errno.ESTALE: "Wait until the network's file system answers",
-    errno.ETIMEDOUT: "Wait until the network's file system answers",
+    errno.ESTALE: "Wait until the network file system answers",
+    errno.ETIMEDOUT: "Wait until the network file system answers",
 }  # what to do about system errors
 OUT_OF_MEMORY = re.compile(
     r"OutOfMemoryError|out of memory|_ALLOC_FAILED|can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|"
@@ -56,7 +56,7 @@ def run_command(main: Callable[[], None]) -> None:
         main()
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print("stopped: the same command goes on", file=sys.stderr)
+        print("stopped: run the same command again to resume", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
         if (message := _message(error)) is None:
@@ -74,17 +74,15 @@ def _message(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return " ".join(str(error).split())
     if isinstance(error, FileNotFoundError) and error.filename:
-        return (
-            f"{error.filename}: {error.strerror}. Snakemake makes what the workflow makes: snakemake {error.filename}"
-        )
+        return f"{error.filename}: {error.strerror}. If the workflow makes this file, run: snakemake {error.filename}"
     if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
         where = f"{error.filename or 'a file, or standard output'}: {error.strerror}"
-        return f"{where}. {OF_THE_MACHINE[error.errno]}, and run the same command again: what was finished stays."
+        return f"{where}. {OF_THE_MACHINE[error.errno]}, and run the same command again: finished work is kept."
     # CUDA's error about an interrupted capture hides the error that interrupted it.
     covered = error.__context__ if isinstance(error, RuntimeError) else None
     if is_of_the_machine(error) or OUT_OF_MEMORY.search(f"{type(covered).__name__}: {covered}"):
         return (
-            "there is not enough memory. Train fewer nets side by side (--config members=1), ask the cluster for more, or end "
-            "what else runs, and run the same command again: training goes on from its last checkpoint."
+            "there is not enough memory. Train fewer nets side by side (--config members=1), ask the cluster for more, or stop "
+            "other programs, and run the same command again: training resumes from its last checkpoint."
         )
     return None

@@ -62,7 +62,7 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink()
         raise UserError(
             f"{path}: cannot be written: {error.strerror}. {advice(error)} and run the same command again: "
-            f"what was there before is untouched, and a training goes on from its last checkpoint."
+            f"the old content is untouched, and training resumes from its last checkpoint."
         ) from None
 
 
@@ -112,5 +112,5 @@ def growing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written: {error.strerror}. {advice(error)} and run the same command again: "
-            f"training goes on from its last checkpoint."
+            f"training resumes from its last checkpoint."
         ) from None

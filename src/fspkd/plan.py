@@ -225,8 +225,8 @@ class Plan:
         where = f"preset {self.preset.name!r}: {spec.name}"
         if start and start.network != spec.network:
             raise UserError(
-                f"{where} starts from {start.id}, another network: {start.network!r} and {spec.network!r}. Weights are copied "
-                f"between equal networks only."
+                f"{where} starts from {start.id}, whose network is {start.network!r} and not {spec.network!r}. Weights can "
+                f"only be copied between identical networks."
             )
         for other, what in ((teacher, "learns from"), (start, "starts from")):
             # Validation images only decide when to stop and are no result, so another net may have seen them.
@@ -285,7 +285,9 @@ def load_plans(only: Collection[str] | None = None) -> tuple[dict[str, Plan], li
     paths = list(preset_files(CONFIG).values())
     if not paths:
         raise UserError(f"{CONFIG}: no presets here. Run this from the top folder of the repository.")
-    problems = [UserError(f"{path}: a preset's name ends in .yaml. Rename it.") for path in CONFIG.rglob("*.yml")]
+    problems = [
+        UserError(f"{path}: a preset's file name must end in .yaml. Rename it.") for path in CONFIG.rglob("*.yml")
+    ]
     found: list[tuple[int, Path, Plan]] = []
     for path in paths:
         try:
@@ -304,8 +306,8 @@ def load_plans(only: Collection[str] | None = None) -> tuple[dict[str, Plan], li
         elif other:
             problems.append(
                 UserError(
-                    f"{where}: would be called {plan.preset.name!r}, as {owners[other]} is, which writes to {other}. Name "
-                    f"another folder."
+                    f"{where}: would name this preset {plan.preset.name!r}, like {owners[other]}, which writes to {other}. "
+                    f"Name another folder."
                 )
             )
         else:
@@ -325,7 +327,7 @@ def not_found(message: str, problems: list[UserError]) -> UserError:
     invalid = {str(problem).partition(":")[0] for problem in problems}
     told = [str(p) for p in problems if str(p).partition(EXTENDED)[2].partition(":")[0] not in invalid]
     more = f" And {len(told) - TOLD} more." if len(told) > TOLD else ""
-    return UserError(f"{' '.join(told[:TOLD])}{more} As long as that is so: {message}" if told else message)
+    return UserError(f"{' '.join(told[:TOLD])}{more} Until this is corrected: {message}" if told else message)
 
 
 def plan_for(results: Path) -> Plan:
@@ -336,7 +338,7 @@ def plan_for(results: Path) -> Plan:
     plans, _ = load_plans(only={str(results)})
     if not plans:
         plans, problems = load_plans()
-        message = f"{results}: no preset in {CONFIG}/ writes there; their folders are: {', '.join(plans)}."
+        message = f"{results}: no preset in {CONFIG}/ writes there; presets write to: {', '.join(plans)}."
         raise not_found(message, problems)
     return plans[str(results)]
 

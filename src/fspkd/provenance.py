@@ -63,7 +63,7 @@ def code_files(networks: Collection[str], method: str, optimizer: str) -> dict[s
     }
     for part, files in modules.items():
         if missing := [file for file in files if not file.is_file()]:
-            raise UserError(f"{missing[0]}: no such code. A method, network or optimizer has the name of its module.")
+            raise UserError(f"{missing[0]}: no such module. A method, network or optimizer has the name of its module.")
         before = {file for files in found.values() for file in files}
         found[part] = [file for file in with_imports(files, DECIDING) if file not in before]
     return found

@@ -63,7 +63,7 @@ class SavedRun:
         """
         if self.spec.stage == 1:
             raise UserError(
-                f"{self.folder}: is a first stage, which predicts nothing. See the run that starts from it."
+                f"{self.folder}: is a first stage, which has no predictions. See the run that starts from it."
             )
         return load_predictions(self.folder.vouched(self.folder.predictions))
 
@@ -100,7 +100,7 @@ class Results:
         runs = next((place for place in places if place.is_dir()), None)
         if runs is None:
             raise UserError(
-                f"{folder}: has no folder runs in it or above it. Give a folder of results, with the runs folder beside it."
+                f"{folder}: has no runs/ folder in it or above it. Give a folder of results, with runs/ in it or beside it."
             )
         self._runs = runs
 
@@ -115,7 +115,7 @@ class Results:
         with chdir(top):  # paths in presets are relative to it
             plans, problems = load_plans(only={results})
         if problems and not plans:
-            warnings.warn(f"{problems[0]} Until then the runs of all presets are shown.", stacklevel=3)
+            warnings.warn(f"{problems[0]} Until this is fixed, the runs of all presets are shown.", stacklevel=3)
         return plans.get(results)
 
     def _saved(self, name: str = "*") -> list[SavedRun]:
@@ -136,11 +136,11 @@ class Results:
                 _ = run.spec, run.manifest
                 readable.append(run)
             except UserError as error:
-                warnings.warn(f"{error} It is left out.", stacklevel=3)
+                warnings.warn(f"{error} This run is left out.", stacklevel=3)
         if self._plan and former:
             warnings.warn(
-                f"{self._runs}: {former} finished runs that were trained for preset {self._plan.preset.name!r} are of other "
-                f"settings than it has now, or of data at another place (FSPKD_DATA_...).{self._others}",
+                f"{self._runs}: {former} finished runs were trained for preset {self._plan.preset.name!r} with other settings "
+                f"than it has now, or with data in another place (FSPKD_DATA_...).{self._others}",
                 stacklevel=3,
             )
         if not readable:
@@ -198,12 +198,12 @@ class Results:
         what = f"{name!r}, replicate {replicate}" if replicate > 1 or len(nets) else repr(name)
         if found:
             raise UserError(
-                f"{what}: there are several in {self._runs}; give the id of one: {', '.join(found)}. `differences` of these "
-                f"ids has the settings that tell them apart."
+                f"{what}: there are several in {self._runs}; give the id of one: {', '.join(found)}. To see which "
+                f"settings differ, call `differences` with these ids."
             )
         known = [*sorted({f"{r}/{n}" for r, n in zip(last["row"], last["number"], strict=True)}), *self.runs.index]
         there = ", ".join(map(str, sorted(set(nets["replicate"]))))
-        told = f"; of replicates there is: {there}" if there else suggest(name, known)
+        told = f"; existing replicates: {there}" if there else suggest(name, known)
         told += "" if told.endswith("?") else "."
         raise UserError(f"{what}: no such run{self._of_preset} in {self._runs}{told}{self._others}")
 

@@ -38,7 +38,7 @@ def matching(pattern: str, description: str) -> tuple[AfterValidator, object]:
 def rising(values: tuple[int, ...]) -> tuple[int, ...]:
     """A validator of tuples; raises ValueError unless they strictly increase."""
     if list(values) != sorted(set(values)):
-        raise ValueError("must rise, each number once")
+        raise ValueError("must be in increasing order, each number once")
     return values
 
 
@@ -55,7 +55,7 @@ def suggest(name: str, names: Iterable, otherwise: str | None = None) -> str:
     if otherwise is not None:
         return otherwise
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"; there is: {', '.join(names[:NAMED]) or 'nothing'}{more}"
+    return f"; available: {', '.join(names[:NAMED]) or 'none'}{more}"
 
 
 def digest(content: object) -> str:
@@ -64,7 +64,7 @@ def digest(content: object) -> str:
 
 
 Identifier = Annotated[
-    str, *matching(r"[a-z0-9]+(_[a-z0-9]+)*", "lower-case letters and digits, with single underscores between")
+    str, *matching(r"[a-z0-9]+(_[a-z0-9]+)*", "lower-case letters and digits, with single underscores between them")
 ]
 NetReference = Annotated[
     str, *matching(r"[a-z0-9_]+(/[1-9][0-9]*)?", "a row, or one net of it, such as teacher or teacher/1")

@@ -35,7 +35,7 @@ def _split(options: str) -> str:
     try:
         shlex.split(options)
     except ValueError as error:
-        raise ValueError(f"must be options as a shell reads them: {error}") from None
+        raise ValueError(f"must be options in shell syntax: {error}") from None
     return options
 
 
@@ -45,7 +45,8 @@ Gres = Annotated[
     str, *matching(r"[A-Za-z0-9_]+(:[A-Za-z0-9_.]+)?(:[0-9]+)?", "a generic resource, such as gpu:1g.10gb:1 or shard:1")
 ]
 GpuModel = Annotated[
-    str, *matching(r"[A-Za-z0-9_.]+", "letters, digits, _ and . (for another, give its nodes' feature as constraint)")
+    str,
+    *matching(r"[A-Za-z0-9_.]+", "letters, digits, _ and . (for other names, give the nodes' feature as constraint)"),
 ]
 
 
@@ -68,7 +69,7 @@ class Site(Settings):
     def _one_of_two(self) -> Self:
         if self.gres and self.gpu_model:
             raise ValueError(
-                f"gres = {self.gres!r} and gpu_model = {self.gpu_model!r}: one of the two says all; remove one"
+                f"gres = {self.gres!r} and gpu_model = {self.gpu_model!r}: only one of the two can be given; remove one"
             )
         return self
 
@@ -127,7 +128,7 @@ def check_site(site: Site, warn: Callable[[str], None]) -> None:
         if re.search(pattern, site.slurm_extra or ""):
             raise UserError(
                 f"{SITE}: slurm_extra = {site.slurm_extra!r}: Snakemake sets the {what} itself, and would refuse every job. "
-                f"Take that option out; what has a key of its own in that file is set there (docs/slurm.md)."
+                f"Remove that option; if it has a key of its own in that file, set it there (docs/slurm.md)."
             )
     command = ["sbatch", "--test-only", *site.options(), "--wrap=true"]
     try:
@@ -139,12 +140,12 @@ def check_site(site: Site, warn: Callable[[str], None]) -> None:
     reason = " ".join(answer.stderr.replace("sbatch: ", "").split())
     asked = f"{SITE}: SLURM was asked for a training job with {shlex.join(command[2:-1])}"
     if answer.returncode and "nable to contact" in reason:
-        raise UserError(f"SLURM does not answer: {reason}. Try again later; sinfo tells when it is back.")
+        raise UserError(f"SLURM does not answer: {reason}. Try again later; sinfo shows when it is back.")
     if answer.returncode and "node configuration is not available" in reason and _has_gpu(site):
         warn(f"{asked}, and has no node for it now: {reason}. The jobs will wait.")
     elif answer.returncode:
         raise UserError(
-            f"{asked}, and would not take it: {reason}. Set account, partition, GPU model and the like in that file; "
+            f"{asked}, and would reject it: {reason}. Set account, partition, GPU model and the like in that file; "
             f"docs/slurm.md has examples."
         )
     limits = [_minutes(limit) for limit in _sinfo("%l", site)]
@@ -152,7 +153,7 @@ def check_site(site: Site, warn: Callable[[str], None]) -> None:
     if limit is not None and site.runtime > limit:
         raise UserError(
             f"{SITE}: runtime = {site.runtime}: the partition allows {limit} minutes, so a job that asks for more would "
-            f"wait for ever. Set runtime: {limit} in that file; the next attempt goes on where a job was cut off."
+            f"wait forever. Set runtime: {limit} in that file; the next attempt resumes where a job was cut off."
         )
 
 
@@ -160,7 +161,7 @@ def _sinfo(field: str, site: Site) -> list[str]:
     """A field of each line of sinfo on the site's partition, or on the default one."""
     answer = subprocess.run(["sinfo", "--noheader", f"--format=%P {field}"], capture_output=True, text=True)
     if answer.returncode:
-        raise UserError(f"sinfo: {answer.stderr.strip()}. SLURM has to answer where its jobs are asked for.")
+        raise UserError(f"sinfo: {answer.stderr.strip()}. SLURM must be reachable from where jobs are submitted.")
     rows = [line.split(maxsplit=1) for line in answer.stdout.splitlines()]
     partitions = site.slurm_partition.split(",") if site.slurm_partition else [n for n, _ in rows if n.endswith("*")]
     return [value for name, value in rows if name in partitions or name.rstrip("*") in partitions] or [""]
@@ -207,7 +208,7 @@ def describe_queue() -> str:
     try:
         lines = _squeue("%i|%T|%r|%Z")
     except QueueError as error:
-        return f"SLURM: the queue cannot be asked: {error}"
+        return f"SLURM: the queue cannot be queried: {error}"
     jobs = defaultdict(list)
     for line in lines:
         number, state, reason, folder = line.split("|", 3)
@@ -241,8 +242,8 @@ def prepare_slurm(site: Site, logger: Any) -> None:
         os.environ[COMMIT] = commit
     if before := describe_queue():
         logger.warning(
-            f"{before}: jobs of this folder from before. Nets that they train are waited for, by jobs with a GPU of their own: "
-            f"scancel them rather, since nets go on from their checkpoints."
+            f"{before}: earlier jobs of this folder. For each net that they train, a new job would wait, holding a GPU: better "
+            f"scancel them, since nets resume from their checkpoints."
         )
     threading.Thread(target=watch_queue, args=[logger.info], daemon=True).start()
 

@@ -32,7 +32,7 @@ def check_targets(
         if target in known or any(rule.is_producer(target) for rule in rules):
             continue
         meant = suggest(target, known, otherwise=".")
-        raise not_found(f"{target}: nothing makes this file{meant} What there is: snakemake", problems)
+        raise not_found(f"{target}: no rule makes this file{meant} For an overview: snakemake", problems)
 
 
 def look_at_targets(
@@ -52,7 +52,7 @@ def look_at_targets(
         except UserError as error:
             raise WorkflowError(str(error)) from None
         for problem in problems:
-            logger.warning(f"left out: {problem}")
+            logger.warning(f"skipped: {problem}")
         if not (asked.targets or asked.target_jobs or asked.forcerun):
             print(overview(plans))
             raise SystemExit
@@ -60,8 +60,8 @@ def look_at_targets(
         if of_other_code and not workflow.remote_exec:
             some = ", ".join(sorted(of_other_code)[:3]) + (", ..." if len(of_other_code) > 3 else "")
             logger.warning(
-                f"{len(of_other_code)} of these nets were trained by other code than this, and stay as they are ({some}). To"
-                f" train them anew, delete their folders, or all of a preset's: python scripts/drop_stale.py FOLDER"
+                f"{len(of_other_code)} of these nets were trained by another version of the code and are kept as they are "
+                f"({some}). To retrain them, delete their folders; for all of a preset: python scripts/drop_stale.py FOLDER"
             )
 
     workflow._build_dag = build_dag
@@ -87,6 +87,6 @@ def overview(plans: Iterable[Plan]) -> str:
     table = tabulate(lines, headers="keys", tablefmt="plain", disable_numparse=True, **layout)
     return (
         f"{table}\n\n"
-        "Tables, times and claims are .csv, figures .png; summary.html shows all of a folder's results on a page.\n"
-        "snakemake FOLDER/FILE makes a file and trains what it needs; -n before it says what that would be."
+        "Tables, times and claims are .csv, figures .png; summary.html shows all of a folder's results on one page.\n"
+        "snakemake FOLDER/FILE makes a file and trains what it needs; snakemake -n FOLDER/FILE only shows what would run."
     )

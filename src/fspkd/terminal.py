@@ -30,7 +30,7 @@ NOISE = ("Cannot restore ", "--keep-incomplete mode")  # about outputs, which ar
 SHOWN = ("table", "claims")  # the rules whose results are also printed
 SECONDS_BETWEEN_DRAWINGS = 0.5
 TAIL = 4096  # bytes of measurements that are read
-STOPPED = "Stopped. Nothing is lost: each net goes on from its last checkpoint when the same command is given again."
+STOPPED = "Stopped. Nothing is lost: run the same command again, and each net resumes from its last checkpoint."
 is_live = False  # whether there is a view; what jobs print then goes only to their logs
 expected = 0  # iterations of the workflow
 

@@ -37,10 +37,10 @@ def members_of(config: dict) -> int:
     """How many nets a training job trains side by side, as --config says; raises UserError for invalid values and keys."""
     members = config.get("members", 1)
     if not isinstance(members, int) or members < 1:
-        raise UserError(f"--config members={members}: must be a whole number, 1 or more: the nets that one job trains.")
+        raise UserError(f"--config members={members}: must be a whole number, 1 or more: how many nets a job trains.")
     if unknown := sorted(config.keys() - {"members"}):
         raise UserError(
-            f"--config {unknown[0]}: unknown key; the only one is members. Settings are given by a preset in config/."
+            f"--config {unknown[0]}: unknown key; the only one is members. Settings belong in a preset in config/."
         )
     return members
 

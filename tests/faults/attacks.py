@@ -374,8 +374,11 @@ REFUSED: dict[str, tuple[Attack, str]] = {
         image(lambda p: Image.new("L", (20_000, 20_000)).save(p)),
         "0.png: has 20000x20000 pixels, more than 50,000,000",
     ),
-    "PostScript among images": (image(postscript), "0.png: not a whole image"),
-    "a drawing that includes /etc/passwd": (image(lambda p: p.write_text(ENTITIES)), "0.png: not a whole image"),
+    "PostScript among images": (image(postscript), "0.png: cannot be read as an image"),
+    "a drawing that includes /etc/passwd": (
+        image(lambda p: p.write_text(ENTITIES)),
+        "0.png: cannot be read as an image",
+    ),
     "a tar with a member above its folder": (archive("a.tar", member("../hacked", size=1)), "a.tar"),
     "a tar that writes through a link": (archive("a.tar", through_a_link), "a.tar"),
     "a tar with a device": (archive("a.tar", member("images/train/ant/x", type=tarfile.CHRTYPE)), "a.tar"),
@@ -387,7 +390,7 @@ REFUSED: dict[str, tuple[Attack, str]] = {
     "a zip with a link to /etc/passwd": (archive("a.zip", link_in_a_zip), "a.zip: images/train/ant/out.png"),
     "CIFAR-10's files with pickles in them": (
         batches_of_cifar_with_a_pickle,
-        "holds neither train/ and test/ nor CIFAR10",
+        "holds neither train/ and test/ nor a complete CIFAR10",
     ),
     "a place of data with a command in it": (place_of_data_with_a_command, "no such file or folder"),
 }

@@ -61,10 +61,10 @@ def test_sizes_without_a_whole_factor_are_refused() -> None:
 
 
 def test_maps_of_different_numbers_of_images_and_unknown_reductions_are_refused() -> None:
-    with pytest.raises(ValueError, match="feature maps of 1 and of 3 images"):
+    with pytest.raises(ValueError, match="feature maps of different numbers of images: 1 and 3"):
         fsp_matrix(torch.ones(1, 2, 4, 4), torch.ones(3, 2, 4, 4))
     one, three = [torch.ones(1, 2, 3)], [torch.ones(3, 2, 3)]
-    with pytest.raises(ValueError, match=r"matrices of shapes \(1, 2, 3\) and \(3, 2, 3\)"):
+    with pytest.raises(ValueError, match=r"matrices of different shapes: \(1, 2, 3\) and \(3, 2, 3\)"):
         fsp_loss(one, three, 1.0, "sum")
     with pytest.raises(ValueError, match=r"reduction = 'none': must be sum or mean"):
         fsp_loss(one, one, 1.0, "none")

@@ -82,7 +82,7 @@ def test_hint_loss_is_half_the_squared_distance_averaged_over_images() -> None:
 
 def test_hints_for_other_images_and_unknown_reductions_are_refused() -> None:
     maps = torch.ones(3, 2, 4, 4)
-    with pytest.raises(ValueError, match=r"maps of shapes \(1, 2, 4, 4\) and \(3, 2, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"maps of different shapes: \(1, 2, 4, 4\) and \(3, 2, 4, 4\)"):
         hint_loss(maps[:1], maps, "sum")
     with pytest.raises(ValueError, match=r"reduction = 'row': must be sum, mean or rows"):
         hint_loss(maps, maps, "row")

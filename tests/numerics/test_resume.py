@@ -120,7 +120,9 @@ def test_complete_run_is_left_alone_until_an_input_or_an_output_changes(project:
     sha256 = save_weights(state, teacher.weights, teacher.id)
     loop.train([run], torch.device("cpu"), 1000)  # still complete, though its teacher's weights file changed
     assert run.folder.read_manifest().attempts[-1].from_iteration == 8
-    with pytest.raises(UserError, match=r"teacher-1-\w+/weights.pt: are other weights than manifest.json beside them"):
+    with pytest.raises(
+        UserError, match=r"teacher-1-\w+/weights.pt: these weights do not match manifest.json beside them"
+    ):
         loop.train([plan.net("student/1").start], torch.device("cpu"), 1000)
     teacher.folder.write_manifest(teacher.folder.read_manifest().model_copy(update={"weights_sha256": sha256}))
     loop.train([run], torch.device("cpu"), 1000)
@@ -153,7 +155,7 @@ def test_checkpoint_of_other_code_or_images_is_not_used_where_it_is_finished_or_
     saved["attempts"] = [{**saved["attempts"][0], "code_sha256": other}]
     torch.save(saved, run.folder.checkpoint)
     project.train("teacher/1")
-    assert "cannot go on from there, so it starts anew" in capsys.readouterr().out
+    assert "cannot resume from its checkpoint, so it starts over" in capsys.readouterr().out
     assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0]
     run.folder.manifest.unlink()
     data = load_packed(run.data.path)
@@ -207,7 +209,7 @@ def test_damaged_weights_of_a_teacher_are_named(project: Project) -> None:
             0,
             ["checkpoint.pt: is damaged", "checkpoint.previous.pt: is damaged"],
         ),
-        (["metrics.partial.csv"], 0, ["metrics.partial.csv: is not as checkpoint.pt says"]),
+        (["metrics.partial.csv"], 0, ["metrics.partial.csv: does not match checkpoint.pt"]),
         (["journal.jsonl"], 20, ["journal.jsonl: is damaged"]),
     ],
 )
@@ -236,7 +238,7 @@ def test_what_is_damaged_is_named_and_what_was_before_is_used(
     loop.train([run], torch.device("cpu"), 1000)
     told = capsys.readouterr().out
     assert [text for text in named if text not in told] == []
-    assert told.count("damaged") + told.count("is not as") == max(len(named), told.count("is not as"))
+    assert told.count("damaged") + told.count("does not match") == max(len(named), told.count("does not match"))
     manifest = run.folder.read_manifest()
     assert manifest.attempts[-1].from_iteration == begins_at
     assert manifest.outputs_sha256["metrics.csv"] == whole.outputs_sha256["metrics.csv"]
@@ -290,7 +292,8 @@ def test_a_run_that_goes_on_elsewhere_says_so(
     project.train("teacher/1")
     told = capsys.readouterr().out
     assert (
-        f"threads: {here.threads}, now 7; processor: {here.processor}, now another): its bits will be those of" in told
+        f"threads: {here.threads}, now 7; processor: {here.processor}, now another): its bits will match those of"
+        in told
     )
     assert [attempt.threads for attempt in run.folder.read_manifest().attempts] == [here.threads, 7]
 
@@ -345,9 +348,9 @@ def test_a_run_that_another_process_trains_is_waited_for(project: Project) -> No
     command = [sys.executable, REPOSITORY / "scripts" / "train.py", "results/tiny", run.id]
     with run.folder.lock:
         second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert "waiting for its end" in second.stdout.readline()
+        assert "waiting for it to end" in second.stdout.readline()
         stopped = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert "waiting for its end" in stopped.stdout.readline()
+        assert "waiting for it to end" in stopped.stdout.readline()
         stopped.terminate()
         assert stopped.wait(60) == 128 + signal.SIGTERM
         assert second.poll() is None

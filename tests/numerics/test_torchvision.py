@@ -174,9 +174,9 @@ def test_interrupted_and_resumed_ends_with_the_same_bits(pupils: Project, monkey
         (
             "networks.small.model",
             "mobilenet",
-            r"torchvision has no such net for classification; did you mean 'mobilenet_v2'",
+            r"torchvision has no such classification net; did you mean 'mobilenet_v2'",
         ),
-        ("networks.small.model", "fasterrcnn_resnet50_fpn", r"torchvision has no such net for classification"),
+        ("networks.small.model", "fasterrcnn_resnet50_fpn", r"torchvision has no such classification net"),
         (
             "rows.pupil.stage1.guided",
             "features.99",

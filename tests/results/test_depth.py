@@ -237,7 +237,7 @@ def test_learning_is_undecided_where_nets_are_few_related_or_of_both_kinds(deep:
         ("compare: learning, figure: figure2, nets: [], learn: true", r"claims.0.nets = \[\]: must not be empty.$"),
         (
             "compare: figure, figure: figure2, measure: test accuracy, later: a, earlier: b, published: 3, more_than: 2",
-            r"figure = 'figure2': is of kind depth in preset 'tiny', and compare: figure is about kind curves",
+            r"figure = 'figure2': has kind depth in preset 'tiny', but compare: figure needs kind curves",
         ),
         ("compare: points, figure: figure9, more: a, less: b", r"figure = 'figure9': .* did you mean 'figure2'"),
     ],
@@ -253,6 +253,6 @@ def test_points_on_other_data_are_refused(deep: Project) -> None:
     deep.content["data"]["others"] = {"name": "others", "source": "imagefolder", "path": "x"}
     deep.set("rows.alone14.data", "others")
     with pytest.raises(
-        UserError, match=r"figures.figure2.panels: has rows on images, others, and only those on one data"
+        UserError, match=r"figures.figure2.panels: has rows on images, others, but only those on one data"
     ):
         deep.plan()

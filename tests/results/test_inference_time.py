@@ -74,7 +74,7 @@ def test_nets_are_counted_tested_and_timed(compared: Project) -> None:
     assert frame.loc["Other"].filter(regex="_published$").isna().all()
     assert ",9000000," in csv.read_text()
     page = csv.with_suffix(".html").read_text()
-    for text in ("Nets &amp; costs (preset tiny)", "In brackets the published values", "5,096 (9,000,000)", "3 (–)"):
+    for text in ("Nets &amp; costs (preset tiny)", "Published values are in brackets", "5,096 (9,000,000)", "3 (–)"):
         assert text in page
     assert page.index("</table>") < page.index("Rounded.")
 
@@ -119,11 +119,11 @@ def test_claims_are_judged_over_rounds(compared: Project) -> None:
 @pytest.mark.parametrize(
     ("claim", "message"),
     [
-        ({"row": "Tiny"}, "row = 'Tiny': preset 'tiny' has no such entry; there is: Big, Small, Other"),
+        ({"row": "Tiny"}, "row = 'Tiny': preset 'tiny' has no such entry; available: Big, Small, Other"),
         ({"row": "Small", "than": "Smal"}, "than = 'Smal'.*did you mean 'Small'"),
         (
             {"compare": "timing", "what": "speed-up of Student* with saved FSP", "tolerance": 0.05},
-            "timing = 'table5': is of kind inference_time in preset 'tiny', and compare: timing is about kind training_time",
+            "timing = 'table5': has kind inference_time in preset 'tiny', but compare: timing needs kind training_time",
         ),
     ],
 )
@@ -141,7 +141,7 @@ def test_claims_about_what_is_not_compared_are_refused(compared: Project, claim:
         (
             "teacher",
             "teacher/1",
-            r"timings.table5.teacher = 'teacher/1': is none of its rows. Name one of big/1, small/1",
+            r"timings.table5.teacher = 'teacher/1': is not one of its rows. Name one of big/1, small/1",
         ),
         ("rows.Small", "small/2", r"timings.table5.rows.Small = 'small/2': row 'small' has only 1 nets"),
         ("rows.Small", "small", r"timings.table5.rows.Small: must be one net of a row, such as teacher/1"),

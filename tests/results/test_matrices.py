@@ -68,5 +68,5 @@ def test_the_figure_its_numbers_and_the_page_that_shows_it(drawn: Project) -> No
     distance = ((found[matrices.AFTER] - found[matrices.TEACHER]) ** 2).mean()
     assert frame["distance"][2] == pytest.approx(distance, rel=1e-3)
     page = summary(plan).decode()
-    assert "which is what the first stage makes small" in page
+    assert "which the first stage minimises" in page
     assert "section2 to section3" in page

@@ -66,10 +66,10 @@ def test_what_no_manifest_vouches_for_is_not_read(project: Project) -> None:
     again = r"Delete .*/student-1-\w+/manifest.json and make both again: snakemake .*/student-1-\w+/manifest.json"
     for damaged in (files[run.folder.predictions][:-100], other.folder.predictions.read_bytes(), None):
         run.folder.predictions.write_bytes(damaged) if damaged else run.folder.predictions.unlink()
-        with pytest.raises(UserError, match=rf"student-1-\w+/predictions.npz: is gone, or not what .*{again}"):
+        with pytest.raises(UserError, match=rf"student-1-\w+/predictions.npz: is missing, or does not match .*{again}"):
             tables.make_table(project.plan(), "table1")
     run.folder.metrics.write_bytes(files[run.folder.metrics][:-20])
-    with pytest.raises(UserError, match=rf"student-1-\w+/metrics.csv: is gone, or not what .*{again}"):
+    with pytest.raises(UserError, match=rf"student-1-\w+/metrics.csv: is missing, or does not match .*{again}"):
         curves.read_curves(project.plan(), "figure3")
     run.folder.manifest.write_bytes(other.folder.manifest.read_bytes())
     with pytest.raises(UserError, match=r"student-1-\w+/manifest.json: belongs to another run, student-2"):
@@ -99,7 +99,7 @@ def test_runs_that_do_not_belong_together_are_refused(project: Project) -> None:
         check_finished(project.plan().shown({"Student": "student"}))
     made_from(start="other weights")
     with pytest.raises(
-        UserError, match=rf"student-1-\w+: was made from other weights than those that .*{stage1.id} has"
+        UserError, match=rf"student-1-\w+: was made from weights that differ from those in .*{stage1.id} now"
     ):
         check_finished([run])
     made_from(start=stage1.folder.read_manifest().weights_sha256)
@@ -114,4 +114,4 @@ def test_runs_that_do_not_belong_together_are_refused(project: Project) -> None:
             "python", str(REPOSITORY / f"scripts/{script}.py"), f"results/tiny/{file}", **{FOLLOWED: "1"}
         )
         assert ended.returncode == 1
-        assert f"{stage1.id}: was made from other weights than those that" in ended.stderr
+        assert f"{stage1.id}: was made from weights that differ from those in" in ended.stderr

@@ -240,9 +240,7 @@ def test_more_of_an_error_is_worse(project: Project) -> None:
         claim = {**claim, "value": value}
         project.claims_path.write_text(yaml.safe_dump({"claims": [{"claim": "a", "where": "here", **claim}]}))
         project.set("tables.table1.measure", "error" if table == "error" else None)
-        with pytest.raises(
-            UserError, match=rf"value = '{value}': what table 'table1' .* shows is {table}. Name {named}"
-        ):
+        with pytest.raises(UserError, match=rf"value = '{value}': table 'table1' .* shows {table}. Name {named}"):
             project.plan()
 
 
@@ -250,7 +248,7 @@ def test_published_numbers_have_one_line_a_label(project: Project) -> None:
     Path("config/tiny/twice.csv").write_text("row,mark,average\nTeacher,,1\nStudent,*,2\nStudent*,,3\n")
     project.set("tables.table1.reference", "tiny/twice.csv")
     with pytest.raises(
-        UserError, match=r"config/tiny/twice.csv: row = 'Student\*': is there twice. Tell the two apart"
+        UserError, match=r"config/tiny/twice.csv: row = 'Student\*': occurs twice. Give the two different labels"
     ):
         project.plan()
 

@@ -101,7 +101,7 @@ def test_a_comparison_without_its_rounds_is_refused(project: Project) -> None:
     Path("results/tiny").mkdir(parents=True)
     Path("results/tiny/timing.csv").write_text("what,value,low,high,rounds\nspeed-up,2,1.9,2.1,5\n")
     with pytest.raises(
-        UserError, match=r"results/tiny/timing.csv: has no rounds, .* Delete it, so that it is measured"
+        UserError, match=r"results/tiny/timing.csv: lacks the rounds, .* Delete it, so that it is measured"
     ):
         judge(project.plan())
 

@@ -58,7 +58,7 @@ def test_store_of_an_older_mlflow_is_told_with_the_command(made: Project) -> Non
         database.execute("UPDATE alembic_version SET version_num = '0584bdc529eb'")
     result = sync_script(made)
     assert result.returncode == 1
-    assert f"bring it up to date: mlflow db upgrade sqlite:///{Path('mlflow.db').absolute()}" in result.stderr
+    assert f"upgrade it: mlflow db upgrade sqlite:///{Path('mlflow.db').absolute()}" in result.stderr
 
 
 def answer_without_end(listening: socket.socket, healthy: bool) -> None:
@@ -81,7 +81,7 @@ def answer_without_end(listening: socket.socket, healthy: bool) -> None:
         ("no file", r"^unable to open database file"),
         ("question mark", r"^the address of the store has a '\?'"),
         ("no server", r"^HTTPConnectionPool.* url: /health .*refused"),
-        ("answers without end", r"^the store answers without end"),
+        ("answers without end", r"^the store's answer never ends"),
         ("healthy, without end", r"get-by-name .*Read timed out"),
     ],
 )

@@ -203,7 +203,7 @@ def test_finished_run_whose_journal_is_damaged_is_sent_with_the_times_of_its_man
     table.touch()
     sync = Sync(project.plan())
     assert sync.send_all() == [
-        f"{run.folder.journal}: is gone or damaged: times of its points are reckoned by its manifest"
+        f"{run.folder.journal}: is missing or damaged: the times of its points are estimated from its manifest"
     ]
     assert sync.send_all() == []
     client = MlflowClient(local(project))
@@ -249,7 +249,7 @@ def test_metrics_that_are_not_what_was_measured_are_not_sent(project: Project) -
     for file in (run.folder.metrics, run.folder.growing_metrics):
         content = file.read_bytes()
         file.write_bytes(content.replace(b"\n5,", b"\n4,"))
-        with pytest.raises(UserError, match=rf"{file.name}: is (gone, or )?not what"):
+        with pytest.raises(UserError, match=rf"{file.name}: (is missing, or )?does not match"):
             final_measurements(run.folder, journal)
         file.write_bytes(content)
         assert len(final_measurements(run.folder, journal)) == 20

@@ -90,5 +90,6 @@ def test_with_replicates_intervals_are_over_these(varied: Project) -> None:
     varied.set("replicates", 2)
     assert varied.plan().preset.tables["choices"].intervals is None
     varied.set("tables.table1.intervals", "nets")
-    with pytest.raises(UserError, match=r"tables.table1.intervals = 'nets': with replicates = 2 they are over these"):
+    told = r"tables.table1.intervals = 'nets': with replicates = 2, intervals are over replicates"
+    with pytest.raises(UserError, match=told):
         varied.plan()

@@ -63,7 +63,7 @@ def test_a_preset_leaves_out_what_it_extends(project: Project) -> None:
         ),
         (
             "{compare: rows, table: table1, value: average, more: Teacher, less: Teacher}",
-            r"more and less are 'Teacher'. Name different ones",
+            r"more and less are the same: 'Teacher'. Name different ones",
         ),
         (
             "{compare: rows, table: table1, value: average, more: Student*, less: Teacher, more_than: 1, within: 2}",
@@ -90,7 +90,7 @@ def test_claims_about_the_accuracy_of_first_stages_are_refused(project: Project)
     project.set("figures.figure3.curves", {"Teacher": "fitnet", "Student": "student"})
     assert len(project.plan().claims) == 4
     project.claims_path.write_text(project.claims_path.read_text().replace("training loss", "test accuracy"))
-    with pytest.raises(UserError, match=r"measure = 'test accuracy': figure 'figure3' .* is of first stages"):
+    with pytest.raises(UserError, match=r"measure = 'test accuracy': figure 'figure3' .* shows first stages"):
         project.plan()
 
 
@@ -99,7 +99,7 @@ def test_claims_about_rows_on_other_data_are_refused(project: Project) -> None:
     project.set("data.others", {"name": "others", "source": "imagefolder", "path": "x"})
     project.set("rows.student.data", "others")
     with pytest.raises(
-        UserError, match=r"claim 'claim 1': 'Student\*' is on 'others' and 'Teacher' on 'images', and only"
+        UserError, match=r"claim 'claim 1': 'Student\*' is on 'others' and 'Teacher' on 'images', but only"
     ):
         project.plan()
 

@@ -29,11 +29,11 @@ DEPTH = "panel,method,layers,accuracy\nwide,BP,8,91.5\n"
 @pytest.mark.parametrize(
     ("key", "content", "message"),
     [
-        ("timing", "what,hours\na,1\n", r"has no column 'value'. Give it one, or name another file as reference"),
+        ("timing", "what,hours\na,1\n", r"has no column 'value'. Add one, or name another file as reference"),
         (
             "timing",
             "what,value\nspeed-up,1.8\n",
-            r"has none of the rows of timings.timing .*: it has 'speed-up', and not",
+            r"has none of the rows of timings.timing .*: it has 'speed-up', but not",
         ),
         (
             "timing",
@@ -43,19 +43,19 @@ DEPTH = "panel,method,layers,accuracy\nwide,BP,8,91.5\n"
         (
             "timing",
             f'what,value\n"{WHAT}",1.8\n"{WHAT}",2\n',
-            r"what = 'speed-up .*: is there twice. Tell the two apart",
+            r"what = 'speed-up .*: occurs twice. Give the two different labels",
         ),
         ("timing", f"what,value\n{WHAT},1.8\n", r"line 2: has more cells than there are columns. Put quotes around"),
-        ("timing", f'what,value\n"{WHAT}","1,8"\n', r"line 2: value = '1,8': is no number. Write one, such as 91.5"),
-        ("table1", "row,accuracy\nTeacher,\nFitNet,91.5 %\n", r"line 3: accuracy = '91.5 %': is no number"),
+        ("timing", f'what,value\n"{WHAT}","1,8"\n', r"line 2: value = '1,8': is not a number. Write one, such as 91.5"),
+        ("table1", "row,accuracy\nTeacher,\nFitNet,91.5 %\n", r"line 3: accuracy = '91.5 %': is not a number"),
         ("figure2", DEPTH.replace("layers", "depth"), r"has no column 'layers'"),
         ("figure2", DEPTH.replace("accuracy", "error"), r"has no column 'accuracy'"),
-        ("figure2", DEPTH.replace("91.5", "91_5"), r"line 2: accuracy = '91_5': is no number"),
-        ("figure2", DEPTH + "wide,BP,8,92\n", r"panel, method, layers = 'wide, BP, 8': is there twice"),
-        ("figure2", DEPTH.replace(",8,", ",8.5,"), r"line 2: layers = '8.5': is no whole number"),
+        ("figure2", DEPTH.replace("91.5", "91_5"), r"line 2: accuracy = '91_5': is not a number"),
+        ("figure2", DEPTH + "wide,BP,8,92\n", r"panel, method, layers = 'wide, BP, 8': occurs twice"),
+        ("figure2", DEPTH.replace(",8,", ",8.5,"), r"line 2: layers = '8.5': is not a whole number"),
         ("table1", "row,average\nTeacher,90\n  , \n", r"line 3: is empty. Remove it"),
         ("table1", "row,average\nTeacher,90\n,,\n", r"line 3: has more cells than there are columns"),
-        ("figure2", "panel,méthode\n".encode("latin-1"), r"is not text in UTF-8. Save it so"),
+        ("figure2", "panel,méthode\n".encode("latin-1"), r"is not UTF-8 text. Save it as UTF-8"),
     ],
 )
 def test_published_numbers_that_lack_what_results_read_are_refused(
@@ -117,7 +117,7 @@ def test_a_time_comparison_of_nets_with_a_teacher_each_is_refused(project: Proje
     project.set("rows.student.stage1_shared", False)
     project.set("rows.student.stage1.teacher", "teacher")
     with pytest.raises(
-        UserError, match=r"shuffled_students = 'student': its nets must have one teacher, and have one each"
+        UserError, match=r"shuffled_students = 'student': its nets must share one teacher, and have one each"
     ):
         project.plan()
 
@@ -163,7 +163,7 @@ MAXOUT = {"architecture": "maxout", "layers": [{"conv": 4, "kernel": 3, "pool": 
         (
             "stage2",
             {"method": "relational_kd"},
-            "method 'relational_kd' reads 'pooled': maxout3 has no such layer; there is: layer1, layer2, logits",
+            "method 'relational_kd' reads 'pooled': maxout3 has no such layer; available: layer1, layer2, logits",
         ),
     ],
 )

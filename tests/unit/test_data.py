@@ -86,7 +86,7 @@ def test_truncated_image_is_named(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
     file = root / "train" / "bee" / "1.png"
     file.write_bytes(file.read_bytes()[:70])
-    with pytest.raises(UserError, match=r"train/bee/1.png: not a whole image"):
+    with pytest.raises(UserError, match=r"train/bee/1.png: cannot be read as an image"):
         read_source(folder(root))
 
 
@@ -117,7 +117,7 @@ def test_archive_that_the_disk_cannot_hold_is_refused_before_it_fills_it(tmp_pat
     (tmp_path / "huge.tar").write_bytes(header.tobuf() + bytes(10240))
     for name in ("huge.zip", "huge.tar"):
         with pytest.raises(
-            UserError, match=rf"{name}': this archive cannot be unpacked: its files are larger than what is"
+            UserError, match=rf"{name}': this archive cannot be unpacked: its files need more space than is"
         ):
             read_source(folder(tmp_path / name))
 
@@ -145,7 +145,7 @@ def test_image_in_an_archive_is_named_by_archive_and_member(tmp_path: Path) -> N
     assert (tmp_path / "first.npz").read_bytes() == (tmp_path / "second.npz").read_bytes()
     (root / "train" / "bee" / "1.png").write_bytes(b"no image")
     archive = Path(shutil.make_archive(str(tmp_path / "bad"), "zip", root))
-    with pytest.raises(UserError, match=rf"^{archive}: train/bee/1.png: not a whole image"):
+    with pytest.raises(UserError, match=rf"^{archive}: train/bee/1.png: cannot be read as an image"):
         read_source(folder(archive))
 
 
@@ -160,7 +160,7 @@ def test_location_of_this_machine_is_used_and_checked_against_the_pin(tmp_path: 
     with pytest.raises(UserError, match="FSPKD_DATA_CIFAR10 = '/no/where': no such file or folder"):
         read_source(DataSet(pinned, "/no/where"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds neither train/ and test/ nor CIFAR10"):
+    with pytest.raises(UserError, match="holds neither train/ and test/ nor a complete CIFAR10"):
         read_source(DataSet(pinned, str(tmp_path / "empty")))
 
 

@@ -103,7 +103,7 @@ def test_download_that_ends_early_is_tried_again(cifar_server: dict) -> None:
     assert hashlib.md5(sources.with_retries(download, "PLACE")).hexdigest() == CIFAR10.tgz_md5
     assert cifar_server["requests"] == 3
     cifar_server["failures"] = 1000
-    with pytest.raises(UserError, match=r"the download failed 4 times: IncompleteRead.* set PLACE to where it lies"):
+    with pytest.raises(UserError, match=r"the download failed 4 times: IncompleteRead.* set PLACE to a copy"):
         sources.with_retries(download, "PLACE")
 
 
@@ -175,5 +175,5 @@ def test_mnist_and_svhn_as_torchvision_keeps_them(tmp_path: Path, monkeypatch: p
     assert sorted(map(bytes, data.images["train"])) == sorted(map(bytes, [*originals, *(originals ^ 255)]))
     assert (len(data.labels["train"]), len(data.labels["test"])) == (40, 20)
     make_folder(tmp_path / "images")
-    with pytest.raises(UserError, match=r"FSPKD_DATA_SVHN = .*extra = True, and folders .* do not tell which"):
+    with pytest.raises(UserError, match=r"FSPKD_DATA_SVHN = .*extra = True, but folders .* do not show which"):
         read_source(DataSet(extra.settings, str(tmp_path / "images")))

@@ -54,7 +54,7 @@ def test_a_driver_without_a_gpu_that_pytorch_can_use_is_told(monkeypatch: pytest
     monkeypatch.setattr(gpus.torch.cuda, "init", too_old)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(
-        UserError, match=r"Kernel Module  390.157: there is a driver for GPUs, and PyTorch .* cannot use one: too old"
+        UserError, match=r"Kernel Module  390.157: there is a GPU driver, but PyTorch .* cannot use a GPU: too old"
     ):
         gpus.free_gpu()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

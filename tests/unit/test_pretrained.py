@@ -137,13 +137,17 @@ def test_nets_of_a_row_share_the_batches_of_a_teacher_from_elsewhere(project: Pr
         (
             "net",
             {"classes": 7},
-            r"teacher 'mine', mine.pt: it tells 7 classes apart, and the data set has 10. Name weights",
+            r"teacher 'mine', mine.pt: it distinguishes 7 classes, but the data set has 10. Name weights",
         ),
-        ("net", {"channels": 3}, r"for images of 8x8 pixels, 1 channels, stem.0.weight should be \(1,\) and is \(3,\)"),
+        (
+            "net",
+            {"channels": 3},
+            r"for images of 8x8 pixels, 1 channels, stem.0.weight should have shape \(1,\), but has \(3,\)",
+        ),
         (
             "maxout",
             {"size": 12},
-            r"for images of 8x8 pixels, .* layer2.1.weight should be \(10, 48\) and is \(10, 108\)",
+            r"for images of 8x8 pixels, .* layer2.1.weight should have shape \(10, 48\), but has \(10, 108\)",
         ),
     ],
 )
@@ -179,7 +183,9 @@ def test_a_teacher_is_a_row_or_weights_and_not_both(project: Project) -> None:
         project.plan()
     project.set("rows.student.stage1.teacher", "mine")
     project.set("rows.mine", project.content["rows"]["teacher"])
-    with pytest.raises(UserError, match=r"stage1.teacher = 'mine': is a row and an entry of pretrained. Rename one"):
+    with pytest.raises(
+        UserError, match=r"stage1.teacher = 'mine': is both a row and an entry of pretrained. Rename one"
+    ):
         project.plan()
 
 
@@ -190,10 +196,10 @@ def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("wrap", "message"),
     [
-        (lambda s: {"epoch": 3, "model": s}, r"its keys are epoch, model, and weights are below 'model'"),
+        (lambda s: {"epoch": 3, "model": s}, r"its keys are epoch, model, and weights are under 'model'"),
         (
             lambda s: {"state_dict": prefixed(s, "module."), "best": 0.9, "args": None, "optimizer": {}},
-            r"its keys are state_dict, best, args, ..., and weights are below 'state_dict'",
+            r"its keys are state_dict, best, args, ..., and weights are under 'state_dict'",
         ),
         (lambda s: prefixed(s, "module."), r"all its names begin with 'module.', such as module.stem.0.weight, "),
     ],
@@ -217,10 +223,10 @@ def test_wrapped_weights_are_told_with_a_command_that_unwraps_them(
     [
         (
             nn.Linear(2, 2),
-            r"holds no state dict: it has a pickled torch.nn.modules.linear.Linear. Save the state dict alone",
+            r"holds no state dict: it has a pickled torch.nn.modules.linear.Linear. Save only the state dict",
         ),
         ([torch.zeros(2)], r"holds no state dict: it has a list"),
-        ({"epoch": 3}, r"holds no state dict: none of epoch has tensors by name"),
+        ({"epoch": 3}, r"holds no state dict: none of epoch maps names to tensors"),
     ],
 )
 def test_what_is_no_state_dict_is_told_without_advice_to_trust_it(
@@ -236,7 +242,7 @@ def test_a_damaged_file_is_told_in_a_sentence(starting: Project) -> None:
     name_file(starting, {})
     FILE.write_bytes(b"no weights")
     starting.set("pretrained.mine.sha256", file_sha256(FILE))
-    with pytest.raises(UserError, match=r"mine.pt: holds no state dict: Weights only load failed. Save the state"):
+    with pytest.raises(UserError, match=r"mine.pt: holds no state dict: Weights only load failed. Save only the state"):
         pack_weights(starting.plan().pretrained["mine"])
 
 
@@ -249,11 +255,11 @@ def test_weights_of_another_net_are_told_by_the_names_that_differ(starting: Proj
 
     def check(network: str, message: str) -> None:
         name_file(starting, a_net(starting, network).state_dict())
-        with pytest.raises(UserError, match=rf"mine.pt: {message}.*another network than 'net'"):
+        with pytest.raises(UserError, match=rf"mine.pt: {message}.*not weights of network 'net'"):
             pack_weights(starting.plan().pretrained["mine"])
 
     check("deeper", r"it has 36 that do not belong there, such as section1.1.conv1.weight, ")
-    check("wider", r"stem.2.weight should be \(4,\) and is \(8,\)")
+    check("wider", r"stem.2.weight should have shape \(4,\), but has \(8,\)")
     name_file(starting, {"conv1.weight": torch.zeros(3)})
     with pytest.raises(UserError, match=r"it lacks \d+ of \d+ tensors, such as stem.0.weight, .* and it has 1 that do"):
         pack_weights(starting.plan().pretrained["mine"])
@@ -278,7 +284,9 @@ def test_weights_for_images_that_are_normalised_otherwise_are_refused(starting: 
     model = weights.partition("_Weights")[0].lower()
     starting.content["networks"]["net"] = {"architecture": "torchvision", "model": model}
     name_file(starting, {}, weights=weights)
-    with pytest.raises(UserError, match=rf"mine.weights = '{weights}': were trained on images .* normalised otherwise"):
+    with pytest.raises(
+        UserError, match=rf"mine.weights = '{weights}': were trained on images .* normalised differently"
+    ):
         pack_weights(starting.plan().pretrained["mine"])
 
 

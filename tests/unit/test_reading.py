@@ -42,7 +42,7 @@ def test_values_of_another_kind_are_told_in_words_of_yaml(project: Project, key:
 def test_a_preset_of_another_ending_is_told(project: Project) -> None:
     project.preset_path.with_name("mine.yml").write_text("extends: tiny\nresults: results/mine\n")
     (problem,) = load_plans()[1]
-    assert str(problem) == "config/mine.yml: a preset's name ends in .yaml. Rename it."
+    assert str(problem) == "config/mine.yml: a preset's file name must end in .yaml. Rename it."
 
 
 def test_a_key_given_twice_is_refused(project: Project) -> None:
@@ -71,10 +71,11 @@ def bomb() -> str:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("about: " + "[" * 60 + "]" * 60, r"nested more than 50 deep, in line 1"),
-        ("about: " + "{a: " * 200_000, r"nested more than 50 deep, in line 1"),  # would overflow libyaml's own stack
-        (bomb(), r"with its aliases written out it has [0-9,]{15} values"),
-        ("about: &a [*a]", r"an alias stands for what it is in, in line 1"),
+        ("about: " + "[" * 60 + "]" * 60, r"nested more than 50 levels deep, in line 1"),
+        # would overflow libyaml's own stack
+        ("about: " + "{a: " * 200_000, r"nested more than 50 levels deep, in line 1"),
+        (bomb(), r"with its aliases expanded it has [0-9,]{15} values"),
+        ("about: &a [*a]", r"an alias refers to a mapping or list that contains it, in line 1"),
         ("seed: " + "9" * 5000, r"5000 digits"),
     ],
 )
@@ -159,7 +160,7 @@ def test_a_mistake_in_one_preset_does_not_stop_what_another_trains(project: Proj
     (project.folder / "config" / "mine.yaml").write_text("extends: tiny\nresults: results/mine\nsede: 3\n")
     assert plan_for(Path("results/tiny")).preset.name == "tiny"
     for results in ("results/mine", "results/none"):
-        told = rf"^config/mine.yaml: sede = 3: unknown key.* As long as that is so: {results}: no preset in config/"
+        told = rf"^config/mine.yaml: sede = 3: unknown key.* Until this is corrected: {results}: no preset in config/"
         with pytest.raises(UserError, match=told):
             plan_for(Path(results))
     (problem,) = load_plans()[1]
@@ -174,7 +175,7 @@ def test_a_mistake_in_what_many_presets_extend_is_told_once(project: Project) ->
     with pytest.raises(UserError, match=r"^config/tiny.yaml: rows.* and 1 more like these\.$"):
         load_plans()
     Path("config/valid.yaml").write_text(yaml.safe_dump(valid))
-    told = r"^config/tiny.yaml: rows.* and 1 more like these\. As long as that is so: results/none: no preset"
+    told = r"^config/tiny.yaml: rows.* and 1 more like these\. Until this is corrected: results/none: no preset"
     with pytest.raises(UserError, match=told) as error:
         plan_for(Path("results/none"))
     assert str(error.value).count("no such entry in schedules") == 3
@@ -191,7 +192,7 @@ def test_presets_that_would_have_one_name_are_refused(project: Project) -> None:
     for number, results in enumerate(("results/a-b", "results/a/b")):
         (project.folder / "config" / f"twin{number}.yaml").write_text(f"extends: tiny\nresults: {results}\n")
     (problem,) = load_plans()[1]
-    told = "config/twin1.yaml: results = 'results/a/b': would be called 'a-b', as config/twin0.yaml"
+    told = "config/twin1.yaml: results = 'results/a/b': would name this preset 'a-b', like config/twin0.yaml"
     assert str(problem).startswith(told)
 
 
@@ -202,11 +203,13 @@ def test_mistake_is_told_of_the_file_that_has_it(project: Project) -> None:
     )
     project.set("schedules.short", [{"until": 8, "rate": 0.1}, {"until": 4, "rate": 0.01}])
     with pytest.raises(
-        UserError, match=r"^config/child.yaml, in what it extends: config/tiny.yaml: schedules.short: goes"
+        UserError, match=r"^config/child.yaml, in the preset it extends: config/tiny.yaml: schedules.short: 'until'"
     ):
         load_preset(Path("config/child.yaml"))
     project.set("schedules.short", [{"until": "soon", "rate": 0.1}])
-    with pytest.raises(UserError, match=r"what it extends: config/tiny.yaml: schedules.short.0.until = 'soon'"):
+    with pytest.raises(
+        UserError, match=r"in the preset it extends: config/tiny.yaml: schedules.short.0.until = 'soon'"
+    ):
         load_preset(Path("config/child.yaml"))
 
 

@@ -144,7 +144,7 @@ def test_runs_that_a_preset_lacks_are_told_with_where_others_are(two_plans: dict
         (lambda: tiny.run("student/1"), f"'student/1': no such run of preset 'tiny' in .*{others}"),
         (
             lambda: tiny.run("fitnet/1", 2),
-            f"'fitnet/1', replicate 2: no such run .*; of replicates there is: 1. {others}",
+            f"'fitnet/1', replicate 2: no such run .*; existing replicates: 1. {others}",
         ),
     ):
         with pytest.raises(UserError, match=message):
@@ -158,7 +158,7 @@ def test_runs_that_a_preset_lacks_are_told_with_where_others_are(two_plans: dict
         attempt = manifest.attempts[0].model_copy(update={"preset": "tiny"})
         folder.write_manifest(manifest.model_copy(update={"attempts": (attempt,)}))
     with (
-        pytest.warns(UserWarning, match=f"2 finished runs that were trained for preset 'tiny' are of other .*{others}"),
+        pytest.warns(UserWarning, match=f"2 finished runs were trained for preset 'tiny' with other .*{others}"),
         pytest.raises(UserError, match=f"no run of preset 'tiny' in it is finished yet. {others}"),
     ):
         _ = fspkd.results("../results/tiny").runs
@@ -179,7 +179,7 @@ def test_what_is_not_there_is_told(results: "fspkd.results", tmp_path: Path) -> 
     for ask, message in (
         (lambda: results.run("student/3"), r"'student/3': no such run in .*; did you mean 'student/\d'"),
         (lambda: results.table("table2"), "table2.csv: no such table; did you mean 'table1'"),
-        (lambda: fspkd.results(tmp_path / "nowhere"), "nowhere: has no folder runs in it or above it"),
+        (lambda: fspkd.results(tmp_path / "nowhere"), "nowhere: has no runs/ folder in it or above it"),
     ):
         with pytest.raises(UserError, match=message):
             ask()
@@ -187,9 +187,9 @@ def test_what_is_not_there_is_told(results: "fspkd.results", tmp_path: Path) -> 
     with no_more_files(), pytest.raises(OSError, match="Too many open files"):
         load_predictions(run.folder.predictions)
     run.folder.predictions.write_bytes(results.run("student/2").folder.predictions.read_bytes())
-    with pytest.raises(UserError, match=r"predictions.npz: is gone, or not what manifest.json beside it says"):
+    with pytest.raises(UserError, match=r"predictions.npz: is missing, or does not match manifest.json beside it"):
         _ = run.predictions
-    with pytest.raises(UserError, match="is a first stage, which predicts nothing"):
+    with pytest.raises(UserError, match="is a first stage, which has no predictions"):
         _ = results.run(results.run("student/1").spec.start).predictions
     with pytest.raises(AttributeError, match="no_such_thing"):
         _ = fspkd.no_such_thing

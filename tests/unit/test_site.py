@@ -57,7 +57,10 @@ def test_a_slice_of_a_gpu_is_asked_for_in_the_place_of_one(tmp_path: Path) -> No
     assert "gpu" not in asked.resources(lambda: 3)
     for content, message in (
         ("gres: gpu:1 --wrap=x\n", "site.yaml: gres: must be a generic resource"),
-        ("gres: shard:1\ngpu_model: a100\n", "gres = 'shard:1' and gpu_model = 'a100': one of the two says all"),
+        (
+            "gres: shard:1\ngpu_model: a100\n",
+            "gres = 'shard:1' and gpu_model = 'a100': only one of the two can be given",
+        ),
     ):
         site.write_text(content)
         with pytest.raises(UserError, match=message):

@@ -52,7 +52,7 @@ def sizes_that_do_not_pool(project: Project) -> None:
     ("damage", "message"),
     [
         (class_that_only_test_has, r"path = .images.: class folder .cow. is in test/ only"),
-        (truncated_image, r"train/ant/0.png: not a whole image"),
+        (truncated_image, r"train/ant/0.png: cannot be read as an image"),
         (
             sizes_that_do_not_pool,
             r"run student-stage1-\w+: images of 'mine', 10x10 pixels: feature maps of 5 and 3 .* that 4 divides",
@@ -121,7 +121,7 @@ def test_bad_commands(workflow: Project) -> None:
         assert "snakemake results/" in message
     assert "--device = 'toaster'" in fails(*training, "--device", "toaster")
     workflow.set("claims", ...)
-    assert "preset 'tiny': judges no claims" in fails("scripts/judge_claims.py", "results/tiny/claims.csv")
+    assert "preset 'tiny': has no claims" in fails("scripts/judge_claims.py", "results/tiny/claims.csv")
     result = workflow.run("snakemake", "-n", "--config", "members=0")
     assert result.returncode == 1
     assert "--config members=0: must be a whole number, 1 or more" in result.stdout + result.stderr

@@ -138,7 +138,7 @@ def test_a_grey_bird_gets_three_equal_channels_and_the_middle_is_kept(project: P
         (lambda root: (root / "images.txt").write_text("1 a b\n"), r"images.txt: not two columns"),
         (
             lambda root: (root / "image_class_labels.txt").write_text("1 1\n"),
-            r"image 2 is not both in images.txt and in image_class_labels.txt",
+            r"image 2 is not in both images.txt and image_class_labels.txt",
         ),
         (
             lambda root: (root / "train_test_split.txt").write_text("".join(f"{n} 1\n" for n in range(1, 9))),
@@ -153,9 +153,12 @@ def test_a_grey_bird_gets_three_equal_channels_and_the_middle_is_kept(project: P
             lambda root: (root / "images" / BIRDS[1] / "3.jpg").write_bytes(
                 (root / "images" / BIRDS[1] / "3.jpg").read_bytes()[:300]
             ),
-            r"002.Laysan_Albatross/3.jpg: not a whole image.*Replace or remove it",
+            r"002.Laysan_Albatross/3.jpg: cannot be read as an image.*Replace or remove it",
         ),
-        (lambda root: (root / "images" / BIRDS[0] / "0.jpg").unlink(), r"0.jpg: not a whole image.*No such file"),
+        (
+            lambda root: (root / "images" / BIRDS[0] / "0.jpg").unlink(),
+            r"0.jpg: cannot be read as an image.*No such file",
+        ),
         (lambda root: shutil.rmtree(root / "images"), r"FSPKD_DATA_CUB200 = .*holds no images/"),
     ],
 )
@@ -186,7 +189,7 @@ def test_other_weights_than_the_preset_pins_are_refused(transfer: Project, weigh
     check(f"this is not the file that the preset pins: sha256 = {pinned}")
     torch.save(torchvision.models.resnet18().state_dict(), weights)
     transfer.set("pretrained.imagenet.sha256", file_sha256(weights)[:8])
-    check(r"it lacks 80 of 216 tensors, such as section1.2.conv1.weight, .*: these are weights of another")
+    check(r"it lacks 80 of 216 tensors, such as section1.2.conv1.weight, .*: these are not weights of network")
     weights.write_bytes(b"no state dict")
     transfer.set("pretrained.imagenet.sha256", file_sha256(weights)[:8])
     check("holds no state dict")

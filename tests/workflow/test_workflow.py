@@ -209,7 +209,7 @@ def test_what_trains_asks_for_huge_pages(workflow: Project) -> None:
 
 @pytest.mark.usefixtures("not_followed")
 def test_nets_of_other_code_are_told_once(made: Project) -> None:
-    assert "other code" not in said(made, "-n", "results/tiny/table1.csv")
+    assert "version of the code" not in said(made, "-n", "results/tiny/table1.csv")
     damaged, *others = made.plan().nets("student") + made.plan().nets("fitnet")
     damaged.folder.manifest.write_text("{")
     for run in others:
@@ -217,7 +217,8 @@ def test_nets_of_other_code_are_told_once(made: Project) -> None:
         other = manifest.attempts[0].model_copy(update={"code_sha256": {"engine": "0"}})
         run.folder.write_manifest(manifest.model_copy(update={"attempts": (other,)}))
     told = said(made, "-n", "results/tiny/table1.csv", "results/tiny/figure3.png")
-    assert told.count("2 of these nets were trained by other code than this, and stay as they are (fitnet-1-") == 1
+    message = "2 of these nets were trained by another version of the code and are kept as they are (fitnet-1-"
+    assert told.count(message) == 1
 
 
 def test_without_a_target_there_is_an_overview(made: Project) -> None:
@@ -232,8 +233,8 @@ def test_a_target_that_nothing_makes_and_a_preset_that_is_not_valid_are_told(mad
     (made.folder / "config" / "mine.yaml").write_text("extends: tiny\nresults: results/mine\nsede: 3\n")
     (made.folder / "config" / "twin.yaml").write_text("extends: tiny\n")
     valid = said(made, "-n", "results/tiny/table1.csv")
-    assert "left out: config/mine.yaml: sede = 3: unknown key" in valid
-    assert "left out: config/twin.yaml: results = 'results/tiny': config/tiny.yaml writes there already" in valid
+    assert "skipped: config/mine.yaml: sede = 3: unknown key" in valid
+    assert "skipped: config/twin.yaml: results = 'results/tiny': config/tiny.yaml writes there already" in valid
     made_before = made.folder / "results" / "mine" / "table1.csv"
     made_before.parent.mkdir()
     made_before.touch()
@@ -247,7 +248,7 @@ def test_a_target_that_nothing_makes_and_a_preset_that_is_not_valid_are_told(mad
     for name, told in (("tabel1.csv", "; did you mean 'results/tiny/table1.csv'?"), ("claims.png", "")):
         result = made.run("snakemake", "-n", f"results/tiny/{name}")
         assert result.returncode == 1
-        assert f"results/tiny/{name}: nothing makes this file{told}" in result.stdout + result.stderr
+        assert f"results/tiny/{name}: no rule makes this file{told}" in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,12 @@ def laid_out(content: dict, preset: Preset) -> tuple[dict, dict[str, str]]:
                 f"{where}.row = {alternatives.row!r}: no such entry in rows{suggest(alternatives.row, rows)}"
             )
         if name in tables:
-            raise ValueError(f"{where}: there is a table of that name. Give one of them another name")
+            raise ValueError(f"{where}: there is already a table of that name. Rename one of them")
         shown = {alternatives.row: alternatives.row}
         for change, settings in alternatives.changes.items():
             place, row = f"{where}.changes.{change}", f"{alternatives.row}_{change}"
             if row in rows:
-                raise ValueError(f"{place}: there is a row {row!r}. Give the change another name")
+                raise ValueError(f"{place}: there is already a row {row!r}. Give the change another name")
             _show(shown, label_of(settings), row, place)
             rows[row] = merge(rows[alternatives.row], settings)
             made_from[f"rows.{row}"] = place
@@ -62,7 +62,9 @@ def _flat(settings: dict, before: str = "") -> Iterator[tuple[str, str]]:
 
 def _show(shown: dict[str, str], label: str, nets: str, where: str) -> None:
     if label in shown:
-        raise ValueError(f"{where}: two lines of the table would be called {label!r}. Change or leave out one of them")
+        raise ValueError(
+            f"{where}: two lines of the table would have the label {label!r}. Change or remove one of them"
+        )
     shown[label] = nets
 
 

@@ -60,19 +60,19 @@ def _is_about(preset: Preset, claim: Claim, where: str) -> bool:
             return False
         raise UserError(
             f"{where}: {key} = {name!r}: preset {preset.name!r} has no such entry{suggest(name, entries)}. Correct "
-            f"it or, if the preset should not have it, leave it out there: {section}: {{{name}: null}}."
+            f"it or, if the preset is not meant to have it, set it to null there: {section}: {{{name}: null}}."
         )
     entry, wanted = entries[name], KINDS.get(claim.compare)
     if wanted and entry.kind != wanted:
         raise UserError(
-            f"{where}: {key} = {name!r}: is of kind {entry.kind} in preset {preset.name!r}, and compare: {claim.compare} is "
-            f"about kind {wanted}. Name one of that kind."
+            f"{where}: {key} = {name!r}: has kind {entry.kind} in preset {preset.name!r}, but compare: {claim.compare} needs "
+            f"kind {wanted}. Name one of that kind."
         )
     _check_named(preset, claim, entry, where)
     if isinstance(claim, FigureClaim) and claim.measure not in entry.measures:
         raise UserError(
-            f"{where}: measure = {claim.measure!r}: figure {name!r} of preset {preset.name!r} is of first stages, which are "
-            f"not tested. Name the training loss."
+            f"{where}: measure = {claim.measure!r}: figure {name!r} of preset {preset.name!r} shows first stages, which are "
+            f"not tested. Set measure: training loss."
         )
     if isinstance(claim, TimingClaim):
         check_row(CONFIG / entry.reference, entry.kind, claim.what, where)
@@ -118,7 +118,7 @@ def _check_named(preset: Preset, claim: Claim, entry: Any, where: str) -> None:
         labels["the teacher"] = entry.teacher_label
     if twice := next((label for label in labels.values() if [*labels.values()].count(label) > 1), None):
         same = " and ".join(key for key, label in labels.items() if label == twice)
-        raise UserError(f"{where}: {same} are {twice!r}. Name different ones.")
+        raise UserError(f"{where}: {same} are the same: {twice!r}. Name different ones.")
 
 
 def _check_value(preset: Preset, claim: RowsClaim, entry: Table | InferenceTime, where: str) -> None:
@@ -130,7 +130,7 @@ def _check_value(preset: Preset, claim: RowsClaim, entry: Table | InferenceTime,
         known = ("error",) if shown == "error" else ("accuracy", "average", "ensemble", "gain")
     if claim.value not in known:
         raise UserError(
-            f"{where}: value = {claim.value!r}: what table {claim.table!r} of preset {preset.name!r} shows is {shown}. "
+            f"{where}: value = {claim.value!r}: table {claim.table!r} of preset {preset.name!r} shows {shown}. "
             f"Name {' or '.join([', '.join(known[:-1]), known[-1]] if len(known) > 1 else known)}."
         )
 
@@ -139,6 +139,6 @@ def _check_data(preset: Preset, claim: RowsClaim, entry: Table | InferenceTime, 
     more, less = (preset.rows[row_of(entry.rows[label])].data for label in (claim.more, claim.less))
     if more != less:
         raise UserError(
-            f"{where}: {claim.more!r} is on {more!r} and {claim.less!r} on {less!r}, and only rows on the same test images "
-            f"can be compared. Name two rows on one data set."
+            f"{where}: {claim.more!r} is on {more!r} and {claim.less!r} on {less!r}, but only rows on the same test images "
+            f"can be compared. Name two rows on the same data set."
         )

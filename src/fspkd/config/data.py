@@ -96,7 +96,7 @@ class Torchvision(DataSettings):
     @classmethod
     def _of_svhn(cls, extra: bool | None, info: ValidationInfo) -> bool | None:
         if extra and info.data.get("dataset") not in ("SVHN", None):  # None: a wrong name, which is reported already
-            raise ValueError(f"only SVHN has extra images, and dataset is {info.data['dataset']!r}; remove it")
+            raise ValueError(f"only SVHN has extra images, but dataset is {info.data['dataset']!r}; remove this key")
         return extra
 
 

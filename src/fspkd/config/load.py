@@ -19,7 +19,7 @@ from fspkd.settings import suggest
 CONFIG = Path("config")
 MERGE = "tag:yaml.org,2002:merge"  # the key <<, which takes the keys of another mapping
 LONGEST, MOST = 80, 3  # characters of a value, and findings of one kind, in a message
-EXTENDED = ", in what it extends: "  # between a preset's file and the one that has the mistake
+EXTENDED = ", in the preset it extends: "  # between a preset's file and the one that has the mistake
 # Advice on values of a wrong type, where pydantic's messages name Python's types.
 TYPES = {
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a mapping of keys to values"),
@@ -52,14 +52,14 @@ def _loaded(text: str) -> object:
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            raise ValueError(f"it is nested more than {DEEPEST} deep, in line {event.start_mark.line + 1}")
+            raise ValueError(f"it is nested more than {DEEPEST} levels deep, in line {event.start_mark.line + 1}")
     loader = _UniqueKeyLoader(text)
     try:
         node = loader.get_single_node()
         if node is None:
             return None
         if (size := _expanded(node, {})) > LARGEST:
-            raise ValueError(f"with its aliases written out it has {size:,} values, more than {LARGEST:,}")
+            raise ValueError(f"with its aliases expanded it has {size:,} values, more than the limit of {LARGEST:,}")
         return loader.construct_document(node)
     finally:
         loader.dispose()
@@ -76,7 +76,7 @@ def _expanded(node: yaml.Node, sizes: dict[int, int | None]) -> int:
         sizes[id(node)] = 1 + sum(_expanded(part, sizes) for part in below)
     size = sizes[id(node)]
     if size is None:
-        raise ValueError(f"an alias stands for what it is in, in line {node.start_mark.line + 1}")
+        raise ValueError(f"an alias refers to a mapping or list that contains it, in line {node.start_mark.line + 1}")
     return size
 
 
@@ -96,7 +96,7 @@ def _content(path: Path) -> dict:
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: is not valid YAML: {error}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: must be a mapping of keys to values, and holds {type(content).__name__}.")
+        raise UserError(f"{path}: must be a mapping of keys to values, and is of type {type(content).__name__}.")
     return content
 
 
@@ -205,7 +205,7 @@ def chain_of(path: Path) -> list[tuple[Path, dict]]:
     base: Path | None = path
     while base is not None:
         if base in [file for file, _ in chain]:
-            raise UserError(f"{path}: extends: {base} extends itself, by way of the presets that it extends.")
+            raise UserError(f"{path}: extends: {base} extends itself, directly or through other presets.")
         content = read_yaml(base)
         chain.append((base, content))
         base = _extended(base, content.pop("extends")) if "extends" in content else None
@@ -244,7 +244,7 @@ def _only(merged: dict, own: dict, path: Path) -> dict:
     names += [name for key in RESULTS for name in merged.get(key) or ()]
     if not isinstance(shown, list):
         raise UserError(
-            f"{path}: shows = {shown!r}: must be a list of names of tables, figures and timings, and claims."
+            f"{path}: shows = {shown!r}: must be a list of names of tables, figures and timings, or the word claims."
         )
     for name in shown:
         if name not in names:

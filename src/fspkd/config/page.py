@@ -17,11 +17,11 @@ HEADER = ("| key | type | default | meaning |", "| --- | --- | --- | --- |")
 OPENING = """\
 # Presets
 
-A preset is a YAML file in `config/` that says what is computed. This page lists every key, at its end those of a
-[file of claims](#the-file-of-claims) too; `make schema` writes it, and the schemas `config/schema.json` and
-`config/claims.schema.json`, from the models that the program checks such files by. With
-`# yaml-language-server: $schema=schema.json` as its first line (the path from the file's folder to the schema), an editor
-with a YAML plugin marks mistakes, completes keys and shows what they mean.
+A preset is a YAML file in `config/` that says what is computed. This page lists every key of a preset and, at the end, those
+of a [file of claims](#the-file-of-claims). `make schema` generates it, and the schemas `config/schema.json` and
+`config/claims.schema.json`, from the models that the program validates such files with. If the first line of a file is
+`# yaml-language-server: $schema=schema.json` (with the path from the file's folder to the schema), an editor with a YAML
+plugin marks mistakes, completes keys and shows what they mean.
 
 ## Files that extend others
 
@@ -33,31 +33,31 @@ rows:
   student:
     stage1: {{weight: 0.5}}          # so do the other keys of that stage
 schedules:
-  fsp: [{{until: 11000, rate: 0.1}}] # a list is replaced whole
+  fsp: [{{until: 11000, rate: 0.1}}] # a list is replaced as a whole
 tables: {{table2: null}}             # left out
 ```
 
 - A file with `extends` gives only what it changes. Mappings are merged key by key, at any depth; numbers, texts and lists
   are replaced.
-- Where {tags} changes to another value, the mapping that it stands in is replaced whole.
-- `null` in the place of an entry leaves it out, in the keys that hold *entries by name*. What refers to the entry must be
-  changed too; claims about a table, figure or time comparison that is left out are not judged. A single line of an inherited
-  table, or curve of a figure, cannot be left out: leave out the whole, and give one of another name.
+- Where {tags} changes to another value, the mapping that contains it is replaced as a whole.
+- In keys that hold *entries by name*, `null` instead of an entry leaves it out. Whatever refers to the entry must be changed
+  too; claims about a table, figure or time comparison that is left out are not judged. A single line of an inherited table,
+  or curve of a figure, cannot be left out: leave out the whole table or figure, and add one under another name.
 - A file without `extends` gives every key that has no default.
-- Within a file YAML's anchors and merge key serve: `kd5: {{<<: *bp5, stage2: ...}}` is the entry marked `&bp5` with that key
-  replaced whole.
+- Within a file, YAML's anchors and merge key work: `kd5: {{<<: *bp5, stage2: ...}}` is the entry marked `&bp5` with `stage2`
+  replaced as a whole.
 
-A *name* is lower-case letters and digits, with single underscores between. Keys with a dot are keys of a mapping:
+A *name* is lower-case letters and digits, with single underscores between them. Keys with a dot are keys of a mapping:
 `optimizer.momentum` is `optimizer: {{momentum: ...}}`; or of each mapping in a list. Numbers may be written as 1e-4.
 
-The schema sees one file, and each value by itself. Whether there is an entry that another refers to, whether numbers rise or
-divide, and whether a `depth` is 6n+2, the program checks before anything runs.
+The schema sees only one file, and each value on its own. The program checks the rest before anything runs: that entries
+which others refer to exist, that numbers increase or divide where they must, and that a `depth` is 6n+2.
 """
 CLAIMS = """
 ## The file of claims
 
-The key `claims` of a preset names a file in `config/`, of any name, with claims about its tables, figures and time
-comparisons, of a paper or your own:
+The key `claims` of a preset names a file in `config/`, which may have any name. It holds claims, from a paper or your own,
+about the preset's tables, figures and time comparisons:
 
 <!-- config/lab/claims.yaml -->
 
@@ -84,8 +84,8 @@ claims:
 
 With `claims: lab/claims.yaml` in the preset, `snakemake <results>/claims.csv` judges them;
 [statistics.md](statistics.md) says when a claim counts as reproduced. All claims of a file share the probability of a wrong
-verdict, so each that is added makes the others harder to decide. A file without `results` and `extends` that a preset names as
-its claims, or that has the key `claims` alone, is not taken for a preset.
+verdict, so each one added makes the others harder to decide. A file without `results` and `extends` that a preset names as
+its claims, or that has only the key `claims`, is not taken for a preset.
 """
 
 
@@ -121,7 +121,7 @@ class Page:
         schema = self.preset["properties"][key]
         about = [_sentence(schema["description"])]
         if key not in self.preset["required"]:
-            about.append("May be left out.")
+            about.append("Optional.")
         entry = schema
         if key in SECTIONS:
             (entry,) = schema["patternProperties"].values()
@@ -159,7 +159,7 @@ class Page:
         first, *others = rows.values()
         shared = [row for row in first if all(row in other for other in others)]
         meaning = next(iter(members.values()))["properties"][tag]["description"]
-        yield from _table([(tag, _listed(list(members), "or"), "must be given", _cell(meaning)), *shared])
+        yield from _table([(tag, _listed(list(members), "or"), "required", _cell(meaning)), *shared])
         yield from self.unions_of(next(iter(members.values())), [key for key, *_ in shared], heading)
         for value, model in members.items():
             yield from ("", f"{heading} `{tag}: {value}`", "", _sentence(model["description"]))
@@ -172,7 +172,7 @@ class Page:
             required = key in model.get("required", ())
             reference = schema.get("items", schema).get("$ref")
             inner = self.model(reference) if reference else None
-            default = "must be given" if required else "that of its keys" if inner else _value(schema.get("default"))
+            default = "required" if required else "those of its keys" if inner else _value(schema.get("default"))
             yield (f"{before}{key}", self.words(schema), default, _cell(schema["description"]))
             if inner:
                 yield from self.rows(inner, f"{before}{key}.")

@@ -25,7 +25,7 @@ ResultsFolder = Annotated[
     str,
     *matching(
         r"results(?!/(runs|logs)(/|$))(/[a-z0-9_-]+)*",
-        "results or a folder in it but runs and logs, such as results/mine",
+        "results, or a folder in it other than runs and logs, such as results/mine",
     ),
 ]
 RESULTS = ("tables", "figures", "timings", "alternatives")  # the keys of a preset that hold what it makes, by name

@@ -65,7 +65,7 @@ def _check_some(path: Path, kind: str, shown: Collection[str], where: str) -> No
     known = labels(path, NEEDED[kind], where)
     if not set(shown) & set(known):
         raise UserError(
-            f"{path}: has none of the rows of {where}: it has {', '.join(map(repr, known))}, and not "
+            f"{path}: has none of the rows of {where}: it has {', '.join(map(repr, known))}, but not "
             f"{', '.join(map(repr, shown))}. Give them the same labels, or name another file as reference (a table needs "
             f"none: `reference: null`)."
         )
@@ -83,19 +83,23 @@ def labels(path: Path, needed: Columns = ROWS, where: str = "") -> list[str]:
             there, lines = reader.fieldnames or (), [(reader.line_num, line) for line in reader]
     except OSError as error:
         told = f", which {where} names" if where else ""
-        raise UserError(f"{path}{told}: cannot be read: {error.strerror}. It is to hold published numbers.") from None
+        raise UserError(
+            f"{path}{told}: cannot be read: {error.strerror}. It should hold the published numbers."
+        ) from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: is not text in UTF-8. Save it so.") from None
+        raise UserError(f"{path}: is not UTF-8 text. Save it as UTF-8.") from None
     for wanted in filter(None, (*((name,) for name in needed.label), needed.others)):
         if not any(name in there for name in wanted):
             raise UserError(
-                f"{path}: has no column {' or '.join(map(repr, wanted))}. Give it one, or name another file as reference."
+                f"{path}: has no column {' or '.join(map(repr, wanted))}. Add one, or name another file as reference."
             )
     for number, line in lines:
         _check_cells(f"{path}: line {number}", line)
     found = [", ".join(line[name] or "" for name in needed.label) + (line.get("mark") or "") for _, line in lines]
     if twice := [label for number, label in enumerate(found) if label in found[:number]]:
-        raise UserError(f"{path}: {', '.join(needed.label)} = {twice[0]!r}: is there twice. Tell the two apart.")
+        raise UserError(
+            f"{path}: {', '.join(needed.label)} = {twice[0]!r}: occurs twice. Give the two different labels."
+        )
     return found
 
 
@@ -106,6 +110,8 @@ def _check_cells(where: str, line: dict) -> None:
         raise UserError(f"{where}: is empty. Remove it.")
     for column, text in line.items():
         if text and OF_NUMBERS.fullmatch(column) and not NUMBER.fullmatch(text):
-            raise UserError(f"{where}: {column} = {text!r}: is no number. Write one, such as 91.5, or nothing.")
+            raise UserError(f"{where}: {column} = {text!r}: is not a number. Write one, such as 91.5, or nothing.")
         if text and WHOLE.fullmatch(column) and float(text) % 1:
-            raise UserError(f"{where}: {column} = {text!r}: is no whole number. Write one, such as 64000, or nothing.")
+            raise UserError(
+                f"{where}: {column} = {text!r}: is not a whole number. Write one, such as 64000, or nothing."
+            )

@@ -22,7 +22,7 @@ def problems(preset: Preset) -> Iterator[str]:
         yield "training.evaluate_every: must be a number; only first stages are never tested"
     for name, pretrained in preset.pretrained.items():
         if name == "scratch":
-            yield "pretrained.scratch: of a row, start: scratch means no weights. Give it another name"
+            yield "pretrained.scratch: in a row, start: scratch means no pretrained weights. Give this entry another name"
         where = f"pretrained.{name}.network"
         yield from _known(preset, "networks", pretrained.network, where)
         network = preset.networks.get(pretrained.network)
@@ -73,7 +73,7 @@ def _known(preset: Preset, section: str, name: str, where: str) -> Iterator[str]
 def _nets(preset: Preset, reference: str, where: str) -> Iterator[str]:
     row, _, number = reference.partition("/")
     if row in preset.pretrained and row not in preset.rows:
-        yield f"{where} = {reference!r}: {row} is an entry of pretrained, not of rows; it has no numbers"
+        yield f"{where} = {reference!r}: {row} is an entry of pretrained, not of rows; it has no numbered nets"
         return
     yield from _known(preset, "rows", row, where)
     if row in preset.rows and int(number or 1) > preset.rows[row].nets:
@@ -84,9 +84,9 @@ def _schedules(preset: Preset) -> Iterator[str]:
     for name, pieces in preset.schedules.items():
         untils = [piece.until for piece in pieces]
         if untils != sorted(set(untils)):
-            yield f"schedules.{name}: goes backwards: 'until' must rise, and is {untils}"
+            yield f"schedules.{name}: 'until' must increase, and is {untils}"
         if any(piece.along and piece.to is None for piece in pieces):
-            yield f"schedules.{name}: 'along' says how the rate goes to another: give that as 'to'"
+            yield f"schedules.{name}: 'along' says how the rate changes to another: give that one as 'to'"
     for name in preset.divide_schedules:
         yield from _known(preset, "data", name, f"divide_schedules.{name}")
 
@@ -106,7 +106,7 @@ def _start(preset: Preset, name: str, row: Row) -> Iterator[str]:
         if lender and not (lender.stage1 and lender.stage1_shared):
             yield f"{where} = {row.stage1_of!r}: that row has no shared stage 1 of its own"
         if row.stage1 or row.start != "scratch":
-            yield f"rows.{name}: stage1_of stands alone: remove stage1 and start"
+            yield f"rows.{name}: stage1_of excludes stage1 and start: remove these"
 
 
 def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
@@ -119,14 +119,14 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
     shortened = [0, *(piece.until for piece in divided(pieces, by))]
     if any(begin >= end for begin, end in pairwise(shortened)):
         yield (
-            f"{where}.schedule: of its {[piece.until for piece in pieces]} iterations divide_schedules.{row.data} = {by} "
-            f"leaves {shortened[1:]}. Divide by less"
+            f"{where}.schedule: divide_schedules.{row.data} = {by} turns its iterations {[piece.until for piece in pieces]} "
+            f"into {shortened[1:]}. Divide by less"
         )
     algorithm = (row.optimizer or preset.training.optimizer).algorithm
     if algorithm != "heavy_ball" and any(p.momentum is not None or p.momentum_to is not None for p in pieces):
         yield (
-            f"{where}.schedule = {method.schedule!r}: names a momentum, which {algorithm} does not follow. Give the row "
-            f"optimizer: {{algorithm: heavy_ball, momentum: ...}}"
+            f"{where}.schedule = {method.schedule!r}: sets a momentum, which {algorithm} does not take from a schedule. Give "
+            f"the row optimizer: {{algorithm: heavy_ball, momentum: ...}}"
         )
     if teacher := getattr(method, "teacher", None):
         yield from _teacher(preset, teacher, f"{where}.teacher", row, stage)
@@ -148,12 +148,13 @@ def _stops(preset: Preset) -> Iterator[str]:
         shortened = divided_stop(stop, by, preset.training.evaluate_every)
         if shortened and shortened.patience < (shortened.every or 0):
             impatient[where] = (
-                f"{where}.patience = {stop.patience}: ends before there is a second measurement on the validation images, "
-                f"which come every {shortened.every} iterations, where patience is {shortened.patience}. Give a smaller 'every'"
+                f"{where}.patience = {stop.patience}: ends a stage before its second measurement on the validation images: "
+                f"these come every {shortened.every} iterations, with a patience of {shortened.patience}. Give a "
+                f"smaller 'every'"
             )
     for (where, data), rows in without.items():
         yield (
-            f"{where}: by validation, and data set {data!r} of {', '.join(rows)} sets no images aside for that. Set "
+            f"{where}: by validation, but data set {data!r} of {', '.join(rows)} sets no images aside for that. Set "
             f"data.{data}.validation, such as 10000, or give these rows stop: {{by: schedule}}"
         )
     yield from impatient.values()
@@ -162,7 +163,7 @@ def _stops(preset: Preset) -> Iterator[str]:
 def _teacher(preset: Preset, reference: str, where: str, row: Row, stage: str) -> Iterator[str]:
     if reference in preset.pretrained:
         if reference in preset.rows:
-            yield f"{where} = {reference!r}: is a row and an entry of pretrained. Rename one of the two"
+            yield f"{where} = {reference!r}: is both a row and an entry of pretrained. Rename one of the two"
         return
     if "/" not in reference and reference not in preset.rows and preset.pretrained:
         names = [*preset.rows, *preset.pretrained]
@@ -173,24 +174,30 @@ def _teacher(preset: Preset, reference: str, where: str, row: Row, stage: str) -
         return
     if stage == "stage1" and row.stage1_shared:
         yield (
-            f"{where} = {reference!r}: a row gives each net a teacher of its own, and one stage 1 serves all nets here. Name "
+            f"{where} = {reference!r}: a row gives each net its own teacher, but all nets here share one stage 1. Name "
             f"one net, such as {reference}/1, or set stage1_shared: false"
         )
     elif (teachers := preset.rows[reference].nets) < row.nets:
-        yield f"{where} = {reference!r}: each of {row.nets} nets learns from the one with its number, and there are {teachers}"
+        yield (
+            f"{where} = {reference!r}: each of {row.nets} nets learns from the teacher with its number, but there are only "
+            f"{teachers}"
+        )
 
 
 def _intervals(preset: Preset, where: str, table: Table) -> Iterator[str]:
     if preset.replicates > 1:
-        yield f"{where}.intervals = 'nets': with replicates = {preset.replicates} they are over these. Remove one of the two"
+        yield (
+            f"{where}.intervals = 'nets': with replicates = {preset.replicates}, intervals are over replicates. Remove one of "
+            f"the two"
+        )
     several = {nets: row for nets in table.rows.values() if (row := preset.rows.get(nets)) and row.nets > 1}
     if shared := [name for name, row in several.items() if row.stage1_of or (row.stage1 and row.stage1_shared)]:
         yield (
-            f"{where}: intervals over nets need nets that are independent of each other, and those of {', '.join(shared)} "
+            f"{where}: intervals over nets need nets that are independent of each other, but those of {', '.join(shared)} "
             f"share a stage 1. Set stage1_shared: false there"
         )
     if not several:
-        yield f"{where}: intervals over nets come from the spread within rows, and no row has two nets. Give one nets: 2"
+        yield f"{where}: intervals over nets come from the spread within rows, but no row has two nets. Give one nets: 2"
 
 
 def _curves(preset: Preset, name: str, figure: Curves) -> Iterator[str]:
@@ -199,7 +206,7 @@ def _curves(preset: Preset, name: str, figure: Curves) -> Iterator[str]:
         yield from _nets(preset, nets, where)
         row = preset.rows.get(row_of(nets))
         if figure.stage == 1 and row and not (row.stage1 or row.stage1_of):
-            yield f"{where} = {nets!r}: that row has no stage 1, and the figure is of first stages"
+            yield f"{where} = {nets!r}: that row has no stage 1, but the figure shows first stages"
 
 
 def _plateau(preset: Preset, name: str, figure: Plateau) -> Iterator[str]:
@@ -209,8 +216,8 @@ def _plateau(preset: Preset, name: str, figure: Plateau) -> Iterator[str]:
         row = preset.rows.get(row_of(nets))
         if row and row.stage2.method not in GUESSED:
             yield (
-                f"{where} = {nets!r}: that row ends with {row.stage2.method}, of which no loss of guessing is known. Name rows "
-                f"that end with {' or '.join(GUESSED)}"
+                f"{where} = {nets!r}: that row ends with {row.stage2.method}, for which the loss of guessing is not known. "
+                f"Name rows that end with {' or '.join(GUESSED)}"
             )
 
 
@@ -229,7 +236,7 @@ def _panels(preset: Preset, name: str, figure: Depth) -> Iterator[str]:
         yield f"{where}: names {', '.join(twice)} more than once. Give each point a row of its own"
     rows = [preset.rows.get(row_of(nets)) for nets in figure.nets]
     if len(data := dict.fromkeys(row.data for row in rows if row)) > 1:
-        yield f"{where}: has rows on {', '.join(data)}, and only those on one data set can be compared. Name such rows"
+        yield f"{where}: has rows on {', '.join(data)}, but only those on one data set can be compared. Name such rows"
     for panel, methods in figure.panels.items():
         for method, line in methods.items():
             yield from _line(preset, line, f"{where}.{panel}.{method}")
@@ -250,7 +257,7 @@ def _quoted(where: str, table: Table) -> Iterator[str]:
     if not table.quoted:
         return
     if not table.reference:
-        yield f"{where}: these rows are in the file of published numbers. Name it as reference, or remove quoted"
+        yield f"{where}: these rows come from the file of published numbers. Name it as reference, or remove quoted"
     for number, label in enumerate(table.quoted):
         if label in table.rows or label in table.quoted[:number]:
             yield f"{where}: {label!r}: the table has that row already. Remove it from quoted"
@@ -265,13 +272,13 @@ def _files(preset: Preset) -> Iterator[str]:
     taken = {"claims": "the claims'", "summary": "the summary's"}
     for where, stem in files:
         if stem in taken:
-            yield f"{where}: its file would be {taken[stem]} too. Give it another name"
+            yield f"{where}: its file would have the same name as {taken[stem]}. Give it another name"
         taken[stem] = f"that of {where}"
 
 
 def _inference_time(preset: Preset, where: str, timing: InferenceTime) -> Iterator[str]:
     if timing.teacher not in timing.nets:
-        yield f"{where}.teacher = {timing.teacher!r}: is none of its rows. Name one of {', '.join(timing.nets)}"
+        yield f"{where}.teacher = {timing.teacher!r}: is not one of its rows. Name one of {', '.join(timing.nets)}"
     teacher = preset.rows.get(row_of(timing.teacher))
     for label, net in timing.rows.items():
         yield from _nets(preset, net, f"{where}.rows.{label}")
@@ -291,7 +298,7 @@ def _training_time(preset: Preset, name: str, timing: TrainingTime) -> Iterator[
         if stage1 != ("no" if role == "teachers" else "fsp"):
             yield f"{where} = {row_name!r}: that row has {stage1} stage 1 of its own"
         if row.stage1 and getattr(row.stage1, "teacher", None) in preset.rows:
-            yield f"{where} = {row_name!r}: its nets must have one teacher, and have one each"
+            yield f"{where} = {row_name!r}: its nets must share one teacher, and have one each"
         if row.start != "scratch" or row.stage1_of or row.stage2.method != "cross_entropy":
             yield f"{where} = {row_name!r}: must start from scratch and end with cross_entropy"
         if row.data != preset.rows.get(timing.teachers, row).data:

@@ -20,7 +20,7 @@ EXTENDS = {
     "description": "the preset that this file changes, by its path in config/ without .yaml, such as fsp/mini",
     "type": "string",
 }
-LEFT_OUT = {"description": "leaves out the entry of that name that is inherited", "type": "null"}
+LEFT_OUT = {"description": "leaves out the inherited entry of that name", "type": "null"}
 
 
 def models() -> dict[str, dict]:

@@ -69,7 +69,7 @@ def _fitting(members: Iterable[tuple[Member, int]], folder: str) -> Iterator[Mem
         free -= size
         if free < 0:
             raise OSError(
-                f"its files are larger than what is free in {tempfile.gettempdir()}; TMPDIR names another place"
+                f"its files need more space than is free in {tempfile.gettempdir()}; set TMPDIR to use another folder"
             )
         yield member
 
@@ -137,9 +137,7 @@ def read_cub200(path: Path, size: int, where: str) -> PackedData:
     for name, other in zip(CUB200_FILES[1:], (labels, training), strict=True):
         if files.keys() != other.keys():
             missing = sorted(files.keys() ^ other.keys())[0]
-            raise UserError(
-                f"{where}: image {missing} is not both in images.txt and in {name}. Fetch CUB-200-2011 again."
-            )
+            raise UserError(f"{where}: image {missing} is not in both images.txt and {name}. Fetch CUB-200-2011 again.")
     for name, values, known, what in (
         (CUB200_FILES[1], labels, str.isdecimal, "the number of a class"),
         (CUB200_FILES[2], training, ("0", "1").__contains__, "0 or 1"),
@@ -213,7 +211,7 @@ def _decode(file: Path, size: int | None, square: bool) -> np.ndarray:
                 )
             if image.mode[0] in "IF":
                 raise UserError(
-                    f"{file}: has {image.mode} pixels, of more than 8 bits. Convert the images to 8 bits a channel."
+                    f"{file}: has {image.mode} pixels, with more than 8 bits. Convert the images to 8 bits per channel."
                 )
             image = image.convert("L" if image.mode in ("1", "L") else "RGB")
             if square:
@@ -222,7 +220,7 @@ def _decode(file: Path, size: int | None, square: bool) -> np.ndarray:
                 image = image.crop((left, top, left + edge, top + edge))
             return resize(image, size)
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{file}: not a whole image: {error}. Replace or remove it.") from None
+        raise UserError(f"{file}: cannot be read as an image: {error}. Replace or remove it.") from None
 
 
 def resize(image: Image.Image, size: int | None) -> np.ndarray:

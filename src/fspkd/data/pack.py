@@ -34,9 +34,12 @@ def _pack_images(data: DataSet, size_checks: Iterable[Callable[[tuple[int, int]]
             f"{split}: {len(of_split)} images of {of_split.shape[1:]}, {len(images.classes)} classes, from {images.source}"
         )
     if (size := sum(of_split.nbytes for of_split in images.images.values())) > LARGE:
-        print(f"{size / LARGE:.1f} GB: a training job takes twice as much while it begins, more where they are padded")
+        print(
+            f"{size / LARGE:.1f} GB of images: a training job needs twice as much memory while it starts, and more if they are "
+            f"padded"
+        )
     if data.settings.sha256 is None and data.settings.source == "imagefolder":
         print(
-            f"sha256: {raw.sha256}\nThat line in the preset's data set {data.settings.name!r} pins these images: then they may "
-            f"lie anywhere, and others are refused. Nets are trained anew once it is added, so add it before."
+            f"sha256: {raw.sha256}\nThat line, added to the preset's data set {data.settings.name!r}, pins these images: they "
+            f"may then be anywhere, and others are refused. Add it before training: adding it later makes nets train again."
         )

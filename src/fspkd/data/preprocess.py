@@ -34,7 +34,7 @@ def _whitened(data: PackedData, name: str, settings: GcnZca) -> dict[str, np.nda
     if values > MOST_VALUES:
         raise UserError(
             f"data set {name!r}: preprocess.method = 'gcn_zca': images of {width}x{height} pixels and {channels} channels have "
-            f"{values} values, and at most {MOST_VALUES} can be whitened. Give the data set a smaller 'size', such as 32."
+            f"{values} values, but at most {MOST_VALUES} can be whitened. Give the data set a smaller 'size', such as 32."
         )
     fitted_on = [data.images[split] for split in ("train", VALIDATION) if split in data.images]
 

@@ -22,7 +22,7 @@ State = dict[str, Tensor]
 # Image shapes (C, H, W) and class counts that all differ: a tensor of one shape for both has it for all.
 UNLIKE = (((3, 2048, 2048), 1), ((1, 1024, 1024), 2))
 PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before parameter names
-ALONE = "Save the state dict alone, where the net is: torch.save(net.state_dict(), 'own.pt')."
+ALONE = "Save only the state dict, in the program that has the net: torch.save(net.state_dict(), 'own.pt')."
 NAMED = 3  # names in a message
 OTHER_RANGE = ("GoogLeNet_", "Inception_V3_")  # with these weights torchvision's own nets normalise once more
 
@@ -39,8 +39,8 @@ def pack_weights(pretrained: PretrainedWeights) -> Path:
     sha256 = file_sha256(file)
     if not sha256.startswith(settings.sha256):
         raise UserError(
-            f"{where}: this is not the file that the preset pins: sha256 = {settings.sha256}, and the file has {sha256}. "
-            f"Name or pin the weights that you mean; a file that was downloaded can be deleted, and is downloaded again."
+            f"{where}: this is not the file that the preset pins: sha256 = {settings.sha256}, but the file has {sha256}. "
+            f"Name or pin the weights that you want to use; if the file was downloaded, delete it and it is downloaded again."
         )
     try:
         state = _renamed(_state(file), pretrained.network)
@@ -55,8 +55,8 @@ def pack_weights(pretrained: PretrainedWeights) -> Path:
     fixed = {name: tensor.shape if tensor.shape == others[name].shape else None for name, tensor in expected.items()}
     if problem := _misfit(state, {name: shape for name, shape in fixed.items() if not name.startswith(own)}, own):
         raise UserError(
-            f"{where}: {problem}: these are weights of another network than {settings.network!r}. Name the network that "
-            f"they belong to."
+            f"{where}: {problem}: these are not weights of network {settings.network!r}. Name the network "
+            f"that they belong to."
         )
     state = {name: state[name].to(expected[name].dtype) for name in expected if not name.startswith(own)}
     weights.save_weights(state, pretrained.path, pretrained.id)
@@ -77,8 +77,8 @@ def _check_normalisation(pretrained: PretrainedWeights) -> None:
     is_usual = ((*expected.mean,), (*expected.std,)) == (MEAN, DEVIATION)
     if not is_usual or given.startswith(OTHER_RANGE):
         raise UserError(
-            f"pretrained.{pretrained.name}.weights = {given!r}: were trained on images that are normalised otherwise than by "
-            f"ImageNet's mean and deviation, as images are for nets here. Give those of another network."
+            f"pretrained.{pretrained.name}.weights = {given!r}: were trained on images that were normalised differently: "
+            f"nets here get images normalised by ImageNet's mean and standard deviation. Give the weights of another network."
         )
 
 
@@ -97,7 +97,7 @@ def _state(file: Path) -> State:
         raise ValueError(f"holds no state dict: it has a {type(content).__name__}. {ALONE}")
     keys = [] if _is_state(content) else [key for key, value in content.items() if _is_state(value)]
     if not keys and not _is_state(content):
-        raise ValueError(f"holds no state dict: none of {_some(content)} has tensors by name. {ALONE}")
+        raise ValueError(f"holds no state dict: none of {_some(content)} maps names to tensors. {ALONE}")
     state = content[keys[0]] if keys else content
     prefix = next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), "")
     if not keys and not prefix:
@@ -106,10 +106,10 @@ def _state(file: Path) -> State:
         f"[{k!r}]" for k in keys[:1]
     )
     command = f"{{k.removeprefix({prefix!r}): v for k, v in {command}.items()}}" if prefix else command
-    found = f"its keys are {_some(content)}, and weights are below {' and '.join(map(repr, keys))}" if keys else ""
+    found = f"its keys are {_some(content)}, and weights are under {' and '.join(map(repr, keys))}" if keys else ""
     raise ValueError(
-        f"{found or f'all its names begin with {prefix!r}, such as {_some(state)}'}. Save these weights as their net names "
-        f'them, name that file and pin its sha256: python -c "import torch; torch.save({command}, {file.stem + "_own.pt"!r})"'
+        f"{found or f'all its names begin with {prefix!r}, such as {_some(state)}'}. Save these weights under the net's own "
+        f'names, name that file and pin its sha256: python -c "import torch; torch.save({command}, {file.stem + "_own.pt"!r})"'
     )
 
 
@@ -133,7 +133,7 @@ def _misfit(state: State, needed: Mapping[str, torch.Size | None], others: tuple
     problems = [f"it lacks {len(missing)} of {len(needed)} tensors, such as {_some(missing)}"] if missing else []
     problems += [f"it has {len(foreign)} that do not belong there, such as {_some(foreign)}"] if foreign else []
     problems = problems or [
-        f"{name} should be {tuple(shape)} and is {tuple(state[name].shape)}"
+        f"{name} should have shape {tuple(shape)}, but has {tuple(state[name].shape)}"
         for name, shape in needed.items()
         if shape is not None and state[name].shape != shape
     ]
@@ -152,8 +152,8 @@ def _file(pretrained: PretrainedWeights) -> Path:
         file = Path(pretrained.location or given)
         if not file.is_file():
             if pretrained.location:
-                raise UserError(f"{variable} = {pretrained.location!r}: no such file. Set it to that of {given}.")
-            raise UserError(f"{key}: no such file. Name one that there is, or set {variable} to its place.")
+                raise UserError(f"{variable} = {pretrained.location!r}: no such file. Set it to the path of {given}.")
+            raise UserError(f"{key}: no such file. Name an existing file, or set {variable} to its path.")
         return file
     from torchvision.models import get_weight
 

@@ -54,13 +54,13 @@ def read_images(data: DataSet) -> PackedData:
     if location is not None:
         where = f"{variable} = {location!r}"
         if not Path(location).exists():
-            raise UserError(f"{where}: no such file or folder. Set it to where {settings.name}'s images lie.")
+            raise UserError(f"{where}: no such file or folder. Set it to where {settings.name}'s images are.")
         if settings.source == "cub200":
             packed = read_cub200(Path(location), settings.size, where)
         elif is_archive(Path(location)) or find_splits(Path(location)):
             if isinstance(settings, Torchvision) and extra:
                 raise UserError(
-                    f"{where}: data set {settings.name!r} has extra = True, and folders {{train,test}}/<class>/* do not tell "
+                    f"{where}: data set {settings.name!r} has extra = True, but folders {{train,test}}/<class>/* do not show "
                     f"which images are extra. Set it to a folder that torchvision downloaded {settings.dataset} to."
                 )
             packed = read_image_folder(Path(location), settings.size, where)
@@ -81,7 +81,7 @@ def read_images(data: DataSet) -> PackedData:
     if settings.sha256 not in (None, packed.sha256):
         raise UserError(
             f"data set {settings.name!r}, from {packed.source}: these are not the images that the preset pins: "
-            f"sha256 = {settings.sha256}, and the images have {packed.sha256}. Use the original images, or, for other "
+            f"sha256 = {settings.sha256}, but the images have {packed.sha256}. Use the original images, or, for other "
             f"images, a preset whose data set has another name and no sha256."
         )
     return packed
@@ -95,7 +95,7 @@ def _held_out(packed: PackedData, name: str, count: int) -> PackedData:
     """
     _check_some_left(packed, name, "hold_out", count)
     order = Draws(0, packed.sha256).generator("hold out").permutation(len(packed.labels["train"]))
-    return _parted(packed, order[:count], "test", f"its test images {count} held out of those for training")
+    return _parted(packed, order[:count], "test", f"with {count} training images held out as test images")
 
 
 def _with_validation(packed: PackedData, name: str, count: int) -> PackedData:
@@ -111,7 +111,7 @@ def _with_validation(packed: PackedData, name: str, count: int) -> PackedData:
     counts[np.argsort(counts - share, kind="stable")[: count - counts.sum()]] += 1
     order = Draws(0, packed.sha256).generator("validation").permutation(len(labels))
     chosen = np.concatenate([order[labels[order] == label][:part] for label, part in enumerate(counts)])
-    return _parted(packed, chosen, VALIDATION, f"{count} images for training kept for validation")
+    return _parted(packed, chosen, VALIDATION, f"with {count} training images kept for validation")
 
 
 def _check_some_left(packed: PackedData, name: str, key: str, count: int) -> None:
@@ -149,8 +149,8 @@ def with_retries(download: Callable[[], Any], variable: str) -> Any:
         except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError, RuntimeError) as error:
             if attempt == ATTEMPTS:
                 raise UserError(
-                    f"{DOWNLOADS}: the download failed {ATTEMPTS} times: {error}. Try again later or, where there is no "
-                    f"network, set {variable} to where it lies on this machine."
+                    f"{DOWNLOADS}: the download failed {ATTEMPTS} times: {error}. Try again later or, if there is no "
+                    f"network, set {variable} to a copy on this machine."
                 ) from None
             print(f"download failed ({error}); attempt {attempt + 1} of {ATTEMPTS} follows", flush=True)
             time.sleep(2**attempt)
@@ -179,8 +179,8 @@ def _read_torchvision(
         }
     except RuntimeError:
         raise UserError(
-            f"{root}: holds neither train/ and test/ nor {name} as torchvision keeps it, whole. Set the location to a folder, "
-            f"tar or zip of {{train,test}}/<class>/*, or to a folder that torchvision downloaded {name} to."
+            f"{root}: holds neither train/ and test/ nor a complete {name} as torchvision stores it. Set the location to a "
+            f"folder, tar or zip of {{train,test}}/<class>/*, or to a folder that torchvision downloaded {name} to."
         ) from None
     images, labels = {}, {}
     for split, data in sets.items():

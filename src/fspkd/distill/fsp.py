@@ -26,7 +26,7 @@ def fsp_matrix(first_BMHW: Tensor, second_BNHW: Tensor) -> Tensor:
     ValueError if the ratio of sizes is not whole, or the maps are of different numbers of images.
     """
     if len(first_BMHW) != len(second_BNHW):
-        raise ValueError(f"feature maps of {len(first_BMHW)} and of {len(second_BNHW)} images")
+        raise ValueError(f"feature maps of different numbers of images: {len(first_BMHW)} and {len(second_BNHW)}")
     sizes = first_BMHW.shape[2:], second_BNHW.shape[2:]
     small = min(sizes)
     if any(a % b for size in sizes for a, b in zip(size, small, strict=True)):
@@ -52,7 +52,7 @@ def fsp_loss(teacher: list[Tensor], student: list[Tensor], weight: float, reduct
     squares = []
     for t, s in zip(teacher, student, strict=True):
         if t.shape != s.shape:  # which PyTorch might broadcast
-            raise ValueError(f"FSP matrices of shapes {tuple(t.shape)} and {tuple(s.shape)}")
+            raise ValueError(f"FSP matrices of different shapes: {tuple(t.shape)} and {tuple(s.shape)}")
         squares.append(torch.nn.functional.mse_loss(s, t, reduction=reduction))
     return weight * sum(squares) / (len(teacher[0]) if reduction == "sum" else 1)
 

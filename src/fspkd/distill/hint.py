@@ -29,7 +29,7 @@ def hint_loss(hint: Tensor, guided: Tensor, reduction: str) -> Tensor:
     if reduction not in ("sum", "mean", "rows"):
         raise ValueError(f"reduction = {reduction!r}: must be sum, mean or rows")
     if hint.shape != guided.shape:  # which PyTorch might broadcast
-        raise ValueError(f"feature maps of shapes {tuple(hint.shape)} and {tuple(guided.shape)}")
+        raise ValueError(f"feature maps of different shapes: {tuple(hint.shape)} and {tuple(guided.shape)}")
     squares = torch.nn.functional.mse_loss(guided, hint, reduction="sum" if reduction == "sum" else "mean")
     match reduction:
         case "sum":

@@ -60,6 +60,6 @@ class Captured:
         self.is_checked = True
         if any(old.data_ptr() != new.data_ptr() for old, new in zip(before, self.changes(), strict=True)):
             raise UserError(
-                "an iteration gives a buffer of a module a new tensor, and a GPU would go on with the old one. Change the "
+                "an iteration gives a buffer of a module a new tensor, but a GPU would keep using the old one. Change the "
                 "buffer in place, such as by buffer.copy_(...)."
             )

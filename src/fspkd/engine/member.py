@@ -95,8 +95,8 @@ class Member:
             trained = {id(parameter) for parameter in self.optimizer.parameters}
             without = [name for name, p in named if id(p) in trained and p.grad is None]
             raise UserError(
-                f"{self.spec.method.method}: the loss does not depend on {', '.join(without[:NAMED])}. Have the method "
-                f"read the taps that it names, and use its modules, or freeze what it does not train: requires_grad_(False)."
+                f"{self.spec.method.method}: the loss does not depend on {', '.join(without[:NAMED])}. Make the method "
+                f"read the taps that it names and use its modules, or freeze what it does not train: requires_grad_(False)."
             )
 
     def _weights_in_precision(self) -> AbstractContextManager:

@@ -37,15 +37,19 @@ class MaxoutLayer(Settings):
     @model_validator(mode="after")
     def _one_kind(self) -> "MaxoutLayer":
         if (self.conv is None) == (self.full is None):
-            raise ValueError(f"conv = {self.conv}, full = {self.full}: must be one of the two. Remove, or add, one")
+            raise ValueError(
+                f"conv = {self.conv}, full = {self.full}: exactly one of the two must be given. Remove or add one"
+            )
         keys = {"kernel": self.kernel, "pad": self.pad, "pool": self.pool, "stride": self.stride}
         if self.full and (given := [f"{key} = {value}" for key, value in keys.items() if value]):
-            raise ValueError(f"{', '.join(given)}: full = {self.full} has no such. Remove it, or make the layer a conv")
+            raise ValueError(
+                f"{', '.join(given)}: not allowed in a layer with full = {self.full}. Remove it, or make the layer a conv"
+            )
         if self.conv and not self.kernel:
             raise ValueError(f"conv = {self.conv}: kernel is missing. Give the size of its filters")
         if self.stride and self.stride > (self.pool or 0):
             raise ValueError(
-                f"stride = {self.stride}, pool = {self.pool}: windows leave gaps. Give pool at least stride"
+                f"stride = {self.stride}, pool = {self.pool}: the windows leave gaps. Make pool at least as large as stride"
             )
         return self
 
@@ -93,8 +97,8 @@ class MaxoutNetwork(Network):
         for number, (before, layer) in enumerate(pairwise(layers), 2):
             if before.full and layer.conv:
                 raise ValueError(
-                    f"layer {number}, conv = {layer.conv}, comes after full = {before.full}, which leaves no map. Put it "
-                    f"before"
+                    f"layer {number}, conv = {layer.conv}, comes after full = {before.full}, which leaves no feature map. Put "
+                    f"it before"
                 )
         return layers
 

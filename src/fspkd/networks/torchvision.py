@@ -138,12 +138,12 @@ class TorchvisionNetwork(Network):
     def _classifies(cls, model: str) -> str:
         names = torchvision_models.list_models(module=torchvision_models)
         if model not in names:
-            raise ValueError(f"{model!r}: torchvision has no such net for classification{suggest(model, names)}")
+            raise ValueError(f"{model!r}: torchvision has no such classification net{suggest(model, names)}")
         try:
             logits = [tap.shape for tap in taps(model).values()][-1]
         except Exception as error:  # whatever tracing raises for a net that it cannot handle
             raise ValueError(
-                f"{model!r}: torchvision cannot take its features apart ({error}). Name another net"
+                f"{model!r}: torchvision cannot extract its features ({error}). Name another net"
             ) from None
         if len(logits) != 2:
             raise ValueError(f"{model!r}: does not end with logits. Name another net")

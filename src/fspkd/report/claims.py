@@ -240,7 +240,7 @@ def write(plan: Plan) -> Path:
     """Judge a preset's claims and write them as CSV, Markdown and HTML; returns the CSV's path."""
     if not plan.claims:
         raise UserError(
-            f"preset {plan.preset.name!r}: judges no claims. Name their file there, such as claims: fsp/claims.yaml."
+            f"preset {plan.preset.name!r}: has no claims. Name their file in it, such as claims: fsp/claims.yaml."
         )
     frame, csv, about = judge(plan), Path(Result(plan, "claims").file), plan.preset.about
     write_atomically(csv, frame.to_csv(index=False, float_format="%.4g").encode())

@@ -124,7 +124,7 @@ def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
     wide.columns = wide.columns.astype(str)
     wide = wide.reset_index()
     note = (
-        "Means over the nets of a point that learnt; in brackets the published value. A net that is right less than "
+        "Means over the nets of a point that learnt; published values are in brackets. A net that is right less than "
         f"{LEARNED} times as often as one that guesses has failed to learn."
     )
     return note, wide.assign(multiplications=wide["multiplications"].map("{:,}".format)).rename(columns={"panel": ""})

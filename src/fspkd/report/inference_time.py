@@ -97,9 +97,9 @@ def shown_timing(frame: pd.DataFrame) -> pd.DataFrame:
 
 def how(frame: pd.DataFrame) -> str:
     """A text on what was timed, and on which machine."""
-    published = " In brackets the published values." if any(frame.filter(like=PUBLISHED)) else ""
+    published = " Published values are in brackets." if any(frame.filter(like=PUBLISHED)) else ""
     return (
-        f"Speed-ups are those of computing all test images in batches of {BATCH}, in float32, on {measured_on(frame)}; their "
+        f"Speed-ups are for computing all test images in batches of {BATCH}, in float32, on {measured_on(frame)}; their "
         f"intervals are over {ROUNDS} rounds. Weights, and multiplications for one image, are those of convolutions and linear "
         f"layers, without biases.{published}"
     )

@@ -94,7 +94,7 @@ def files(matrices: Matrices) -> dict[str, bytes]:
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
     """The note below a figure, and a table of its numbers."""
     note = (
-        f"FSP matrices as means over {IMAGES} test images, the student's as it normalises in training; distance: the mean "
-        "squared difference to the teacher's, entry by entry, which is what the first stage makes small."
+        f"FSP matrices are means over {IMAGES} test images, the student's with batch statistics, as in training. Distance: the "
+        "mean squared difference from the teacher's, entry by entry, which the first stage minimises."
     )
     return note, pd.read_csv(Path(plan.preset.results, f"{name}.csv")).rename(columns={"layers": ""})

@@ -109,8 +109,8 @@ def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
     iterations = frame["iterations"].map("{:,}".format)
     note = (
         f"A net has left the plateau when its training loss, a mean over {WINDOW} iterations, is below {LEFT:g} of that of a "
-        "net which gives all classes the same probability; half: below half of that; last: its loss as a part of that, at the "
-        "end. A net a line."
+        "net which gives all classes the same probability; half: below half of that; last: its loss relative to that, at the "
+        "end. One line per net."
     )
     return note, pd.DataFrame(
         {"": frame["curve"], "left after": left, "half after": half, "of": iterations, "last": frame["last"].map(shown)}

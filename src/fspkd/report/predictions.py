@@ -28,8 +28,8 @@ def correct_by_image(nets: list[Run]) -> tuple[np.ndarray, np.ndarray]:
     logits, labels = zip(*(load_predictions(run.folder.vouched(run.folder.predictions)) for run in nets), strict=True)
     if any(not np.array_equal(labels[0], other) for other in labels):
         raise UserError(
-            f"{nets[0].folder} and the other nets of its row were tested on different images. Train them again: "
-            f"delete their folders."
+            f"{nets[0].folder} and the other nets of its row were tested on different images. Delete their "
+            f"folders and train them again."
         )
     single = np.stack([correct(net, labels[0]) for net in logits])
     return single, correct(ensemble(list(logits)), labels[0])

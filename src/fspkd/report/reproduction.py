@@ -51,8 +51,8 @@ def export(plan: Plan) -> list[Run]:
     if elsewhere := sorted({run.data.settings.name for run in finished if run.id not in there.runs}):
         variables = ", ".join(LOCATION_VARIABLE.format(name=name.upper()) for name in elsewhere)
         raise UserError(
-            f"{plan.preset.results}: nets on {', '.join(elsewhere)} are known by where the images are, as {variables} says, "
-            f"and others could not find them. Pin the images: give the data set a sha256, and train again."
+            f"{plan.preset.results}: nets on {', '.join(elsewhere)} are identified by where the images are ({variables}), "
+            f"so others could not find them. Pin the images: give the data set a sha256, and train again."
         )
     for run in finished:
         export_run(run, cast(ExportedFolder, there.run(run.id).folder))

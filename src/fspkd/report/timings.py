@@ -21,7 +21,7 @@ def read_timing(plan: Plan, name: str) -> pd.DataFrame:
     frame = read_labelled(csv)
     if not {*MACHINE, "round1"} <= {*frame}:
         raise UserError(
-            f"{csv}: has no rounds, or not the machine that they were measured on. Delete it, so that it is measured again."
+            f"{csv}: lacks the rounds, or the machine that they were measured on. Delete it, so that it is measured again."
         )
     return frame
 

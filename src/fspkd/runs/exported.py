@@ -22,7 +22,7 @@ DIGITS = 4  # significant ones, of metrics
 def export_run(run: Run, to: ExportedFolder) -> None:
     """Export a finished run; the same run gives the same bytes. Raises UserError if its files are damaged."""
     if damaged := run.folder.damaged_outputs():
-        raise UserError(f"{damaged[0]}: is not what the run's manifest says. Make it again: snakemake {damaged[0]}")
+        raise UserError(f"{damaged[0]}: does not match the run's manifest. Make it again: snakemake {damaged[0]}")
     write_atomically(to.specification, run.folder.specification.read_bytes())
     metrics = pd.read_csv(run.folder.metrics).drop(columns=["learning_rate", "gradient_norm"])
     text = metrics.to_csv(index=False, float_format=f"%.{DIGITS}g").encode()

@@ -224,7 +224,7 @@ class RunFolder:
 
         Raises DamagedError if it is missing, damaged or another run's, and UserError if the system cannot read it.
         """
-        again = f"Delete it, if it is there, and make it again: snakemake {self.manifest}"
+        again = f"Delete it, if it exists, and make it again: snakemake {self.manifest}"
         try:
             content = json.loads(self.manifest.read_bytes())
             manifest = Manifest.model_validate(_checked(content), strict=False)
@@ -254,8 +254,8 @@ class RunFolder:
         if file.is_file() and file_sha256(file) == expected:
             return file
         raise UserError(
-            f"{file}: is gone, or not what {self.manifest.name} beside it says. Delete {self.manifest} and make both again: "
-            f"snakemake {self.manifest}"
+            f"{file}: is missing, or does not match {self.manifest.name} beside it. Delete {self.manifest} and make both "
+            f"again: snakemake {self.manifest}"
         )
 
     def damaged_outputs(self) -> list[Path]:

@@ -189,8 +189,8 @@ def final_measurements(folder: RunFolder, journal: Journal) -> pd.DataFrame:
         return pd.DataFrame(columns=["iteration", "time"])
     elif not (folder.is_training or journal.metrics.is_in(folder.growing_metrics)):
         raise UserError(
-            f"{folder.growing_metrics}: is not what {folder.journal.name} beside it says. It is mended when training goes "
-            f"on: snakemake {folder.manifest}"
+            f"{folder.growing_metrics}: does not match {folder.journal.name} beside it. Resuming the training repairs "
+            f"it: snakemake {folder.manifest}"
         )
     else:
         frame = _complete_rows(folder.growing_metrics.read_bytes()[: journal.metrics.bytes])

@@ -186,13 +186,13 @@ def check_finished(runs: Iterable[Run]) -> None:
     on: dict[Path, tuple[Run, str | None]] = {}
     for run in runs:
         if not run.folder.is_finished:
-            raise UserError(f"{run.folder}: is not trained yet. Snakemake trains it: snakemake {run.folder.manifest}")
+            raise UserError(f"{run.folder}: is not trained yet. Train it with: snakemake {run.folder.manifest}")
         made_from = run.folder.read_manifest().inputs_sha256
         other, images = on.setdefault(run.data.path, (run, made_from.get("data")))
         if made_from.get("data") != images:
             raise UserError(
                 f"{run.folder} and {other.folder}: were trained on different images, both from {run.data.path}. Delete "
-                f"that file and the folders of these runs, and make all of it again with the same command."
+                f"that file and the folders of these runs, and run the same command again."
             )
         for role, source in (("start", run.start), ("teacher", run.teacher)):
             if not (isinstance(source, Run) and source.folder.is_finished):
@@ -200,6 +200,6 @@ def check_finished(runs: Iterable[Run]) -> None:
             weights = source.folder.read_manifest().weights_sha256
             if made_from.get(role, weights) != weights:
                 raise UserError(
-                    f"{run.folder}: was made from other weights than those that {source.folder} has now. Delete "
+                    f"{run.folder}: was made from weights that differ from those in {source.folder} now. Delete "
                     f"{run.folder.manifest} and make it again: snakemake {run.folder.manifest}"
                 )

@@ -63,7 +63,7 @@ class Follower:
                 self.process.wait(timeout=self.seconds_to_finish)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                tell("the rest is sent next time, or by make mlflow")
+                tell("the rest is sent next time; to send it now: make mlflow")
             del os.environ[FOLLOWED]
             self.process = None
 
@@ -126,7 +126,7 @@ class Sender:
                 break
         if problems and problems != self.problems:
             again = f"python scripts/sync_mlflow.py {' '.join(map(str, self.results))}"
-            tell(f"not everything was sent, and nothing waits for it: {'; '.join(problems)}. Later: {again}")
+            tell(f"not everything was sent: {'; '.join(problems)}. Nothing else is affected. To send the rest: {again}")
         elif self.problems and not problems:
             tell("everything has been sent")
         self.problems = problems
@@ -166,7 +166,7 @@ def main() -> None:
     follow(sender.send, float(seconds))
     if sender.syncs and not sender.problems:
         store = os.environ.get("MLFLOW_TRACKING_URI", "mlflow.db")
-        tell(f"all runs are in {store}, for {time.process_time():.0f} s of processor time")
+        tell(f"all runs are in {store}; sending them took {time.process_time():.0f} s of processor time")
 
 
 if __name__ == "__main__":

@@ -79,8 +79,8 @@ class Store:
             found = self.client.get_experiment_by_name(experiment)
         if found and found.lifecycle_stage == "deleted":
             raise UserError(
-                f"the experiment {experiment} was deleted in MLflow, and its name is taken until it is gone. Bring it back, or "
-                f"have its name freed: MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id "
+                f"the experiment {experiment} was deleted in MLflow, but keeps its name until it is removed for good. Restore "
+                f"it, or free its name: MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id "
                 f"{found.experiment_id}, or mlflow gc --experiment-ids {found.experiment_id}"
             )
         self.experiment = found.experiment_id if found else self.client.create_experiment(experiment, place)
@@ -290,7 +290,7 @@ def _check(uri: str) -> None:
                 answer.raise_for_status()
             for _ in answer.iter_content(1024):
                 if monotonic() > until:
-                    raise TimeoutError("the store answers without end")
+                    raise TimeoutError("the store's answer never ends")
 
 
 @contextmanager
@@ -302,8 +302,8 @@ def _told_how_to_upgrade(uri: str) -> Iterator[None]:
         if "out-of-date" not in str(error):
             raise
         raise ValueError(
-            f"an older MLflow has made this store. Copy it, for that one cannot read it then, and bring it up to date: "
-            f"mlflow db upgrade {uri}"
+            f"this store was made by an older MLflow. Copy it, since that MLflow cannot read it afterwards, and upgrade "
+            f"it: mlflow db upgrade {uri}"
         ) from None
 
 

@@ -34,7 +34,7 @@ class Sync:
         tables = "\n".join(f"- **{name}**: {table.title}" for name, table in self.preset.tables.items())
         about = (
             f"Preset `{self.preset.name}`, which writes to {self.preset.results}.\n\n{tables}\n\nA run for each row of a "
-            f"table, below it its nets. To search: `tags.kind = 'row'`, or `tags.kind = 'net' AND tags.stage1 = 'fsp'`."
+            f"table, with its nets below it. To search: `tags.kind = 'row'`, or `tags.kind = 'net' AND tags.stage1 = 'fsp'`."
         )
         self.store = Store(f"fspkd-{self.preset.name}", about)
         self.complete: set[str] = set()  # runs and rows that are sent completely
@@ -108,9 +108,11 @@ class Sync:
         journal, is_damaged = trusted_journal(folder)
         if is_damaged:
             left = (
-                "times of its points are reckoned by its manifest" if folder.is_finished else "the rest is sent later"
+                "the times of its points are estimated from its manifest"
+                if folder.is_finished
+                else "the rest is sent later"
             )
-            self.told.setdefault(f"{folder.journal}: is gone or damaged: {left}", False)
+            self.told.setdefault(f"{folder.journal}: is missing or damaged: {left}", False)
         return journal
 
     def _run(self, run: Run) -> None:

@@ -40,7 +40,7 @@ def _that_computes(device: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"{device}: PyTorch {torch.__version__} cannot compute on this GPU: {str(error).splitlines()[0]}. "
-            f"Take another GPU (CUDA_VISIBLE_DEVICES), or a PyTorch that has kernels for this one (docs/install.md)."
+            f"Use another GPU (CUDA_VISIBLE_DEVICES), or a PyTorch that has kernels for this one (docs/install.md)."
         ) from None
     return device
 
@@ -60,7 +60,7 @@ def _check_that_none_is_left_idle() -> None:
         reason = str(error).splitlines()[0]
     driver = NVIDIA_DRIVER.read_text().splitlines()[0].strip()
     raise UserError(
-        f"{NVIDIA_DRIVER}: {driver}: there is a driver for GPUs, and PyTorch {torch.__version__} cannot use one: {reason}. "
-        "Install a driver that it can use, or a PyTorch for this one (docs/install.md); to train on the CPU all the same, set "
-        "CUDA_VISIBLE_DEVICES to nothing: export CUDA_VISIBLE_DEVICES="
+        f"{NVIDIA_DRIVER}: {driver}: there is a GPU driver, but PyTorch {torch.__version__} cannot use a GPU: {reason}. "
+        "Install a driver that PyTorch can use, or a PyTorch for this driver (docs/install.md); to train on the CPU anyway, "
+        "set CUDA_VISIBLE_DEVICES to nothing: export CUDA_VISIBLE_DEVICES="
     )

@@ -51,8 +51,8 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float, 
             )
         if device.type == "cuda" and len(unfinished) > NETS_OF_A_GPU:
             raise UserError(
-                f"a job can train at most {NETS_OF_A_GPU} nets on a GPU, and this one has {len(unfinished)}. Train fewer in "
-                f"one, such as three: snakemake --config members=3."
+                f"a job can train at most {NETS_OF_A_GPU} nets on a GPU, but this one has {len(unfinished)}. Train fewer per "
+                f"job, such as three: snakemake --config members=3."
             )
         images = Images(load_data(data), data.settings.augment, device)
         sessions = [Session(run, images, new_stream(device), preset) for run in unfinished]
@@ -90,8 +90,8 @@ def _lock(run: Run, stopped: list[int]) -> FileLock:
             lock.acquire(blocking=False)
         if not lock.is_locked:
             tell(
-                f"{run.folder}: another process is training this run: waiting for its end. If none is (its node failed, and "
-                f"the file server keeps its lock), delete {lock.lock_file}"
+                f"{run.folder}: another process is training this run: waiting for it to end. If there is none (its node "
+                f"failed, and the file server still holds its lock), delete {lock.lock_file}"
             )
         while not lock.is_locked:
             if stopped:
@@ -100,8 +100,8 @@ def _lock(run: Run, stopped: list[int]) -> FileLock:
                 lock.acquire(timeout=SECONDS_BETWEEN_TRIES, poll_interval=SECONDS_BETWEEN_TRIES)
     except (OSError, NotImplementedError) as error:
         raise UserError(
-            f"{run.folder}: cannot be locked: {error}. Results must lie on a file system whose locks (flock) work on all "
-            f"nodes, and in a folder that can be written; then run the same command again."
+            f"{run.folder}: cannot be locked: {error}. Put results in a writable folder, on a file system whose locks "
+            f"(flock) work on all nodes, and run the same command again."
         ) from None
     return lock
 
@@ -179,7 +179,7 @@ class Loop:
                     state = session.record(values)
                     self.shows[session].update(member.done, state, member.complete)
                 except UserError as failure:
-                    tell(f"{failure} The other runs of this job go on.")
+                    tell(f"{failure} The other runs of this job continue.")
                     self.failures.append(str(failure))
                     failed.append(session)
         return failed

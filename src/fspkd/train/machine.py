@@ -40,8 +40,8 @@ def check_precision(runs: Iterable[Run], device: torch.device) -> None:
             lacking = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
             raise UserError(
                 f"run {run.id}: training.precision = {asked!r}: {lacking} has no instructions for it, and the preset has "
-                f"without_bfloat16 = 'refuse'. Train it where there are (avx512_bf16 in /proc/cpuinfo, or a GPU since Ampere), "
-                f"set precision: float32, or remove without_bfloat16."
+                f"without_bfloat16 = 'refuse'. Train it on a machine that has them (avx512_bf16 in /proc/cpuinfo, or a GPU "
+                f"since Ampere), set precision: float32, or remove without_bfloat16."
             )
 
 

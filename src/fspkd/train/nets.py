@@ -25,7 +25,7 @@ def _weights(other: Run | PretrainedWeights) -> dict[str, Tensor]:
     if isinstance(other, Run) and weights_sha256(state) != checksum(other):
         manifest = other.folder.manifest
         raise UserError(
-            f"{other.weights}: are other weights than {manifest.name} beside them says. Delete {manifest} and make both "
+            f"{other.weights}: these weights do not match {manifest.name} beside them. Delete {manifest} and make both "
             f"again: snakemake {manifest}"
         )
     return state
@@ -64,10 +64,13 @@ def _check_fit(teacher: PretrainedWeights, net: Net, state: dict[str, Tensor]) -
         if expected == found:
             continue
         if name.startswith(f"{net.classifier}.") and expected[0] != found[0]:
-            problem = f"it tells {found[0]} classes apart, and the data set has {expected[0]}"
+            problem = f"it distinguishes {found[0]} classes, but the data set has {expected[0]}"
         else:
             channels, height, width = net.shape
-            problem = f"for images of {width}x{height} pixels, {channels} channels, {name} should be {expected} and is {found}"
+            problem = (
+                f"for images of {width}x{height} pixels, {channels} channels, {name} should have shape {expected}, but has "
+                f"{found}"
+            )
         raise UserError(
             f"teacher {teacher.name!r}, {teacher.location or teacher.settings.weights}: {problem}. Name weights that were "
             f"trained on such images."

@@ -65,7 +65,7 @@ class Session:
         self.member = new_member(run, images, stream)
         asked, precision = run.spec.training.precision, str(self.member.precision).removeprefix("torch.")
         if precision != asked:
-            tell(f"the preset asks for {asked}, which this device lacks: it computes in {precision}")
+            tell(f"the preset asks for {asked}, which this device lacks: it computes in {precision} instead")
         self.seconds = 0.0  # of training, all attempts together
         self.attempts: list[Attempt] = []  # what has trained this run
         computed = {"precision": precision, "compiler": self.member.compiler}
@@ -73,13 +73,13 @@ class Session:
         keep = self._resume()
         attempt = Attempt(from_iteration=self.member.done, code_sha256=run.code_sha256, **machine)
         if self.attempts and (changed := _changes(self.attempts[-1].kind, attempt.kind)):
-            tell(f"{run.id}: goes on elsewhere than it was trained ({changed}): its bits will be those of neither")
+            tell(f"{run.id}: resumes in another environment ({changed}): its bits will match those of neither")
         self.attempts.append(attempt)
         self.folder.manifest.unlink(missing_ok=True)  # for other inputs, or for outputs that are gone
         self.metrics = MetricsFile(self.folder.growing_metrics, keep, bool(run.spec.training.stop))
         self.journal = JournalWriter(self.folder, self.attempts[-1])
         if self.journal.was_damaged:
-            tell(f"{self.folder.journal}: is damaged: when this run was trained so far is not known any more")
+            tell(f"{self.folder.journal}: is damaged: the times at which this run was trained so far are lost")
         self.since = time.monotonic()
 
     # --- measurements -------------------------------------------------------------------------------------
@@ -149,11 +149,11 @@ class Session:
             try:
                 saved = load(file, self.run.id, advice) if file.exists() else None
             except DamagedError:
-                tell(f"{file}: is damaged: {self.run.id} goes on from what was saved before, or from its start")
+                tell(f"{file}: is damaged: {self.run.id} resumes from an earlier checkpoint, or from its start")
                 file.unlink()
                 continue
             if saved and not _measured(saved).is_in(self.folder.growing_metrics):
-                tell(f"{self.folder.growing_metrics}: is not as {file.name} says, which is of no use without it")
+                tell(f"{self.folder.growing_metrics}: does not match {file.name}, which cannot be used without it")
                 file.unlink()
             elif saved:
                 return saved
@@ -165,25 +165,27 @@ class Session:
         if saved is None:
             return Prefix()
         if saved["inputs_sha256"] != self.inputs_sha256:
-            tell(f"{name}: its checkpoint was made from other images or weights, so it starts anew")
+            tell(f"{name}: its checkpoint was made from other images or weights, so it starts over")
             return Prefix()
         attempts = [Attempt.model_validate(attempt) for attempt in saved["attempts"]]
         has_changed = any(attempt.code_sha256 != self.run.code_sha256 for attempt in attempts)
         if has_changed and Member.is_final(saved["member"], self.run.spec):
-            tell(f"{name}: the code has changed since it was trained, so it starts anew")
+            tell(f"{name}: the code has changed since it was trained, so it starts over")
             return Prefix()
         try:
             self.member.set_state(saved["member"])
         except (RuntimeError, ValueError, KeyError) as error:  # other tensors, or other shapes
             if not has_changed or isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError):
                 raise
-            tell(f"{name}: the code has changed since it was begun and cannot go on from there, so it starts anew")
+            tell(
+                f"{name}: the code has changed since it was begun and cannot resume from its checkpoint, so it starts over"
+            )
             self.member = new_member(self.run, self.images, self.member.stream)
             return Prefix()
         if has_changed:
             tell(f"{name}: the code has changed since it was begun; the manifest records both versions")
         self.seconds, self.attempts = saved["seconds"], attempts
-        tell(f"{name}: goes on from its checkpoint at iteration {self.member.done}")
+        tell(f"{name}: resumes from its checkpoint at iteration {self.member.done}")
         return _measured(saved)
 
     def finish(self) -> None:

@@ -31,7 +31,7 @@ def usage_recorded(folders: list[RunFolder], device: torch.device) -> Iterator[N
                 append(folders, sample(device))
         except Exception as error:  # a driver may fail in any way; training must not
             with suppress(OSError):
-                tell(f"the machine's use is no longer recorded: {error}")
+                tell(f"the machine's usage is no longer recorded: {error}")
 
     thread = threading.Thread(target=record, daemon=True)
     thread.start()
