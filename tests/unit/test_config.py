@@ -101,10 +101,10 @@ def test_the_preset_that_stops_by_validation_in_the_docs_is_valid(
 @pytest.mark.parametrize(
     ("role", "row", "message"),
     [
-        ("teachers", "student", "that row has fsp stage 1 of its own"),
-        ("students", "fitnet", "that row has hint stage 1 of its own"),
+        ("teachers", "student", "must be a row without stage1"),
+        ("students", "fitnet", "must be a row with a stage1 of method: fsp"),
         ("students", "nobody", "no such entry in rows"),
-        ("shuffled_students", "teacher", "that row has no stage 1 of its own"),
+        ("shuffled_students", "teacher", "must be a row with a stage1 of method: fsp"),
     ],
 )
 def test_a_time_comparison_of_other_rows_is_refused(project: Project, role: str, row: str, message: str) -> None:

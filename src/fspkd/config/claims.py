@@ -59,8 +59,8 @@ def _is_about(preset: Preset, claim: Claim, where: str) -> bool:
         if f"{section}.{name}" in preset.left_out:
             return False
         raise UserError(
-            f"{where}: {key} = {name!r}: preset {preset.name!r} has no such entry{suggest(name, entries)}. Correct "
-            f"it or, if the preset is not meant to have it, set it to null there: {section}: {{{name}: null}}."
+            f"{where}: {key} = {name!r}: preset {preset.name!r} has no such entry. Correct it or, if the preset is not "
+            f"meant to have it, set it to null there: {section}: {{{name}: null}}{suggest(name, entries)}"
         )
     entry, wanted = entries[name], KINDS.get(claim.compare)
     if wanted and entry.kind != wanted:
@@ -111,8 +111,8 @@ def _check_named(preset: Preset, claim: Claim, entry: Any, where: str) -> None:
     for key, label in labels.items():
         if label not in known:
             raise UserError(
-                f"{where}: {key} = {label!r}: preset {preset.name!r} has no such entry{suggest(label, known)}. Correct it, or "
-                f"set claims: null in the preset."
+                f"{where}: {key} = {label!r}: preset {preset.name!r} has no such entry. Correct it, or set claims: null in the "
+                f"preset{suggest(label, known)}"
             )
     if isinstance(claim, InferenceTimeClaim) and not claim.than:
         labels["the teacher"] = entry.teacher_label

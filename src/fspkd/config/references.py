@@ -294,9 +294,9 @@ def _training_time(preset: Preset, name: str, timing: TrainingTime) -> Iterator[
         if row_name not in preset.rows:
             continue
         row = preset.rows[row_name]
-        stage1 = row.stage1.method if row.stage1 else "no"
-        if stage1 != ("no" if role == "teachers" else "fsp"):
-            yield f"{where} = {row_name!r}: that row has {stage1} stage 1 of its own"
+        wanted = None if role == "teachers" else "fsp"
+        if wanted != (row.stage1.method if row.stage1 else None):
+            yield f"{where} = {row_name!r}: must be a row {'with a stage1 of method: fsp' if wanted else 'without stage1'}"
         if row.stage1 and getattr(row.stage1, "teacher", None) in preset.rows:
             yield f"{where} = {row_name!r}: its nets must share one teacher, and have one each"
         if row.start != "scratch" or row.stage1_of or row.stage2.method != "cross_entropy":
