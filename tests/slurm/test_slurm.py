@@ -194,7 +194,9 @@ def test_ctrl_c_cancels_a_job_while_its_state_is_asked_for(on_cluster: Project, 
     asking.write_text(f'#!/bin/sh\ntouch {asking.parent}/asked\nsleep 3\nexec {shutil.which("sacct")} "$@"\n')
     asking.chmod(0o755)
     one_long_net(on_cluster)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs would ignore
     snakemake = Snakemake(on_cluster, PATH=f"{asking.parent}:{os.environ['PATH']}")
+    signal.signal(signal.SIGINT, before)
     snakemake.until_checkpoint()
     os.kill(training_process(on_cluster), signal.SIGSTOP)  # so that it is not done before it is cancelled
     (asking.parent / "asked").unlink(missing_ok=True)
