@@ -81,7 +81,7 @@ mlflow: .venv/ready  ## browse the runs, with PORT=5001 on another port than 500
 .venv/ready: requirements.lock pyproject.toml
 	@test -z "$(PYTHON)" || $(PYTHON) -c '$(FITS)' || { echo "$(PYTHON) does not fit: Python 3.11 or 3.12 is needed"; exit 1; }
 	@! squeue --me --noheader --format=%Z 2> /dev/null | grep --quiet --line-regexp '$(CURDIR)' || { echo ".venv has to be made \
-	    anew, but jobs run from it (squeue --me). Wait for them, or scancel them: they go on from their checkpoints."; exit 1; }
+	    anew, but jobs run from it (squeue --me). Wait for them, or scancel them: they resume from their checkpoints."; exit 1; }
 	rm -rf .venv
 	$(or $(PYTHON),python3) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check $(UV)

@@ -14,24 +14,18 @@ os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"
 # The wait at a command's end: machines may be slow, and tests check all that was sent.
 os.environ.setdefault("FSPKD_MLFLOW_SECONDS", "300")
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 import yaml
 from image_folders import read_source
-from PIL import Image
 from servers import Server
 
 from fspkd.config.load import load_preset
 from fspkd.data.packed import load_packed, save_packed
 from fspkd.data.sets import DataSet
 from fspkd.engine.batches import Images
-from fspkd.files import file_sha256
 from fspkd.plan import Plan
 from fspkd.report import tables
-from fspkd.runs.folder import Attempt, ImageFacts, Manifest
-from fspkd.runs.predictions import save_predictions
 from fspkd.runs.spec import Run
 from fspkd.tracking.follow import FOLLOWED
 
@@ -209,68 +203,6 @@ def die_at(iteration: int, patch: pytest.MonkeyPatch) -> None:
         return result
 
     patch.setattr(Session, "record", record_and_die)
-
-
-def finish(run: Run, code: dict[str, str] | None = None) -> None:
-    """Write a manifest like that of a finished run."""
-    attempt = Attempt(
-        from_iteration=0,
-        git_commit=None,
-        code_sha256=code or {"engine": "0", "method": "0"},
-        versions={},
-        host="here",
-        device="cpu",
-        precision="float32",
-        threads=1,
-        processor="a processor",
-        instructions="AVX2",
-        onednn_instructions=None,
-    )
-    manifest = Manifest(
-        run=run.id,
-        iterations=run.spec.iterations,
-        test_accuracy=None,
-        weights_sha256="0",
-        finished="2020-01-01T00:00:00+00:00",
-        seconds=1,
-        images=ImageFacts(shape=(1, 8, 8), classes=("a", "b", "c")),
-        inputs_sha256={},
-        outputs_sha256={},
-        attempts=(attempt,),
-    )
-    run.folder.write_manifest(manifest)
-    vouch(run)
-
-
-def vouch(run: Run) -> None:
-    """Give the manifest of a finished run the checksums of the outputs that exist."""
-    checksums = {file.name: file_sha256(file) for file in run.folder.outputs(run.spec.stage) if file.exists()}
-    run.folder.write_manifest(run.folder.read_manifest().model_copy(update={"outputs_sha256": checksums}))
-
-
-def predict(run: Run, logits: torch.Tensor, labels: torch.Tensor) -> None:
-    """Write the test predictions of a finished run."""
-    save_predictions(run.folder.predictions, logits.numpy(), labels.numpy())
-    vouch(run)
-
-
-def measure(run: Run, frame: pd.DataFrame) -> None:
-    """Write the metrics of a finished run."""
-    frame.to_csv(run.folder.metrics, index=False)
-    vouch(run)
-
-
-def own_images(project: Project, path: str = "images") -> Path:
-    """Make image folders and point the preset at them, or at `path`, made from them later; returns one image's path."""
-    for split in ("train", "test"):
-        for name in ("ant", "bee"):
-            folder = project.folder / "images" / split / name
-            folder.mkdir(parents=True)
-            for number in range(3):
-                pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number}.png")
-    project.set("data.images", {"name": "mine", "source": "imagefolder", "path": path})
-    return project.folder / "images" / "train" / "ant" / "0.png"
 
 
 def edit(path: Path | str, old: str, new: str) -> None:

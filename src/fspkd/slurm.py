@@ -13,6 +13,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -206,19 +207,21 @@ def watch_queue(tell: Callable[[str], None]) -> None:
 def describe_queue() -> str:
     """A line on the jobs of this folder: which run, which wait, and for what; empty if there are none."""
     try:
-        lines = _squeue("%i|%T|%r|%Z")
+        jobs = _jobs()
     except QueueError as error:
         return f"SLURM: the queue cannot be queried: {error}"
+    states = [f"{state}: {' '.join(numbers)}" for state, numbers in sorted(jobs.items())]
+    return f"SLURM: {', '.join(states)}" if states else ""
+
+
+def _jobs() -> dict[str, list[str]]:
+    """The jobs of this folder by state, without the one that this process runs in."""
     jobs = defaultdict(list)
-    for line in lines:
+    for line in _squeue("%i|%T|%r|%Z"):
         number, state, reason, folder = line.split("|", 3)
-        if os.path.realpath(folder) == os.path.realpath("."):
+        if os.path.realpath(folder) == os.path.realpath(".") and number != os.environ.get("SLURM_JOB_ID"):
             jobs[f"wait ({reason})" if state == "PENDING" else state.lower()].append(number)
-    return (
-        "SLURM: " + ", ".join(f"{state}: {' '.join(numbers)}" for state, numbers in sorted(jobs.items()))
-        if jobs
-        else ""
-    )
+    return jobs
 
 
 def is_queued(job: str) -> bool:
@@ -240,11 +243,12 @@ def prepare_slurm(site: Site, logger: Any) -> None:
         raise WorkflowError(str(error)) from None
     if commit := git_commit():
         os.environ[COMMIT] = commit
-    if before := describe_queue():
-        logger.warning(
-            f"{before}: earlier jobs of this folder. For each net that they train, a new job would wait, holding a GPU: better "
-            f"scancel them, since nets resume from their checkpoints."
-        )
+    with suppress(QueueError):  # the watch reports it
+        if before := [number for numbers in _jobs().values() for number in numbers]:
+            logger.warning(
+                f"SLURM: earlier jobs of this folder: {' '.join(before)}. For each net that they train, a new job would wait, "
+                f"holding a GPU: better scancel them, since nets resume from their checkpoints."
+            )
     threading.Thread(target=watch_queue, args=[logger.info], daemon=True).start()
 
 
@@ -284,9 +288,10 @@ def mend_executor() -> None:
 
     def cancel_all(executor: Any, jobs: object) -> None:
         executor._job_submission_executor.shutdown(wait=True, cancel_futures=True)
-        command = ["scancel", "--user", getpass.getuser(), "--name", executor.run_uuid]
-        if said := subprocess.run(command, capture_output=True, text=True).stderr.strip():
-            executor.logger.warning(said)
+        try:
+            _ask("scancel", "--name", executor.run_uuid)
+        except QueueError as error:
+            executor.logger.warning(f"SLURM: jobs may go on, since scancel failed: {error}")
 
     plugin.query_job_status = settled
     plugin.Executor.cancel_jobs = cancel_all
@@ -298,15 +303,21 @@ def mend_executor() -> None:
 
 
 class QueueError(Exception):
-    """squeue has not answered."""
+    """SLURM has not answered."""
 
 
 def _squeue(fields: str) -> list[str]:
-    command = ["squeue", "--user", getpass.getuser(), "--noheader", f"--format={fields}"]
+    return _ask("squeue", "--noheader", f"--format={fields}").splitlines()
+
+
+def _ask(command: str, *options: str) -> str:
+    """What a command says about this user's jobs."""
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        answer = subprocess.run(
+            [command, "--user", getpass.getuser(), *options], capture_output=True, text=True, timeout=60
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise QueueError(error) from None
     if answer.returncode:
         raise QueueError(" ".join(answer.stderr.split()))
-    return answer.stdout.splitlines()
+    return answer.stdout

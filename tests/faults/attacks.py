@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conftest import Project, own_images, vouch
+from conftest import Project
+from finished import vouch
+from image_folders import own_images
 from PIL import Image
 
 from fspkd.weights import save

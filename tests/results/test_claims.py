@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import CLAIMS, Project, finish, predict
+from conftest import CLAIMS, Project
+from finished import finish, predict
 from pretended import LABELS, pretend
 from scipy import stats
 

@@ -3,7 +3,8 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from conftest import Project, finish, measure
+from conftest import Project
+from finished import finish, measure
 from pretended import pretend
 
 from fspkd.report import curves, figures, tables

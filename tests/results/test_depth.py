@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import Project, finish, predict
+from conftest import Project
+from finished import finish, predict
 
 from fspkd.errors import UserError
 from fspkd.report import depth, figures

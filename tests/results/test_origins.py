@@ -1,7 +1,8 @@
 """What a table says about where its nets come from, and which runs do not belong together."""
 
 import pytest
-from conftest import REPOSITORY, Project, finish
+from conftest import REPOSITORY, Project
+from finished import finish
 from pretended import pretend
 
 from fspkd.errors import UserError

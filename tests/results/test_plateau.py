@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Project, finish, measure
+from conftest import Project
+from finished import finish, measure
 
 from fspkd.errors import UserError
 from fspkd.report import figures, plateau

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import REPOSITORY, Project, finish, predict
+from conftest import REPOSITORY, Project
+from finished import finish, predict
 
 from fspkd.config.load import load_preset
 from fspkd.errors import UserError

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from conftest import Project, finish
+from conftest import Project
+from finished import finish
 from pretended import pretend
 
 from fspkd.errors import UserError

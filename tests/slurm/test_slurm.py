@@ -178,7 +178,7 @@ def test_snakemake_is_killed_and_started_again(on_cluster: Project, undisturbed:
         snakemake.process.kill()
         snakemake.process.wait()
         snakemake.start()
-        wait_until(lambda: f"{job}: earlier jobs of this folder" in snakemake.said(), "it is told")
+        wait_until(lambda: f"earlier jobs of this folder: {job}." in snakemake.said(), "it is told")
         log = Path("results/logs") / f"{on_cluster.plan().net('teacher/1').id}.log"
         # Snakemake removes the log before it submits, and the second job creates it again.
         wait_until(lambda: log.exists() and "waiting for it to end" in log.read_text(), "the second job waits")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Project
 
-from fspkd.provenance import PACKAGE, with_imports
+from fspkd.provenance import COMMIT, PACKAGE, git_commit, with_imports
 from fspkd.workflow import ResultRule, code
 
 LOADED = """
@@ -89,3 +89,10 @@ def test_pages_are_made_of_their_templates_and_times_of_no_code(project: Project
     }
     assert {"report/curves.py", "report/training_time.py"} < code["summary"]
     assert "code" not in ResultRule(plan, "timing", "timing").inputs()
+
+
+def test_without_git_the_commit_is_the_one_that_the_workflow_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert git_commit() is None
+    monkeypatch.setenv(COMMIT, "0123")
+    assert git_commit() == "0123"

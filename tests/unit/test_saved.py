@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY, Project, finish
+from conftest import REPOSITORY, Project
+from finished import finish
 from shortages import no_more_files
 
 import fspkd

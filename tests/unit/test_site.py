@@ -8,7 +8,7 @@ import pytest
 from conftest import REPOSITORY
 
 from fspkd.errors import UserError
-from fspkd.slurm import Site, check_site, gpu_models, load_site
+from fspkd.slurm import Site, check_site, describe_queue, gpu_models, load_site
 
 
 @pytest.mark.parametrize(
@@ -74,16 +74,31 @@ def test_an_option_that_snakemake_sets_itself_is_refused() -> None:
         check_site(Site(slurm_extra="--exclude=a --nodes=1"), print)
 
 
-def test_the_environment_is_not_made_anew_while_jobs_run_from_it(tmp_path: Path) -> None:
+def answer_as_squeue(folder: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    command = folder / "bin" / "squeue"
+    command.parent.mkdir()
+    command.write_text("\n".join(["#!/bin/sh", *(f"echo '{line}'" for line in lines)]))
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
+
+
+def test_the_job_that_snakemake_runs_in_is_none_of_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Path.cwd()
+    lines = (f"7|RUNNING|None|{here}", f"8|PENDING|Priority|{here}", "9|RUNNING|None|/elsewhere")
+    answer_as_squeue(tmp_path, monkeypatch, *lines)
+    assert describe_queue() == "SLURM: running: 7, wait (Priority): 8"
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert describe_queue() == "SLURM: wait (Priority): 8"
+
+
+def test_the_environment_is_not_made_anew_while_jobs_run_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     (tmp_path / ".venv").mkdir()
-    queue = tmp_path / "bin" / "squeue"
-    queue.parent.mkdir()
-    queue.write_text(f"#!/bin/sh\necho /elsewhere\necho {tmp_path}\n")
-    queue.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{queue.parent}:{os.environ['PATH']}"}
-    made = subprocess.run(["make", ".venv/ready"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    answer_as_squeue(tmp_path, monkeypatch, "/elsewhere", str(tmp_path))
+    made = subprocess.run(["make", ".venv/ready"], cwd=tmp_path, capture_output=True, text=True)
     assert "jobs run from it (squeue --me)" in made.stdout
     assert made.returncode != 0
     assert (tmp_path / ".venv").exists()

@@ -8,7 +8,8 @@ from pathlib import Path
 import forks
 import numpy as np
 import pytest
-from conftest import Project, flip_a_bit, own_images
+from conftest import Project, flip_a_bit
+from image_folders import own_images
 from PIL import Image
 
 from fspkd.weights import save

@@ -18,8 +18,8 @@ from fspkd.files import file_sha256, write_atomically
 
 RUNS = Path("results/runs")  # of all presets: those with the same specification share a run
 CHECKSUM = "checksum"  # the last key of a manifest
-ON_CPU = ("threads", "processor", "instructions", "onednn_instructions", "mkl_cbwr", "compiler")
-KIND = ("device", "precision", *ON_CPU, "driver", "cudnn")  # what decides an attempt's bits
+ON_CPU = ("threads", "processor", "onednn_instructions", "mkl_cbwr", "compiler")  # what decides bits there alone
+KIND = ("device", "precision", "instructions", *ON_CPU, "driver", "cudnn")  # what decides an attempt's bits
 PHASES = ("teachers", "stage1", "students")
 
 
@@ -69,10 +69,10 @@ class Attempt(Record):
     @property
     def kind(self) -> dict[str, str]:
         """What decides the bits of a result, besides code and inputs, by name."""
-        on_gpu = self.device != "cpu"  # there the processor only draws the initial weights
-        names = [name for name in KIND if not (on_gpu and name in ON_CPU and name != "instructions")]
+        on_cpu = self.device == "cpu"
+        names = [name for name in KIND if on_cpu or name not in ON_CPU]
         kind = {name.replace("_", " "): getattr(self, name) for name in names} | {"torch": self.versions.get("torch")}
-        if not on_gpu:
+        if on_cpu:
             kind["compiler"] = self.compiler or "none"
         return {what: str(value) for what, value in kind.items() if value is not None}
 
