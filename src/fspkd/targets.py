@@ -31,7 +31,8 @@ def check_targets(
     for target in targets:
         if target in known or any(rule.is_producer(target) for rule in rules):
             continue
-        meant = suggest(target, known, otherwise=".")
+        is_valid = not problems or any(plan.preset.results == str(Path(target).parent) for plan in plans)
+        meant = suggest(target, known, otherwise=".") if is_valid else "."  # or its preset may be one with problems
         raise not_found(f"{target}: no rule makes this file{meant} For an overview: snakemake", problems)
 
 

@@ -181,6 +181,14 @@ def test_a_mistake_in_what_many_presets_extend_is_told_once(project: Project) ->
     assert str(error.value).count("no such entry in schedules") == 3
 
 
+def test_a_schedule_that_does_not_increase_is_not_reported_for_each_of_its_rows_too(project: Project) -> None:
+    project.set("schedules.long", [{"until": 20, "rate": 0.1}, {"until": 12, "rate": 0.1}])
+    with pytest.raises(
+        UserError, match=r"^config/tiny.yaml: schedules.long: 'until' must increase, and is \[20, 12\]\.?$"
+    ):
+        plan_for(Path("results/tiny"))
+
+
 def test_two_presets_that_write_to_one_folder_are_refused(project: Project) -> None:
     (project.folder / "config" / "twin.yaml").write_text("extends: tiny\n")
     (problem,) = load_plans()[1]

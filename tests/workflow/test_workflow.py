@@ -242,6 +242,7 @@ def test_a_target_that_nothing_makes_and_a_preset_that_is_not_valid_are_told(mad
     shutil.rmtree(made_before.parent)
     assert invalid.returncode == 1
     assert (invalid.stdout + invalid.stderr).count("config/mine.yaml: sede = 3: unknown key") == 1
+    assert "did you mean" not in invalid.stdout + invalid.stderr
     for name in ("mine", "twin"):
         (made.folder / "config" / f"{name}.yaml").unlink()
     made.set("claims", ...)

@@ -80,10 +80,14 @@ def _nets(preset: Preset, reference: str, where: str) -> Iterator[str]:
         yield f"{where} = {reference!r}: row {row!r} has only {preset.rows[row].nets} nets"
 
 
+def _increase(untils: list[int]) -> bool:
+    return all(begin < end for begin, end in pairwise([0, *untils]))
+
+
 def _schedules(preset: Preset) -> Iterator[str]:
     for name, pieces in preset.schedules.items():
         untils = [piece.until for piece in pieces]
-        if untils != sorted(set(untils)):
+        if not _increase(untils):
             yield f"schedules.{name}: 'until' must increase, and is {untils}"
         if any(piece.along and piece.to is None for piece in pieces):
             yield f"schedules.{name}: 'along' says how the rate changes to another: give that one as 'to'"
@@ -116,11 +120,11 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
     yield from _known(preset, "schedules", method.schedule, f"{where}.schedule")
     pieces = preset.schedules.get(method.schedule, ())
     by = preset.divide_schedules.get(row.data, 1)
-    shortened = [0, *(piece.until for piece in divided(pieces, by))]
-    if any(begin >= end for begin, end in pairwise(shortened)):
+    untils, shortened = ([piece.until for piece in some] for some in (pieces, divided(pieces, by)))
+    if _increase(untils) and not _increase(shortened):
         yield (
-            f"{where}.schedule: divide_schedules.{row.data} = {by} turns its iterations {[piece.until for piece in pieces]} "
-            f"into {shortened[1:]}. Divide by less"
+            f"{where}.schedule: divide_schedules.{row.data} = {by} turns its iterations {untils} into {shortened}. "
+            f"Divide by less"
         )
     algorithm = (row.optimizer or preset.training.optimizer).algorithm
     if algorithm != "heavy_ball" and any(p.momentum is not None or p.momentum_to is not None for p in pieces):
