@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Export a preset's finished nets into the repository: python scripts/export.py results/tenth
 
-Writes reproduction/<preset>/runs/ (what a reader needs to check each net), and everything computed from them.
+Writes reproduction/<preset>/runs/ (what a reader needs to check each net), and everything computed from them. Weights that
+were exported before stay.
 """
 
 import argparse
@@ -15,9 +16,12 @@ from fspkd.report.reproduction import export, exported, recompute
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="the preset's folder of results")
+    parser.add_argument(
+        "--weights", action="store_true", help="export weights too: 0.3 MB of a ResNet-8, 1.5 of a ResNet-26"
+    )
     args = parser.parse_args()
     plan = plan_for(args.results)
-    print(f"{len(export(plan))} finished runs")
+    print(f"{len(export(plan, args.weights))} finished runs")
     for path in recompute(exported(plan.preset)):
         print(path)
 

@@ -19,6 +19,7 @@ from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans
 from fspkd.report.labelled import read_labelled
 from fspkd.runs.folder import RUNS, ExportedFolder, Manifest, RunFolder
+from fspkd.runs.metrics import load_metrics
 from fspkd.runs.predictions import load_predictions
 from fspkd.runs.spec import RunSpec, run_in
 from fspkd.settings import suggest
@@ -51,9 +52,9 @@ class SavedRun:
     def metrics(self) -> pd.DataFrame:
         """A row for each iteration, by its number: learning rate, loss, gradient norm and, where tested, accuracy.
 
-        An exported run has no rate and norm.
+        An exported run has no rate and norm, and of a long one, each loss is the mean over a few iterations around it.
         """
-        return pd.read_csv(self.folder.vouched(self.folder.metrics), index_col="iteration")
+        return load_metrics(self.folder)
 
     @property
     def predictions(self) -> tuple[np.ndarray, np.ndarray]:
@@ -73,11 +74,11 @@ class SavedRun:
         Images are in [0, 1], unless `manifest.images.preprocess` says that pixels were normalised: then they are as in the
         data set's packed file (gcn_zca), or what `fspkd.engine.contrast` makes of values up to 255 (gcn_lcn). Its
         `taps(images, names)` returns the feature maps at named layers; `network.maps` are their names. Raises UserError for
-        an exported run.
+        a run that was exported without its weights.
         """
         from fspkd.train.nets import finished_net
 
-        if isinstance(self.folder, ExportedFolder):
+        if isinstance(self.folder, ExportedFolder) and not self.folder.weights.exists():
             raise UserError(
                 f"{self.folder}: was exported without its weights. The folder that it was trained in has them."
             )

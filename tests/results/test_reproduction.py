@@ -10,13 +10,19 @@ import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY, Project
-from finished import finish, predict
+from finished import finish, measure, predict
 
+import fspkd
 from fspkd.config.load import load_preset
 from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.report.reproduction import export, exported_plan, recompute
+from fspkd.runs import exported as exporting
+from fspkd.runs.folder import ExportedFolder
+from fspkd.runs.metrics import load_metrics
 from fspkd.runs.predictions import load_predictions, save_predictions
+from fspkd.saved import SavedRun
+from fspkd.weights import weights_sha256
 
 HERE = Path("reproduction/tiny")
 
@@ -39,6 +45,35 @@ def test_everything_follows_from_the_exported_nets(made: Project) -> None:
         ours, theirs = pd.read_csv(HERE / name), pd.read_csv(Path("away/tiny") / name)
         pd.testing.assert_frame_equal(ours, theirs, rtol=1e-3)  # an ensemble may differ by an image, a loss by rounding
     assert (pd.read_csv(HERE / "table1.csv")["net1"] == pd.read_csv("away/tiny/table1.csv")["net1"]).all()
+
+
+def test_losses_of_a_long_run_are_exported_as_means_between_tests(
+    made: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "LOSSES", 8)
+    net = made.plan().net("teacher/1")
+    frame = pd.DataFrame(
+        {"iteration": range(1, 24), "learning_rate": 0.1, "loss": np.arange(1.0, 24), "gradient_norm": 1.0}
+    )
+    measure(net, frame.assign(test_accuracy=frame["iteration"].map({5: 40.0, 20: 60.0, 23: 70.0})))
+    export(made.plan())
+    metrics = load_metrics(exported_plan("tiny").net("teacher/1").folder)
+    assert metrics["test_accuracy"].dropna().to_dict() == {5: 40, 20: 60, 23: 70}
+    ends = [3, 5, 6, 9, 12, 15, 18, 20, 21, 23]
+    means = [(first + end) / 2 for first, end in zip([1, *(end + 1 for end in ends)], ends, strict=False)]
+    assert metrics["loss"].tolist() == [means[np.searchsorted(ends, iteration)] for iteration in range(1, 24)]
+
+
+def test_an_exported_net_computes_what_the_original_does(made: Project) -> None:
+    export(made.plan(), with_weights=True)
+    images = torch.rand(4, *made.plan().net("teacher/1").folder.read_manifest().images.shape)
+    nets = [fspkd.results(folder).run("teacher/1").net() for folder in (HERE, "results/tiny")]
+    with torch.no_grad():
+        assert torch.equal(nets[0](images), nets[1](images))
+    file = exported_plan("tiny").net("teacher/1").folder.weights
+    shutil.copy(exported_plan("tiny").net("teacher/2").folder.weights, file)
+    with pytest.raises(UserError, match=r"teacher-1-\w+/weights.pt: belongs to another run"):
+        fspkd.results(HERE).run("teacher/1").net()
 
 
 def test_exported_logits_are_right_about_the_same_images(made: Project) -> None:
@@ -140,6 +175,18 @@ def test_committed_results_are_those_of_the_committed_nets(
     recompute(plan)
     again = {path.name: path.read_bytes() for kind in ("csv", "md") for path in place.glob(f"*.{kind}")}
     assert again == committed
+
+
+def test_committed_nets_are_small_and_have_the_weights_of_their_manifests() -> None:
+    weights = 0
+    for run in REPOSITORY.glob("reproduction/*/runs/*/*"):
+        sizes = {file.name: file.stat().st_size for file in run.iterdir()}
+        weights += sizes.pop("weights.pt", 0) > 0
+        assert sum(sizes.values()) <= 250_000, run
+        if (run / "weights.pt").exists():
+            saved = SavedRun(ExportedFolder(run))
+            assert weights_sha256(saved.net().state_dict()) == saved.manifest.weights_sha256
+    assert weights
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])

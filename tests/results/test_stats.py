@@ -67,7 +67,7 @@ def test_intervals_and_p_values_whatever_part_the_images_have(
     """They hold for pairs, and for two rows of equal spread or not, at any ratio of the images' variance to the seeds'.
 
     In 100,000 draws of seeds' means and of what images add to all of them, coverage is 93 to 97 %, and p-values are small
-    no more often than they say, as far out as Holm's correction of 44 claims needs them. So at most 5 of 100 families of
+    no more often than they say, as far out as Holm's correction of 45 claims needs them. So at most 5 of 100 families of
     claims have a wrong verdict, however the claims depend on each other.
     """
     random, times = np.random.default_rng(5), 100_000
@@ -78,7 +78,7 @@ def test_intervals_and_p_values_whatever_part_the_images_have(
     value = means.mean(2).sum(0) + random.normal(0, np.sqrt(images), times)
     assert 0.93 <= (abs(value) <= half_width(parts, degrees, images)).mean() <= 0.97
     p_values = farther(abs(value), parts.sum(0), seeds - 1, images)
-    for level in (0.05, 0.05 / 20, 0.05 / 44):
+    for level in (0.05, 0.05 / 20, 0.05 / 45):
         allowed = level + 3 * np.sqrt(level * (1 - level) / times)
         assert (p_values < level).mean() <= allowed
 

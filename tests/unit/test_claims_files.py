@@ -1,5 +1,6 @@
-"""Files of claims: what is refused, and the messages."""
+"""Files of claims: what is refused, the messages, and what the papers' own say."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from conftest import REPOSITORY, Project
 from fspkd.config.load import load_preset, preset_files
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans
+from fspkd.report.claims import judge
 
 
 def test_files_of_claims_of_any_name_are_no_presets(project: Project) -> None:
@@ -117,3 +119,21 @@ def test_the_papers_claims_are_all_about_what_the_presets_have(
     monkeypatch.chdir(REPOSITORY)
     for name in names:
         assert len(Plan(load_preset(Path(f"config/{name}.yaml"))).claims) == count
+
+
+@pytest.mark.parametrize(("name", "count"), [("fsp/paper", 38), ("fitnets/paper", 24)])
+def test_what_a_paper_publishes_fulfils_its_claims(
+    name: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So none has its rows swapped, or is about another table than the one it quotes."""
+    monkeypatch.chdir(REPOSITORY)
+    plan = Plan(load_preset(Path(f"config/{name}.yaml")), environment={}, runs=tmp_path)
+    judged = judge(plan).dropna(subset="published").set_index("claim")
+    assert len(judged) == count
+    for claim, line in judged.iterrows():
+        value, threshold = line["published"], line["threshold"]
+        assert abs(value) < threshold if line["has_to_be"] == "within" else value > threshold, claim
+    for claim in plan.claims:
+        if quoted := re.search(r"(table|figure) \d", claim.where):
+            entry = quoted[0].replace(" ", "")
+            assert getattr(claim, quoted[1], entry) == entry, claim.claim  # claims about times have neither

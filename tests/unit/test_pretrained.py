@@ -94,12 +94,12 @@ def test_a_teacher_of_any_network_has_the_classifier_of_its_file(project: Projec
 
 
 def test_what_learns_from_a_file_is_what_learns_from_the_net_that_is_in_it(project: Project) -> None:
-    """For hints, distillation and FSP matrices, to the last bit."""
+    """For hints, distillation and FSP matrices, to the last bit; the file is the weights.pt of a run."""
     project.train("teacher/1", "fitnet/1", "student/1")
     before = project.plan()
     of_row = [weights_sha256(load_weights(run.weights, run.id)) for run in trained(before)]
     teacher = before.net("teacher/1")
-    name_file(project, load_weights(teacher.weights, teacher.id))
+    name_file(project, torch.load(teacher.weights))
     for stage in ("fitnet.stage1", "fitnet.stage2", "student.stage1"):
         project.set(f"rows.{stage}.teacher", "mine")
     after = project.plan()

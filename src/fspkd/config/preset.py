@@ -74,7 +74,8 @@ class Alternatives(Settings):
     row: Identifier
     """the row that is varied, and the table's first line"""
     changes: Annotated[dict[Identifier, PartOfRow], *NotEmptyMapping]
-    """the changes, by name: each is merged into the row like a file into the one that it extends"""
+    """the changes, by name: each is merged into the row like a file into the one that it extends; what holds for all rows,
+    such as `training`, needs a preset for each alternative"""
     beside: dict[str, NetReference] = Field(default={})
     """other rows, or single nets of them, that the table shows below, by label"""
 

@@ -93,6 +93,8 @@ def _state(file: Path) -> State:
             raise ValueError(f"holds no state dict: it has a pickled {pickled[1]}. {ALONE}") from None
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise ValueError(f"holds no state dict: {reason or type(error).__name__}. {ALONE}") from None
+    if weights.is_of_a_run(content):
+        return content["state"]
     if not isinstance(content, Mapping):
         raise ValueError(f"holds no state dict: it has a {type(content).__name__}. {ALONE}")
     keys = [] if _is_state(content) else [key for key, value in content.items() if _is_state(value)]

@@ -15,6 +15,7 @@ from fspkd.plan import Plan
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import shown
 from fspkd.report.seeds import ratio_of_flat_parts
+from fspkd.runs.metrics import load_metrics
 from fspkd.runs.spec import Run
 
 POINTS = 100  # of a smoothed loss curve
@@ -26,13 +27,13 @@ MEASURES = {"training loss": "smoothed_loss", "test accuracy": "test_accuracy"}
 Curves = dict[str, list[tuple[Run, pd.DataFrame]]]  # by label, each net, or first stage, with its metrics
 
 
-def read_curve(metrics: Path, length: int) -> pd.DataFrame:
-    """The metrics of a run of that length, or of one stopped earlier.
+def smoothed(metrics: pd.DataFrame, length: int) -> pd.DataFrame:
+    """The metrics of a run of that length, or of one stopped earlier, as they are drawn.
 
     The loss is averaged over windows so that a whole curve has about POINTS points, those marked `drawn`: at the same
     iterations in all nets of a row.
     """
-    frame, window = pd.read_csv(metrics), max(1, length // POINTS)
+    frame, window = metrics.reset_index(), max(1, length // POINTS)
     frame["smoothed_loss"] = frame["loss"].rolling(window, min_periods=1).mean()
     frame["drawn"] = (frame["iteration"] % window == 0) | (frame["iteration"] == length)
     return frame
@@ -42,9 +43,7 @@ def read_curves(plan: Plan, name: str) -> Curves:
     """The curves of a figure, from its finished nets."""
     return {
         label: [
-            (net, read_curve(net.folder.vouched(net.folder.metrics), net.spec.iterations))
-            for net in nets
-            if net.folder.is_finished
+            (net, smoothed(load_metrics(net.folder), net.spec.iterations)) for net in nets if net.folder.is_finished
         ]
         for label, nets in plan.curves(name).items()
     }

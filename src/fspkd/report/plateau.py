@@ -15,6 +15,7 @@ from fspkd.lazy import torch
 from fspkd.plan import Plan
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import shown
+from fspkd.runs.metrics import load_metrics
 from fspkd.runs.spec import Run
 
 WINDOW = 50  # iterations that a loss is averaged over
@@ -42,7 +43,7 @@ def read(plan: Plan, name: str) -> dict[str, dict[str, pd.Series]]:
         for net in plan.nets(reference):
             if net.folder.is_finished:
                 classes = len(net.folder.read_manifest().images.classes)
-                loss = pd.read_csv(net.folder.vouched(net.folder.metrics), index_col="iteration")["loss"]
+                loss = load_metrics(net.folder)["loss"]
                 relative = loss / guessing_loss(net, classes).loc[loss.index]
                 found.setdefault(label, {})[net.id] = relative.rolling(WINDOW, min_periods=1).mean()
     return found

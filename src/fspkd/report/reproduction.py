@@ -40,7 +40,7 @@ def exported(preset: Preset) -> Plan:
     return Plan(here, environment={}, runs=place / "runs", folder=ExportedFolder)
 
 
-def export(plan: Plan) -> list[Run]:
+def export(plan: Plan, with_weights: bool = False) -> list[Run]:
     """Export, and return, a preset's finished runs that results need; also export the results that do not follow from them.
 
     These are time comparisons, and figures of matrices, which need weights. Raises UserError, before anything is written,
@@ -55,7 +55,7 @@ def export(plan: Plan) -> list[Run]:
             f"so others could not find them. Pin the images: give the data set a sha256, and train again."
         )
     for run in finished:
-        export_run(run, cast(ExportedFolder, there.run(run.id).folder))
+        export_run(run, cast(ExportedFolder, there.run(run.id).folder), with_weights)
     files = [f"{timing}.csv" for timing in plan.preset.timings]
     files += [f"{name}{end}" for name in _of_weights(plan) for end in (".csv", ".png")]
     for file in files:
