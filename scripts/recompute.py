@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compute tables, figures and claims again from exported nets: python scripts/recompute.py reproduction/tenth
+"""Compute tables, figures and claims again from exported nets: python scripts/recompute.py reproduction/paper
 
 Needs neither data nor weights. `git diff reproduction` then shows what differs from what is committed.
 """
@@ -18,7 +18,7 @@ def main() -> None:
     for folder in args.folders:
         if folder.resolve() != (REPRODUCTION / folder.name).resolve():
             raise UserError(
-                f"{folder}: exported nets are in folders of {REPRODUCTION}: give one, such as {REPRODUCTION}/tenth"
+                f"{folder}: exported nets are in folders of {REPRODUCTION}: give one, such as {REPRODUCTION}/paper"
             )
         for path in recompute(exported_plan(folder.name)):
             print(path)

@@ -88,7 +88,7 @@ class SavedRun:
 
 
 class Results:
-    """The finished runs and the tables of a folder of results, such as results/mini, or reproduction/tenth.
+    """The finished runs and the tables of a folder of results, such as results/mini, or reproduction/paper.
 
     The runs are those of the preset that writes there, as it is now in config/ beside results/. If there is no such preset,
     as for results/runs, or, with a warning, if it is not valid, they are all that lie there. Raises UserError if there is

@@ -78,7 +78,7 @@ def test_nothing_finished_is_told(tmp_path: Path) -> None:
 
 
 def test_exported_runs_are_read() -> None:
-    exported = fspkd.results(REPOSITORY / "reproduction/tenth")
+    exported = fspkd.results(REPOSITORY / "reproduction/tenth_no_flips")
     run = exported.run("teacher/1")
     logits, labels = run.predictions
     assert 100 * (logits.argmax(1) == labels).mean() == pytest.approx(run.manifest.test_accuracy, abs=0.005)
