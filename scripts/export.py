@@ -2,7 +2,7 @@
 """Export a preset's finished nets into the repository: python scripts/export.py results/tenth
 
 Writes reproduction/<preset>/runs/ (what a reader needs to check each net), and everything computed from them. Weights that
-were exported before stay.
+were exported before are brought up to date.
 """
 
 import argparse

@@ -74,6 +74,8 @@ def test_an_exported_net_computes_what_the_original_does(made: Project) -> None:
     shutil.copy(exported_plan("tiny").net("teacher/2").folder.weights, file)
     with pytest.raises(UserError, match=r"teacher-1-\w+/weights.pt: belongs to another run"):
         fspkd.results(HERE).run("teacher/1").net()
+    export(made.plan())
+    assert file.read_bytes() == made.plan().net("teacher/1").folder.weights.read_bytes(), "brought up to date"
 
 
 def test_exported_logits_are_right_about_the_same_images(made: Project) -> None:

@@ -34,7 +34,7 @@ def export_run(run: Run, to: ExportedFolder, with_weights: bool = False) -> None
     if run.spec.stage == 2:
         logits, labels = load_predictions(run.folder.predictions)
         write_atomically(to.predictions, _compressed(logits, labels))
-    if with_weights:
+    if with_weights or to.weights.exists():  # those exported before must not outlive their net
         write_atomically(to.weights, run.folder.weights.read_bytes())
     write_atomically(to.manifest, run.folder.manifest.read_bytes())
 
