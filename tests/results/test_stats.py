@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
 from fspkd.report.claims import verdict
 from fspkd.report.stats import (
@@ -81,6 +81,24 @@ def test_intervals_and_p_values_whatever_part_the_images_have(
     for level in (0.05, 0.05 / 20, 0.05 / 45):
         allowed = level + 3 * np.sqrt(level * (1 - level) / times)
         assert (p_values < level).mean() <= allowed
+
+
+@pytest.mark.parametrize("df", [1, 2, 4, 9, 100])
+@pytest.mark.parametrize(("seeds", "images"), [(1, 0), (1, 0.1), (1, 1), (0.1, 1), (0.01, 1), (1e-4, 1), (0, 1)])
+def test_p_value_of_a_sum_is_that_of_adaptive_integration(df: int, seeds: float, images: float) -> None:
+    """Also where nearly all is the images' part, so that the tail of the seeds' part is a step."""
+    for distance in np.sqrt(seeds + images) * np.array([0, 0.5, 2, 3, 5]):
+        if seeds == 0 or images == 0:
+            tail = stats.norm.sf(distance / np.sqrt(images)) if images else stats.t.sf(distance / np.sqrt(seeds), df)
+        else:
+            width, step = np.sqrt(seeds / images), distance / np.sqrt(images)  # of the images' part, in standard errors
+
+            def density(z: float, step: float = step, width: float = width) -> float:
+                return stats.norm.pdf(z) * stats.t.sf((step - z) / width, df)
+
+            points = np.clip([0, step - 5 * width, step, step + 5 * width], -8.9, 8.9)
+            tail, _ = integrate.quad(density, -9, 9, points=np.unique(points), limit=500, epsabs=1e-12)
+        assert farther(distance, seeds, df, images) == pytest.approx(2 * tail, rel=1e-4, abs=1e-8)
 
 
 def test_p_value_of_an_estimate_is_of_the_smaller_rows_freedom() -> None:
@@ -201,6 +219,25 @@ def test_intervals_over_three_seeds_cover_the_mean_as_often_as_they_say() -> Non
     values = random.normal(0, 1, (400, 3))
     estimates = [over_seeds(v) for v in values]
     assert 0.93 <= np.mean([e.low <= 0 <= e.high for e in estimates]) <= 0.97
+
+
+def test_one_seed_beside_three_has_the_interval_for_other_images() -> None:
+    """The spread of three says nothing about the one: half an interval over seeds would be neither kind."""
+    first, second = draw(np.random.default_rng(1), 3, 400, 0.05)
+    estimate = over_seeds_and_images([first, -second[:1]])
+    half = stats.t.ppf(0.975, 399) * (first.mean(0) - second[0]).std(ddof=1) / np.sqrt(400)
+    assert (estimate.value - estimate.low, estimate.n) == (pytest.approx(half), 1)
+    assert np.isnan(estimate.p_value(0))
+
+
+def test_interval_of_seeds_that_agree_exactly_is_that_of_images() -> None:
+    """As wide as the p-value says, not as Student's with two degrees of freedom."""
+    random = np.random.default_rng(1)
+    rows = np.array([random.permuted(np.repeat([1.0, 0.0], [20, 380])) + np.arange(400) / 400 for _ in range(3)])
+    estimate = over_seeds_and_images([rows])
+    assert estimate.seeds == pytest.approx(0, abs=1e-25)
+    assert estimate.high - estimate.value == pytest.approx(1.96 * np.sqrt(estimate.images), rel=1e-3)
+    assert estimate.p_value(estimate.high) == pytest.approx(0.05, rel=1e-3)
 
 
 def test_standard_error_is_that_of_scipys_paired_bootstrap_over_images() -> None:

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.polynomial import hermite_e
-from scipy import stats
+from scipy import special, stats
 
 CONFIDENCE = 0.95
-NODES = 41  # of the quadrature over the images' part
 
 
 @dataclass(frozen=True)
@@ -60,13 +58,14 @@ NOTHING = Estimate(np.nan, np.nan, np.nan, 0)  # without seeds
 def farther(distance: np.ndarray | float, seeds: np.ndarray | float, df: float, images: np.ndarray | float) -> Any:
     """The probability that the sum of two parts is farther from 0 than a distance; arrays are broadcast.
 
-    The seeds' part has Student's distribution with `df` degrees of freedom, the images' part a normal one, over which the
-    sum is integrated; `seeds` and `images` are their squared standard errors.
+    The seeds' part has Student's distribution with `df` degrees of freedom, the images' part a normal one; `seeds` and
+    `images` are their squared standard errors. Given the seeds' variance both are normal, and so is their sum; this is
+    integrated over that variance by the trapezoidal rule, where any ratio of the two parts gives a smooth integrand.
     """
-    nodes, weights = hermite_e.hermegauss(NODES)
-    shift = np.sqrt(images)[..., None] * nodes
-    scale = np.sqrt(np.maximum(seeds, 1e-12 * np.asarray(images)))[..., None]
-    tails = stats.t.sf((np.asarray(distance)[..., None] - shift) / scale, df)  # the other side is its mirror image
+    log_y = np.linspace(-20 / df, 3, 100)  # y^2 is half of a chi-squared variable
+    weights = np.exp(df * log_y - np.exp(2 * log_y))
+    variance = np.asarray(images)[..., None] + np.asarray(seeds)[..., None] * df / 2 * np.exp(-2 * log_y)
+    tails = special.ndtr(-np.asarray(distance)[..., None] / np.sqrt(variance))
     return 2 * tails @ weights / weights.sum()
 
 
@@ -123,24 +122,23 @@ def over_seeds_and_images(terms: Sequence[np.ndarray]) -> Estimate:
     So a paired difference of two methods is one matrix of differences, an unpaired one is [first, -second].
 
     The squared standard error is that of the seeds' means, as in a t-test, plus what images add: the spread over images
-    of their means over seeds, less what a seed's luck with an image contributes to both. With a single seed the interval
-    is for other images only.
+    of their means over seeds, less what a seed's luck with an image contributes to both. With a single seed of a
+    method the interval is for other images only.
     """
     count = terms[0].shape[1]
     value = float(sum(term.mean() for term in terms))
     images = np.var(sum(term.mean(0) for term in terms), ddof=1) / count
-    repeated = [term for term in terms if len(term) > 1]
-    if not repeated:
+    n = min(map(len, terms))
+    if n < 2:
         half = _student(count - 1) * np.sqrt(images)
-        return Estimate(value, value - half, value + half, 1)
-    for term in repeated:
+        return Estimate(value, value - half, value + half, n)
+    for term in terms:
         luck = term - term.mean(1, keepdims=True) - term.mean(0) + term.mean()
         images -= (luck**2).sum() / ((len(term) - 1) * (count - 1)) / count / len(term)
     images = max(float(images), 0.0)
-    parts = np.array([np.var(term.mean(1), ddof=1) / len(term) for term in repeated])
-    degrees = np.array([len(term) - 1 for term in repeated])
+    parts = np.array([np.var(term.mean(1), ddof=1) / len(term) for term in terms])
+    degrees = np.array([len(term) - 1 for term in terms])
     half = half_width(parts, degrees, images)
-    n = min(len(term) for term in terms)
     return Estimate(value, value - half, value + half, n, parts.sum(), degrees.min(), images)
 
 
@@ -156,10 +154,10 @@ def half_width(parts: np.ndarray, degrees: np.ndarray, images: np.ndarray | floa
 
 
 def welch(parts: np.ndarray, degrees: np.ndarray, known: np.ndarray | float) -> Any:
-    """Welch and Satterthwaite's degrees of freedom of a sum of squared standard errors; the first part's if all are 0."""
+    """Welch and Satterthwaite's degrees of freedom of a sum of squared standard errors; infinite if only `known` is not 0."""
     spread = (parts**2 / degrees.reshape(-1, *[1] * (parts.ndim - 1))).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(spread > 0, (parts.sum(0) + known) ** 2 / spread, degrees[0])
+        return np.where(spread > 0, (parts.sum(0) + known) ** 2 / spread, np.inf)
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
