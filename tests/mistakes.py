@@ -189,6 +189,12 @@ MISTAKES = [
         told_by_schema=False,
     ),
     Mistake(
+        "tables.nets",
+        {"title": "T", "rows": {"A": "teacher"}},
+        r"tables.nets: its file would have the same name as the list of exported nets'",
+        told_by_schema=False,
+    ),
+    Mistake(
         "rows.fitnet.stage1.sections",
         [1, 4],
         r"fitnet-stage1: sections = \[1, 4\]: the networks have 3",

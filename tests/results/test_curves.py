@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import pytest
 from conftest import Project
 from finished import finish, measure
 from pretended import pretend
@@ -132,16 +133,20 @@ def test_a_ratio_stands_beside_what_is_published_of_the_same_two_curves(project:
     assert curves.on_page(project.plan(), "figure3")[1]["published"].tolist() == ["–", "–"]
 
 
-def test_labels_may_be_words_for_what_is_missing(project: Project) -> None:
-    project.set("tables.table1", {"title": "T", "rows": {"None": "teacher", "NA": "student"}})
-    project.set("figures.figure3.curves", {"null": "teacher", "nan": "student"})
+@pytest.mark.parametrize(
+    ("first", "second"), [("None", "NA"), ("null", "nan"), ("8", "20"), ("1.0", "2.50"), ("True", "no")]
+)
+def test_labels_may_be_numbers_and_words_for_what_is_missing(project: Project, first: str, second: str) -> None:
+    project.set("tables.table1", {"title": "T", "rows": {first: "teacher", second: "student"}})
+    project.set("figures.figure3.curves", {first: "teacher", second: "student"})
     project.set("claims", ...)
     pretend(project)
     plan = project.plan()
     axes = draw_table(read_labelled(tables.write(plan, "table1")), "T", "%").axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["None", "NA"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [first, second]
     figures.write(plan, "figure3")
-    assert [*curves.on_page(plan, "figure3")[1].filter(like="flat from")] == ["null: flat from", "nan: flat from"]
+    flat = curves.on_page(plan, "figure3")[1].filter(like="flat from")
+    assert [*flat] == [f"{first}: flat from", f"{second}: flat from"]
 
 
 def test_labels_are_texts_wherever_they_stand(project: Project) -> None:

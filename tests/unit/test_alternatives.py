@@ -66,6 +66,17 @@ def test_a_preset_that_extends_adds_changes_and_leaves_out_comparisons(varied: P
     assert (set(preset.rows), set(preset.tables)) == ({"teacher", "fitnet", "student"}, {"table1"})
 
 
+@pytest.mark.parametrize("left_out", [{"alternatives": {"choices": None}}, {"shows": ["table1", "claims"]}])
+def test_a_claim_about_a_comparison_that_is_left_out_is_too(varied: Project, left_out: dict) -> None:
+    claim = {"claim": "it helps", "where": "here", "compare": "rows", "table": "choices", "value": "average"}
+    claims = [{**claim, "more": "student", "less": "Teacher*"}]
+    varied.claims_path.write_text(yaml.safe_dump({"claims": claims}))
+    assert [claim.table for claim in varied.plan().claims] == ["choices"]
+    path = Path("config/child.yaml")
+    path.write_text(yaml.safe_dump({"extends": "tiny", "results": "results/child", **left_out}))
+    assert Plan(load_preset(path)).claims == ()
+
+
 def test_a_mistake_names_the_file_that_has_the_change(varied: Project) -> None:
     child = {"extends": "tiny", "results": "results/child"}
     child["alternatives"] = {"choices": {"changes": {"wrong": {"stage1": {"weight": -1}}}}}

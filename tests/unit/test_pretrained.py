@@ -278,10 +278,18 @@ def test_a_file_that_is_not_there_is_named_with_the_variable(starting: Project) 
         pack_weights(starting.plan().pretrained["mine"])
 
 
-@pytest.mark.parametrize("weights", ["EfficientNet_V2_L_Weights.IMAGENET1K_V1", "GoogLeNet_Weights.IMAGENET1K_V1"])
-def test_weights_for_images_that_are_normalised_otherwise_are_refused(starting: Project, weights: str) -> None:
+@pytest.mark.parametrize(
+    ("weights", "model"),
+    [
+        ("EfficientNet_V2_L_Weights.IMAGENET1K_V1", "efficientnet_v2_l"),
+        ("GoogLeNet_Weights.IMAGENET1K_V1", "googlenet"),
+        ("FasterRCNN_ResNet50_FPN_Weights.COCO_V1", "resnet50"),
+    ],
+)
+def test_weights_for_images_that_are_normalised_otherwise_are_refused(
+    starting: Project, weights: str, model: str
+) -> None:
     """Refused before anything is downloaded."""
-    model = weights.partition("_Weights")[0].lower()
     starting.content["networks"]["net"] = {"architecture": "torchvision", "model": model}
     name_file(starting, {}, weights=weights)
     with pytest.raises(

@@ -56,7 +56,7 @@ def _is_about(preset: Preset, claim: Claim, where: str) -> bool:
     section, key, name = _subject(preset, claim)
     entries = getattr(preset, section)
     if name not in entries:
-        if f"{section}.{name}" in preset.left_out:
+        if not {f"{section}.{name}", f"alternatives.{name}"}.isdisjoint(preset.left_out):
             return False
         raise UserError(
             f"{where}: {key} = {name!r}: preset {preset.name!r} has no such entry. Correct it or, if the preset is not "

@@ -273,7 +273,7 @@ def _files(preset: Preset) -> Iterator[str]:
     for name, figure in preset.figures.items():
         files += [(f"figures.{name}", f"{name}{end.removesuffix('.csv')}") for end in figure.ends]
     files += [(f"timings.{name}", name) for name in preset.timings]
-    taken = {"claims": "the claims'", "summary": "the summary's"}
+    taken = {"claims": "the claims'", "summary": "the summary's", "nets": "the list of exported nets'"}
     for where, stem in files:
         if stem in taken:
             yield f"{where}: its file would have the same name as {taken[stem]}. Give it another name"

@@ -74,8 +74,8 @@ def _check_normalisation(pretrained: PretrainedWeights) -> None:
         expected = get_weight(given).transforms()
     except (ValueError, AttributeError, KeyError):  # no such weights, which `_file` reports
         return
-    is_usual = ((*expected.mean,), (*expected.std,)) == (MEAN, DEVIATION)
-    if not is_usual or given.startswith(OTHER_RANGE):
+    usual = [list(MEAN), list(DEVIATION)]
+    if [getattr(expected, name, None) for name in ("mean", "std")] != usual or given.startswith(OTHER_RANGE):
         raise UserError(
             f"pretrained.{pretrained.name}.weights = {given!r}: were trained on images that were normalised differently: "
             f"nets here get images normalised by ImageNet's mean and standard deviation. Give the weights of another network."

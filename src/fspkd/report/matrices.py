@@ -18,7 +18,7 @@ from fspkd.plan import Plan
 from fspkd.runs.spec import Run
 from fspkd.train.nets import finished_net, initial_net
 
-IMAGES = 128  # test images that matrices are a mean over
+IMAGES = 128  # test images, at most, that matrices are a mean over
 TEACHER, BEFORE, AFTER = "teacher", "student before stage 1", "student after stage 1"
 Matrices = dict[str, dict[str, np.ndarray]]  # by the two layers, and by net
 
@@ -31,7 +31,7 @@ def matrices_of(first: Run) -> Matrices:
     method, teacher = cast(Fsp, first.spec.method), cast(Run | PretrainedWeights, first.teacher)
     network = cast(ResidualNetwork, first.spec.network)
     images = Images(load_data(first.data), first.spec.augment, torch.device("cpu"))
-    x = images.to_input(images.test[:IMAGES])
+    x = images.to_input(images.test[_evenly_spaced(len(images.test))])
     nets = {
         TEACHER: finished_net(teacher, images.shape, images.classes).eval(),
         BEFORE: initial_net(first, images).train(),
@@ -49,6 +49,11 @@ def matrices_of(first: Run) -> Matrices:
     ]
     pairs = [" to ".join(pair) for pair in method.pairs(taps)]
     return {pair: {name: of_net[number] for name, of_net in matrices.items()} for number, pair in enumerate(pairs)}
+
+
+def _evenly_spaced(count: int) -> torch.Tensor:
+    """The numbers of the test images used, which are sorted by class; long tensor."""
+    return torch.linspace(0, count - 1, min(IMAGES, count)).long()
 
 
 def read(plan: Plan, name: str) -> Matrices:
@@ -94,7 +99,8 @@ def files(matrices: Matrices) -> dict[str, bytes]:
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
     """The note below a figure, and a table of its numbers."""
     note = (
-        f"FSP matrices are means over {IMAGES} test images, the student's with batch statistics, as in training. Distance: the "
-        "mean squared difference from the teacher's, entry by entry, which the first stage minimises."
+        f"FSP matrices are means over test images of all classes ({IMAGES}, or all where there are fewer), the student's with "
+        "their statistics, as in training. Distance: the mean squared difference between the entries of two such means, the "
+        "student's and the teacher's; the first stage minimises that of each image's matrices."
     )
     return note, pd.read_csv(Path(plan.preset.results, f"{name}.csv")).rename(columns={"layers": ""})

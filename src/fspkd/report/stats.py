@@ -161,12 +161,8 @@ def welch(parts: np.ndarray, degrees: np.ndarray, known: np.ndarray | float) -> 
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
-    """The ratio of the geometric means of two groups of independent values, with Welch's interval of its logarithm.
-
-    Values that are NaN are left out.
-    """
+    """The ratio of the geometric means of two groups of independent values, with Welch's interval of its logarithm."""
     logs = [np.log(np.asarray(values, float)) for values in (over, under)]
-    logs = [values[~np.isnan(values)] for values in logs]
     n = min(map(len, logs))
     if n == 0:
         return NOTHING
