@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.plan import plan_for
-from fspkd.report.reproduction import export, exported, recompute
+from fspkd.report.reproduction import export, exported, of_former_settings, recompute
 
 
 def main() -> None:
@@ -22,8 +22,11 @@ def main() -> None:
     args = parser.parse_args()
     plan = plan_for(args.results)
     print(f"{len(export(plan, args.weights))} finished runs")
-    for path in recompute(exported(plan.preset)):
+    there = exported(plan.preset)
+    for path in recompute(there):
         print(path)
+    for path in of_former_settings(there):
+        print(f"{path}: of former settings, shown nowhere; delete this folder")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,13 @@ from fspkd.files import write_atomically
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
-    write_atomically(SCHEMA, schema_text(preset_schema()).encode())
-    write_atomically(CLAIMS_SCHEMA, schema_text(claims_schema()).encode())
-    write_atomically(PAGE, page().encode())
+    schemas = {SCHEMA: preset_schema(), CLAIMS_SCHEMA: claims_schema()}
+    texts = {
+        **{path: schema_text(schema) for path, schema in schemas.items()},
+        PAGE: page(),
+    }  # all, before one is written
+    for path, text in texts.items():
+        write_atomically(path, text.encode())
 
 
 if __name__ == "__main__":

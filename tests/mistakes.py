@@ -269,6 +269,19 @@ MISTAKES = [
     Mistake("data.images.classes", [1, 10], r"data.images.classes.1 = 10: input should be less than or equal to 9"),
     Mistake("training.stop", {"patience": 9}, r"training.stop.by: missing; this key must be given"),
     Mistake("rows.student.stop", {"by": "validation"}, r"rows.student.stop.patience: missing; this key must be given"),
+    Mistake(
+        "rows.student",
+        {
+            "data": "images",
+            "network": "net",
+            "nets": 2,
+            "stage1": {"method": "relational_kd", "teacher": "teacher/1", "schedule": "first"},
+            "stage2": {"method": "cross_entropy", "schedule": "short"},
+            "stop": {"by": "validation", "patience": 9},
+        },
+        r"rows.student.stage1.method = 'relational_kd': compares the images of a batch .* Give the row stop: {by: schedule}",
+        told_by_schema=False,
+    ),
     Mistake("rows.student.stop", {"by": "schedule", "every": 5}, r"rows.student.stop.every = 5: unknown key"),
     Mistake(
         "training.stop",

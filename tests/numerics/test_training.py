@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from conftest import Project, images_of
 from torch.nn import functional as F
 
 from fspkd.distill.fsp import Fsp
-from fspkd.engine import step
+from fspkd.engine import start, step
 from fspkd.engine.batches import Batches, Images, batch_draws
 from fspkd.engine.evaluate import accuracy_and_loss
 from fspkd.engine.member import Member
@@ -136,6 +137,33 @@ def test_teachers_part_is_computed_once_for_nets_that_share_it(
     monkeypatch.setattr(Fsp, "targets", lambda *args: calls.append(1) or targets(*args))
     loop.train([net.start for net in project.plan().rows["student"]], torch.device("cpu"), 1000)
     assert len(calls) == 10  # iterations
+
+
+def test_architectures_with_parameters_that_nothing_trains_or_seeds_are_refused(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As own architectures may have: a module that is named after no part, and weights as PyTorch initialises them."""
+    run = project.plan().net("teacher/1")
+    images = images_of(run)
+
+    def built_with(change: Callable[[torch.nn.Module], object]) -> None:
+        def changed(*args: object) -> torch.nn.Module:
+            net = build(*args)
+            change(net)
+            return net
+
+        monkeypatch.setattr(start, "build", changed)
+
+    built_with(lambda net: net.add_module("norm", torch.nn.BatchNorm2d(4)))
+    with pytest.raises(
+        UserError, match=r"'cifar_resnet': nothing would train norm.weight, norm.bias: .*stem, section1"
+    ):
+        initial_net(run, images)
+    built_with(lambda net: net.stem[1].reset_parameters())
+    with pytest.raises(UserError, match=r"'cifar_resnet': stem.1.weight would begin with other values each time"):
+        initial_net(run, images)
+    built_with(lambda net: net)
+    initial_net(run, images)
 
 
 def test_one_that_diverges_does_not_stop_the_others(project: Project) -> None:

@@ -11,6 +11,7 @@ from conftest import REPOSITORY, Project
 from mistakes import MISTAKES, depth
 
 from fspkd.config.load import load_preset
+from fspkd.config.references import problems
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans
 
@@ -82,6 +83,17 @@ def test_the_readmes_preset_for_own_images_is_valid_with_what_it_compares(projec
     assert plan.data["cifar10"].settings.name == "flowers"
     assert plan.net("student/3").spec.iterations == 210
     assert plan.preset.tables["lambda"].rows["stage1.weight = 10"] == "student_own_stage1_weight_10"
+
+
+def test_a_method_with_a_setting_that_can_be_changed_is_named(project: Project) -> None:
+    """Runs are told apart by their settings, which must not change; a list in a method of one's own could."""
+    preset = load_preset(project.preset_path)
+    row = preset.rows["fitnet"]
+    stage2 = row.stage2.model_copy(update={"temperature": [4.0]})
+    rows = {**preset.rows, "fitnet": row.model_copy(update={"stage2": stage2})}
+    (problem,) = problems(preset.model_copy(update={"rows": rows}))
+    assert problem.startswith("rows.fitnet.stage2.method = 'kd': a setting of it is a list")
+    assert "Declare it in fspkd.distill.kd, for a list of names for example as Annotated[tuple[str, ...]" in problem
 
 
 def test_the_preset_that_stops_by_validation_in_the_docs_is_valid(

@@ -93,7 +93,9 @@ def test_a_teacher_of_any_network_has_the_classifier_of_its_file(project: Projec
         assert torch.equal(finished_net(run.teacher, images.shape, images.classes).eval()(x), net(x))
 
 
-def test_what_learns_from_a_file_is_what_learns_from_the_net_that_is_in_it(project: Project) -> None:
+def test_what_learns_from_a_file_is_what_learns_from_the_net_that_is_in_it(
+    project: Project, capsys: pytest.CaptureFixture
+) -> None:
     """For hints, distillation and FSP matrices, to the last bit; the file is the weights.pt of a run."""
     project.train("teacher/1", "fitnet/1", "student/1")
     before = project.plan()
@@ -107,12 +109,15 @@ def test_what_learns_from_a_file_is_what_learns_from_the_net_that_is_in_it(proje
     assert after.net("teacher/1").id == teacher.id
     (weights,) = after.teachers.values()
     pack_weights(weights)
+    capsys.readouterr()
     for rule in training_rules([after], 1):
         for run in rule.jobs:
             needed = rule.inputs({"run": run})["weights"]
             assert (str(weights.path) in needed) == (after.run(run).teacher is not None)
     assert str(weights.path) in packed_files(after)
     project.train("fitnet/1", "student/1")
+    accuracy = teacher.folder.read_manifest().test_accuracy
+    assert capsys.readouterr().out.count(f"its teacher, mine, has {accuracy:.2f} % of the test images right") == 3
     assert [weights_sha256(load_weights(run.weights, run.id)) for run in trained(after)] == of_row
     manifest = after.net("fitnet/1").folder.read_manifest()
     assert manifest.inputs_sha256["teacher"] == teacher.folder.read_manifest().weights_sha256

@@ -22,6 +22,7 @@ from fspkd.config.schema import (
     preset_schema,
     schema_text,
 )
+from fspkd.errors import UserError
 from fspkd.plan import Plan
 
 VALIDATOR, CLAIMS_VALIDATOR = Draft7Validator(preset_schema()), Draft7Validator(claims_schema())
@@ -105,6 +106,17 @@ def test_claims_are_valid_and_mistakes_in_them_are_told(path: Path) -> None:
     assert len(Claims.model_validate(yaml.safe_load(text)).claims) > 1
     for right, wrong in (("where:", "were:"), ("value:", "values:"), ("within: 0", "within: -0"), ("rows", "row")):
         assert mistakes_in(yaml.safe_load(text.replace(right, wrong)), CLAIMS_VALIDATOR)
+
+
+def test_what_has_no_docstring_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a method of one's own: nothing could say in the page what it means."""
+    found = models()
+    del found["Hint"]["description"], found["Hint"]["properties"]["hint"]["description"]
+    monkeypatch.setattr("fspkd.config.page.models", lambda: found)
+    with pytest.raises(
+        UserError, match=r"^Hint, Hint.hint: no docstring, which docs/presets.md shows. Write one below"
+    ):
+        page()
 
 
 @pytest.mark.parametrize("path", ["README.md", "docs/presets.md"])

@@ -10,6 +10,7 @@ from fspkd.config.merge import discriminators
 from fspkd.config.preset import SECTIONS, Preset
 from fspkd.config.results import Claims
 from fspkd.config.schema import EXTENDS, claims_models, joined, models
+from fspkd.errors import UserError
 from fspkd.settings import Identifier
 
 PAGE = Path("docs/presets.md")
@@ -99,6 +100,7 @@ class Page:
 
     def __init__(self) -> None:
         self.models = {**claims_models(), **models()}
+        _check_documented(self.models)
         self.preset = self.models[Preset.__name__]
         self.name_pattern = TypeAdapter(Identifier).json_schema()["pattern"]
 
@@ -218,6 +220,15 @@ class Page:
 
     def model(self, reference: str) -> dict:
         return self.models[reference.rpartition("/")[2]]
+
+
+def _check_documented(found: dict[str, dict]) -> None:
+    """Raise UserError for models and settings without a docstring."""
+    entries = {**found}
+    for name, model in found.items():
+        entries |= {f"{name}.{key}": schema for key, schema in model.get("properties", {}).items()}
+    if without := [name for name, schema in entries.items() if "description" not in schema]:
+        raise UserError(f"{', '.join(without)}: no docstring, which {PAGE} shows. Write one below each.")
 
 
 def _union(schema: dict) -> dict | None:

@@ -73,7 +73,10 @@ def _known(preset: Preset, section: str, name: str, where: str) -> Iterator[str]
 def _nets(preset: Preset, reference: str, where: str) -> Iterator[str]:
     row, _, number = reference.partition("/")
     if row in preset.pretrained and row not in preset.rows:
-        yield f"{where} = {reference!r}: {row} is an entry of pretrained, not of rows; it has no numbered nets"
+        yield (
+            f"{where} = {reference!r}: {row} is an entry of pretrained, not of rows; it has no numbered nets. The log of a net "
+            f"that learns from it has its accuracy"
+        )
         return
     yield from _known(preset, "rows", row, where)
     if row in preset.rows and int(number or 1) > preset.rows[row].nets:
@@ -136,6 +139,13 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
         yield from _teacher(preset, teacher, f"{where}.teacher", row, stage)
     if stage == "stage2" and not method.trains_classifier:
         yield f"{where}.method = {method.method!r}: does not train the classifier"
+    try:
+        hash(method)
+    except TypeError:
+        yield (
+            f"{where}.method = {method.method!r}: a setting of it is a list or mapping that could be changed. Declare it in "
+            f"{type(method).__module__}, for a list of names for example as Annotated[tuple[str, ...], *NotEmptyTuple]"
+        )
 
 
 def _stops(preset: Preset) -> Iterator[str]:
@@ -146,6 +156,11 @@ def _stops(preset: Preset) -> Iterator[str]:
         stop, where = row.stop or preset.training.stop, f"rows.{name}.stop" if row.stop else "training.stop"
         if not isinstance(stop, ByValidation) or row.data not in preset.data:
             continue
+        if row.stage1 and getattr(row.stage1, "teacher", None) and not row.stage1.targets_are_of_images:
+            yield (
+                f"rows.{name}.stage1.method = {row.stage1.method!r}: compares the images of a batch with each other, and those "
+                f"for validation come sorted by class. Give the row stop: {{by: schedule}}"
+            )
         if preset.data[row.data].validation is None:
             without.setdefault((where, row.data), []).append(name)
         by = preset.divide_schedules.get(row.data, 1)

@@ -72,8 +72,9 @@ class Fsp(TaughtMethod):
     """lambda of eq. 2, the same for all matrices"""
     shuffle: Literal["none", "channel", "tied", "independent"] = "none"
     """how the teacher's channels are permuted: one permutation per tapped layer, used by both matrices that the layer is
-    in (`channel`); likewise, but the stem and the first section share one, as identity shortcuts would require (`tied`);
-    each matrix's rows and columns separately (`independent`)"""
+    in (`channel`); likewise, but the stem and the first section share one, as identity shortcuts would require (`tied`;
+    with `layers: module` the two layers of the first section, but not those of the others); each matrix's rows and columns
+    separately (`independent`)"""
 
     def problem(self, student: ResidualNetwork, teacher: ResidualNetwork) -> str | None:
         if problem := self.sections_problem((1,), student, teacher):

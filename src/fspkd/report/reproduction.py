@@ -64,6 +64,12 @@ def export(plan: Plan, with_weights: bool = False) -> list[Run]:
     return finished
 
 
+def of_former_settings(plan: Plan) -> list[Path]:
+    """The folders of an exported plan's runs that do not follow from its preset any more."""
+    folders = sorted((Path(plan.preset.results) / "runs").glob("*/*"))
+    return [folder for folder in folders if folder.name not in plan.runs]
+
+
 def recompute(plan: Plan) -> list[Path]:
     """Write the tables, figures, claims and the list of nets of an exported plan into its folder; returns their paths.
 

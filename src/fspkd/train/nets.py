@@ -1,15 +1,19 @@
 """Nets built from the files in run folders."""
 
+import torch
 from torch import Tensor
 
 from fspkd.data.sets import PretrainedWeights
 from fspkd.engine import start
 from fspkd.engine.batches import Images
+from fspkd.engine.evaluate import accuracy_and_loss, predict
 from fspkd.errors import UserError
 from fspkd.models import build
 from fspkd.models.net import Net
 from fspkd.runs.spec import Run
 from fspkd.weights import load_checksum, load_weights, weights_sha256
+
+NAMED = 5  # parameters in a message
 
 
 def checksum(other: Run | PretrainedWeights) -> str:
@@ -32,10 +36,14 @@ def _weights(other: Run | PretrainedWeights) -> dict[str, Tensor]:
 
 
 def initial_net(run: Run, images: Images) -> Net:
-    """The net that a run trains, as it is at its start; raises UserError if the weights that it starts from do not fit."""
+    """The net that a run trains, as it is at its start.
+
+    Raises UserError if the weights that it starts from do not fit, or for an architecture with mistakes that training
+    would not show: parameters that no part trains, or that the run's seed does not decide.
+    """
     state = _weights(run.start) if run.start else None
     try:
-        return start.initial_net(run.spec, images, state, run.is_transfer)
+        net = start.initial_net(run.spec, images, state, run.is_transfer)
     except RuntimeError as misfit:
         if run.start is None:
             raise
@@ -43,6 +51,37 @@ def initial_net(run: Run, images: Images) -> Net:
             f"run {run.id}: the weights of {run.start.id} do not fit images of {images.channels} channels: {misfit}. "
             f"Start from weights that were trained on such images."
         ) from None
+    _check_trained(net)
+    if state is None:
+        _check_drawn(net, start.initial_net(run.spec, images, None, False))
+    return net
+
+
+def _check_trained(net: Net) -> None:
+    """Raise UserError if a net has parameters of no part, which no method would train."""
+    trained = {id(parameter) for parameter in net.parameters_to(("logits",))}
+    if left := [name for name, parameter in net.named_parameters() if id(parameter) not in trained]:
+        raise UserError(
+            f"architecture {net.network.architecture!r}: nothing would train {', '.join(left[:NAMED])}: a module with "
+            f"parameters must have the name of the part that uses it ({', '.join(net.parts)}), or be the classifier, "
+            f"{net.classifier!r}, or lie within one of these. Move it."
+        )
+
+
+def _check_drawn(net: Net, again: Net) -> None:
+    """Raise UserError if a net that was built twice from one seed has other tensors."""
+    others = again.state_dict()
+    if differ := [name for name, tensor in net.state_dict().items() if not torch.equal(tensor, others[name])]:
+        raise UserError(
+            f"architecture {net.network.architecture!r}: {', '.join(differ[:NAMED])} would begin with other values each time: "
+            f"draw them from the generator that the net is built with, not from PyTorch's own."
+        )
+
+
+def teacher_accuracy(teacher: PretrainedWeights, images: Images) -> float:
+    """The accuracy of pretrained weights on the test images, in percent, which no run has measured."""
+    net = finished_net(teacher, images.shape, images.classes).to(images.device)
+    return accuracy_and_loss(predict(net, images, images.test), images.test_labels)[0]
 
 
 def finished_net(other: Run | PretrainedWeights, shape: tuple[int, int, int], classes: int) -> Net:

@@ -8,6 +8,7 @@ from zipfile import BadZipFile
 import torch
 
 from fspkd.data.packed import read_sha256
+from fspkd.data.sets import PretrainedWeights
 from fspkd.engine.batches import Images
 from fspkd.engine.device import usable_precision
 from fspkd.engine.member import Member
@@ -21,7 +22,7 @@ from fspkd.runs.predictions import save_predictions
 from fspkd.runs.spec import Run
 from fspkd.train.machine import description
 from fspkd.train.metrics import MetricsFile
-from fspkd.train.nets import checksum, finished_net, initial_net
+from fspkd.train.nets import checksum, finished_net, initial_net, teacher_accuracy
 from fspkd.train.progress import tell
 from fspkd.weights import load, save, save_weights
 
@@ -71,6 +72,9 @@ class Session:
         computed = {"precision": precision, "compiler": self.member.compiler}
         machine = {"preset": preset, **description(images.device), **computed, **provenance()}
         keep = self._resume()
+        if isinstance(run.teacher, PretrainedWeights) and self.member.done == 0:
+            accuracy = teacher_accuracy(run.teacher, images)
+            tell(f"{run.id}: its teacher, {run.teacher.name}, has {accuracy:.2f} % of the test images right")
         attempt = Attempt(from_iteration=self.member.done, code_sha256=run.code_sha256, **machine)
         if self.attempts and (changed := _changes(self.attempts[-1].kind, attempt.kind)):
             tell(f"{run.id}: resumes in another environment ({changed}): its bits will match those of neither")
