@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from fspkd.config import results
 from fspkd.plan import Plan
+from fspkd.report.figures import colors
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import shown
 from fspkd.report.seeds import ratio_of_flat_parts
@@ -97,9 +98,8 @@ def draw(title: str, data: tuple[Curves, pd.DataFrame]) -> plt.Figure:
     drawing, panels = plt.subplots(1, len(measures), figsize=(8, 3.4), layout="constrained", squeeze=False)
     for axes, measure in zip(panels[0], measures, strict=True):
         column = MEASURES[measure]
-        colors = sns.color_palette("colorblind" if len(curves) <= 10 else "husl", len(curves))
         lines = []
-        for color, (label, nets) in zip(colors, curves.items(), strict=True):
+        for color, (label, nets) in zip(colors(len(curves)), curves.items(), strict=True):
             long = pd.concat([_thinned(curve, column) for _, curve in nets])
             sns.lineplot(long, x="iteration", y=column, errorbar=("pi", 100), color=color, ax=axes)
             lines.append(axes.lines[-1])

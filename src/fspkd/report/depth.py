@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 
 from fspkd.plan import Plan
+from fspkd.report.figures import colors
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import shown
 from fspkd.report.points import measured_points
@@ -34,8 +35,7 @@ def draw(title: str, points: pd.DataFrame) -> plt.Figure:
     """
     sns.set_theme(context="paper", style="whitegrid")
     panels, methods = (list(dict.fromkeys(points[column])) for column in ("panel", "method"))
-    colors = sns.color_palette("colorblind" if len(methods) <= 10 else "husl", len(methods))
-    styles = [{"color": c, "marker": MARKERS[n % len(MARKERS)]} for n, c in enumerate(colors)]
+    styles = [{"color": c, "marker": MARKERS[n % len(MARKERS)]} for n, c in enumerate(colors(len(methods)))]
     width = 1 + 3.5 * len(panels)
     drawing, grid = plt.subplots(1, len(panels), figsize=(width, 4), sharey=True, squeeze=False, layout="constrained")
     crosses = _set_scale(grid[0], points)

@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import seaborn as sns
 
 from fspkd.files import write_atomically
 from fspkd.plan import Plan
@@ -30,6 +31,11 @@ def numbers(plan: Plan, name: str) -> bytes:
     """The content of a figure's CSV file."""
     kind = module_of(plan.preset.figures[name])
     return kind.files(kind.read(plan, name))[".csv"]
+
+
+def colors(count: int) -> list[tuple[float, float, float]]:
+    """Colours that can be told apart, up to ten of them also by colour-blind readers."""
+    return sns.color_palette("colorblind" if count <= 10 else "husl", count)
 
 
 def save(drawing: plt.Figure, png: Path) -> None:

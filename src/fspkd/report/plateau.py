@@ -13,6 +13,7 @@ from fspkd.config.results import Plateau
 from fspkd.engine.schedule import progress
 from fspkd.lazy import torch
 from fspkd.plan import Plan
+from fspkd.report.figures import colors
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import shown
 from fspkd.runs.metrics import load_metrics
@@ -77,9 +78,8 @@ def draw(title: str, curves: dict[str, dict[str, pd.Series]]) -> plt.Figure:
     """
     sns.set_theme(context="paper", style="whitegrid")
     drawing, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-    colors = sns.color_palette("colorblind" if len(curves) <= 10 else "husl", len(curves))
     handles: dict[str, plt.Line2D] = {}
-    for color, (label, nets) in zip(colors, curves.items(), strict=True):
+    for color, (label, nets) in zip(colors(len(curves)), curves.items(), strict=True):
         at = [first_below(LEFT, relative) for relative in nets.values()]
         left = [iteration for iteration in at if not math.isnan(iteration)]
         told = f"{sum(left) / len(left):,.0f}" if left else "never"
