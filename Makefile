@@ -21,7 +21,7 @@ export SNAKEMAKE_LINT
 
 # An environment that was made for another folder, or whose Python is gone, is useless.
 ifneq ($(wildcard .venv/ready),)
-ifneq ($(shell cat .venv/ready; .venv/bin/python -c 'import fspkd' 2>&1),$(CURDIR))
+ifneq ($(shell .venv/bin/python -c 'import fspkd' 2> /dev/null && cat .venv/ready),$(CURDIR))
 $(info .venv was made in another folder, or its Python is gone: it is made again.)
 $(shell rm .venv/ready)
 endif

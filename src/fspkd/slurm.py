@@ -156,6 +156,20 @@ def check_site(site: Site, warn: Callable[[str], None]) -> None:
             f"{SITE}: runtime = {site.runtime}: the partition allows {limit} minutes, so a job that asks for more would "
             f"wait forever. Set runtime: {limit} in that file; the next attempt resumes where a job was cut off."
         )
+    if not _keeps_accounts():
+        warn(
+            "sacct: SLURM keeps no accounts here. Where profiles/slurm/config.yaml does not have slurm-status-command: squeue, "
+            "Snakemake waits for ever for its jobs."
+        )
+
+
+def _keeps_accounts() -> bool:
+    """Whether sacct, where there is one, knows of jobs; also True if it does not answer for now."""
+    try:
+        answer = subprocess.run(["sacct", "--noheader"], capture_output=True, text=True, timeout=60)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return True
+    return "accounting storage is disabled" not in answer.stderr
 
 
 def _sinfo(field: str, site: Site) -> list[str]:

@@ -83,13 +83,14 @@ def test_intervals_and_p_values_whatever_part_the_images_have(
         assert (p_values < level).mean() <= allowed
 
 
-@pytest.mark.parametrize("df", [1, 2, 4, 9, 100])
+@pytest.mark.parametrize("df", [1, 2, 4, 9, 100, 998])
 @pytest.mark.parametrize(("seeds", "images"), [(1, 0), (1, 0.1), (1, 1), (0.1, 1), (0.01, 1), (1e-4, 1), (0, 1)])
 def test_p_value_of_a_sum_is_that_of_adaptive_integration(df: int, seeds: float, images: float) -> None:
     """Also where nearly all is the images' part, so that the tail of the seeds' part is a step."""
     for distance in np.sqrt(seeds + images) * np.array([0, 0.5, 2, 3, 5]):
         if seeds == 0 or images == 0:
             tail = stats.norm.sf(distance / np.sqrt(images)) if images else stats.t.sf(distance / np.sqrt(seeds), df)
+            assert farther(distance, seeds, df, images) == pytest.approx(2 * tail, rel=1e-6)
         else:
             width, step = np.sqrt(seeds / images), distance / np.sqrt(images)  # of the images' part, in standard errors
 

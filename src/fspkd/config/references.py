@@ -159,7 +159,8 @@ def _stops(preset: Preset) -> Iterator[str]:
         if row.stage1 and getattr(row.stage1, "teacher", None) and not row.stage1.targets_are_of_images:
             yield (
                 f"rows.{name}.stage1.method = {row.stage1.method!r}: compares the images of a batch with each other, and those "
-                f"for validation come sorted by class. Give the row stop: {{by: schedule}}"
+                f"for validation come sorted by class. Give the row stop: {{by: schedule}}; or, if its targets for an image "
+                f"do not depend on the others, set targets_are_of_images = True in {type(row.stage1).__module__}"
             )
         if preset.data[row.data].validation is None:
             without.setdefault((where, row.data), []).append(name)

@@ -35,7 +35,9 @@ def draw(title: str, points: pd.DataFrame) -> plt.Figure:
     """
     sns.set_theme(context="paper", style="whitegrid")
     panels, methods = (list(dict.fromkeys(points[column])) for column in ("panel", "method"))
-    styles = [{"color": c, "marker": MARKERS[n % len(MARKERS)]} for n, c in enumerate(colors(len(methods)))]
+    styles: list[dict[str, object]] = [
+        {"color": c, "marker": MARKERS[n % len(MARKERS)]} for n, c in enumerate(colors(len(methods)))
+    ]
     width = 1 + 3.5 * len(panels)
     drawing, grid = plt.subplots(1, len(panels), figsize=(width, 4), sharey=True, squeeze=False, layout="constrained")
     crosses = _set_scale(grid[0], points)

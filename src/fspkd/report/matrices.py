@@ -99,8 +99,8 @@ def files(matrices: Matrices) -> dict[str, bytes]:
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
     """The note below a figure, and a table of its numbers."""
     note = (
-        f"FSP matrices are means over test images of all classes ({IMAGES}, or all where there are fewer), the student's with "
-        "their statistics, as in training. Distance: the mean squared difference between the entries of two such means, the "
-        "student's and the teacher's; the first stage minimises that of each image's matrices."
+        f"FSP matrices are means over {IMAGES} test images, spread evenly over the classes (all where there are fewer), the "
+        "student's with their statistics, as in training. Distance: the mean squared difference between the entries of two "
+        "such means, the student's and the teacher's; the first stage minimises that of each image's matrices."
     )
     return note, pd.read_csv(Path(plan.preset.results, f"{name}.csv")).rename(columns={"layers": ""})

@@ -123,7 +123,8 @@ class Sender:
             except Exception as error:  # a tracking server may fail in any way; results must not
                 self.syncs.pop(results, None)
                 problems.append(textwrap.shorten(f"{type(error).__name__}: {error}", 300))
-                break
+                if not is_refusal(error):  # one that does not answer now would be waited for with every folder
+                    break
         if problems and problems != self.problems:
             again = f"python scripts/sync_mlflow.py {' '.join(map(str, self.results))}"
             tell(f"not everything was sent: {'; '.join(problems)}. Nothing else is affected. To send the rest: {again}")
@@ -131,6 +132,12 @@ class Sender:
             tell("everything has been sent")
         self.problems = problems
         return not problems
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether a tracking server answered, but refused, such as to write to somebody else's experiment."""
+    status = getattr(error, "get_http_status_code", None)  # MLflow's errors have it
+    return status is not None and 400 <= status() < 500
 
 
 def tell(text: str) -> None:

@@ -72,7 +72,7 @@ class Session:
         computed = {"precision": precision, "compiler": self.member.compiler}
         machine = {"preset": preset, **description(images.device), **computed, **provenance()}
         keep = self._resume()
-        if isinstance(run.teacher, PretrainedWeights) and self.member.done == 0:
+        if isinstance(run.teacher, PretrainedWeights):
             accuracy = teacher_accuracy(run.teacher, images)
             tell(f"{run.id}: its teacher, {run.teacher.name}, has {accuracy:.2f} % of the test images right")
         attempt = Attempt(from_iteration=self.member.done, code_sha256=run.code_sha256, **machine)
