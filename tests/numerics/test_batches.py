@@ -73,8 +73,11 @@ def test_crop_and_flip_equal_torchvision_on_the_same_offsets(dtype: type) -> Non
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_predictions_are_the_float32_nets_on_plain_images(project: Project, precision: str) -> None:
+def test_predictions_are_the_float32_nets_on_plain_images(
+    project: Project, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
     """They equal those of the finished net on the packed test images, only divided by 255."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     project.set("training.precision", precision)
     project.train("teacher/1")
     run = project.plan().net("teacher/1")

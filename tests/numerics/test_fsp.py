@@ -76,16 +76,42 @@ def test_gradient_passes_gradcheck() -> None:
     assert torch.autograd.gradcheck(fsp_matrix, (first, second))
 
 
+def loss_by_hand(teacher: list[torch.Tensor], student: list[torch.Tensor], reduction: str) -> torch.Tensor:
+    """Eq. (2), image by image, with a weight of 0.7."""
+    loss = torch.zeros((), dtype=teacher[0].dtype)
+    for t, s in zip(teacher, student, strict=True):
+        for image in range(len(t)):
+            square = ((t[image] - s[image]) ** 2).sum() / (t[image].numel() if reduction == "mean" else 1)
+            loss += 0.7 * square / len(t)
+    return loss
+
+
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_loss_is_the_mean_over_images_of_weighted_squares(reduction: str) -> None:
     teacher = [torch.randn(4, 2, 3), torch.randn(4, 3, 5)]
     student = [torch.randn(4, 2, 3), torch.randn(4, 3, 5)]
-    expected = 0.0
-    for t, s in zip(teacher, student, strict=True):
-        for image in range(4):
-            square = ((t[image] - s[image]) ** 2).sum() / (t[image].numel() if reduction == "mean" else 1)
-            expected += 0.7 * square / 4
+    expected = loss_by_hand(teacher, student, reduction)
     torch.testing.assert_close(fsp_loss(teacher, student, 0.7, reduction), expected)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize(
+    ("layers", "pairs"),
+    [
+        ("section", [("stem", "section1"), ("section1", "section2"), ("section2", "section3")]),
+        ("module", [(f"section{number}.first", f"section{number}") for number in (1, 2, 3)]),
+    ],
+)
+def test_each_setting_compares_its_own_matrices(layers: str, pairs: list[tuple[str, str]], reduction: str) -> None:
+    method = settings(layers=layers, reduction=reduction, weight=0.7)
+    taps = method.student_taps(NETWORK)
+    assert set(taps) == {tap for pair in pairs for tap in pair}
+    teacher, student = (
+        {tap: torch.randn(2, NETWORK.channels(tap), 2, 3, dtype=torch.float64) for tap in taps} for _ in range(2)
+    )
+    by_hand = [[four_loops(of[first], of[second]) for first, second in pairs] for of in (teacher, student)]
+    loss = method.loss(student, {}, method.targets(teacher), torch.zeros(2), torch.zeros(()))
+    torch.testing.assert_close(loss, loss_by_hand(*by_hand, reduction))
 
 
 @pytest.mark.parametrize("layers", ["section", "module"])

@@ -33,22 +33,25 @@ def kd_by_hand(
     return hard + weight * -sum(p * math.log(q) for p, q in pairs)
 
 
+@pytest.mark.parametrize("temperature", [3.0, 2.0])
 @pytest.mark.parametrize("soften_student", [None, False])
-def test_kd_loss_equals_its_closed_form(soften_student: bool | None) -> None:
+def test_kd_loss_equals_its_closed_form(soften_student: bool | None, temperature: float) -> None:
     """The authors' code divides only the teacher's logits by tau."""
     students, teachers, labels = [[1.0, -2.0, 0.5], [0.1, 0.2, 3.0]], [[2.0, 0.0, -1.0], [-0.3, 1.0, 0.4]], [0, 1]
-    own = 1.0 if soften_student is False else 3.0
-    expected = sum(kd_by_hand(s, t, y, 3.0, 2.5, own) for s, t, y in zip(students, teachers, labels, strict=True)) / 2
+    own = 1.0 if soften_student is False else temperature
+    images = zip(students, teachers, labels, strict=True)
+    expected = sum(kd_by_hand(s, t, y, temperature, 2.25, own) for s, t, y in images) / 2
     settings = KnowledgeDistillation(
         method="kd",
         schedule="third",
         teacher="teacher/1",
-        weight_start=2.5,
-        weight_end=2.5,
+        temperature=temperature,
+        weight_start=3.0,
+        weight_end=0.0,
         soften_student=soften_student,
     )
     targets = settings.targets({"logits": torch.tensor(teachers)})
-    loss = settings.loss({"logits": torch.tensor(students)}, {}, targets, torch.tensor(labels), torch.tensor(0.0))
+    loss = settings.loss({"logits": torch.tensor(students)}, {}, targets, torch.tensor(labels), torch.tensor(0.25))
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -66,7 +69,9 @@ def test_hint_loss_is_half_the_squared_distance_averaged_over_images() -> None:
     hint, guided = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5, requires_grad=True)
 
     def check(reduction: str, expected: torch.Tensor) -> None:
-        loss = hint_loss(hint, guided, reduction)
+        settings = Hint(method="hint", schedule="hint", teacher="teacher/1", sections=(2,), reduction=reduction)
+        targets = settings.targets({"section2": hint})
+        loss = settings.loss({"section2": guided}, {}, targets, torch.zeros(2), torch.zeros(()))
         torch.testing.assert_close(loss, expected)
         (gradient,), (by_hand,) = (torch.autograd.grad(value, guided, retain_graph=True) for value in (loss, expected))
         torch.testing.assert_close(gradient, by_hand)

@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models import resnet
+from torchvision.transforms.functional import normalize
 
 from fspkd.models.batch_norm import BatchNorm
 from fspkd.models.cifar_resnet import CifarResNet, ResidualModule
-from fspkd.networks.residual import CifarNetwork
+from fspkd.models.imagenet_resnet import ImageNetResNet, from_torchvision
+from fspkd.networks.residual import CifarNetwork, ImageNetNetwork
 
 
 def build(depth: int, width: int = 16, classes: int = 10) -> CifarResNet:
@@ -67,6 +70,27 @@ def test_module_adds_then_rectifies() -> None:
     x = torch.randn(2, 4, 6, 6)
     branch = BatchNorm.forward(module.bn2, module.conv2(F.relu(BatchNorm.forward(module.bn1, module.conv1(x)))))
     torch.testing.assert_close(module(x), F.relu(branch + x))
+
+
+@pytest.mark.parametrize("mode", ["training", "evaluation", "frozen"])
+def test_net_for_large_images_gives_what_torchvisions_gives(mode: str) -> None:
+    """With the same weights; here the net itself normalises the images."""
+    torch.manual_seed(0)
+    theirs = resnet.ResNet(resnet.BasicBlock, [2, 1, 1, 1], num_classes=10).train(mode == "training")
+    for norm in (module for module in theirs.modules() if isinstance(module, nn.BatchNorm2d)):
+        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            nn.init.uniform_(tensor, 0.1, 0.9)
+    network = ImageNetNetwork(modules=(2, 1, 1, 1), width=64)
+    ours = ImageNetResNet(network, (3, 64, 64), 10, None).train(mode == "training")
+    ours.load_state_dict(from_torchvision(theirs.state_dict()))
+    ours = ours.frozen(torch.float32) if mode == "frozen" else ours
+    names = {"maxpool": "stem", "layer1.0": "section1.first", **{f"layer{n}": f"section{n}" for n in (1, 2, 3, 4)}}
+    expected = {}
+    for layer, tap in names.items():
+        theirs.get_submodule(layer).register_forward_hook(lambda *given, tap=tap: expected.update({tap: given[-1]}))
+    x = torch.rand(4, 3, 64, 64)
+    expected["logits"] = theirs(normalize(x, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    torch.testing.assert_close(ours.taps(x, tuple(expected)), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_initialisation_is_msra() -> None:

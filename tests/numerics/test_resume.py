@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
-from conftest import REPOSITORY, Project, flip_a_bit
+from conftest import REPOSITORY, Project, flip_a_bit, images_of
 from shortages import memory_left, no_more_files
 
 from fspkd.data.packed import PackedData, load_packed, save_packed
@@ -190,6 +191,24 @@ def test_sigterm_saves_a_checkpoint(project: Project) -> None:
 
 def die(session: session.Session) -> None:
     raise KeyboardInterrupt
+
+
+def test_seconds_of_a_run_are_those_of_all_its_attempts(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One from 100 to 110 that saves twice and is killed, and one from 1000 to 1012, by a clock that is set by hand."""
+    clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(session, "time", clock)
+    run = project.plan().net("teacher/1")
+    images = images_of(run)
+    killed = session.Session(run, images, None)
+    clock.now = 103.0
+    killed.save()
+    clock.now = 110.0
+    killed.save()
+    clock.now = 1000.0
+    resumed = session.Session(run, images, None)
+    clock.now = 1012.0
+    resumed.finish()
+    assert run.folder.read_manifest().seconds == 10 + 12
 
 
 def test_damaged_weights_of_a_teacher_are_named(project: Project) -> None:

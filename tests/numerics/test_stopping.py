@@ -12,9 +12,10 @@ import pytest
 import torch
 from conftest import Project, images_of
 from torch import nn
+from torch.nn import functional as F
 
 from fspkd.data.packed import PackedData, load_packed, save_packed
-from fspkd.engine import validation
+from fspkd.engine import step, validation
 from fspkd.engine.step import steps_of
 from fspkd.runs.folder import RunFolder
 from fspkd.runs.spec import Run
@@ -69,29 +70,31 @@ def states(run: Run, folder: RunFolder) -> list[tuple[int, nn.Module, nn.Module]
 
 
 @torch.no_grad()
-def plain_value(run: Run, net: nn.Module, regressors: nn.ModuleDict, iteration: int) -> float:
-    """The loss on all validation images at once, in double precision; for a last stage, the error in percent."""
+def plain_look(run: Run, net: nn.Module, regressors: nn.ModuleDict, iteration: int) -> tuple[float, float]:
+    """The loss on all validation images at once, in double precision, and what decides: in a last stage, the error."""
     images, method = images_of(run), run.spec.method
     x, y = images.validation.permute(0, 3, 1, 2).double() / 255, images.validation_labels
     net = net.double().eval()
     if run.spec.stage == 2:
-        return 100 * (net(x).argmax(1) != y).double().mean().item()
+        return F.cross_entropy(net(x), y).item(), 100 * (net(x).argmax(1) != y).double().mean().item()
     teacher = finished_net(run.teacher, images.shape, images.classes).double().eval()
     if method.method == "kd":
-        return plain.kd_loss(([], net(x)), ([], teacher(x)), y, 4 - 3 * (iteration - 1) / 39).item()
+        loss = plain.kd_loss(([], net(x)), ([], teacher(x)), y, 4 - 3 * (iteration - 1) / 39).item()
+        return loss, loss
     taps = method.student_taps(net.network), method.teacher_taps(teacher.network)
     student, hints = (of.taps(x, wanted).values() for of, wanted in zip((net, teacher), taps, strict=True))
     regressed = [regressors[tap].double()(maps) for tap, maps in zip(taps[0], student, strict=True)]
-    return sum(0.5 * (h - r).square().sum() / len(x) for h, r in zip(hints, regressed, strict=True)).item()
+    loss = sum(0.5 * (h - r).square().sum() / len(x) for h, r in zip(hints, regressed, strict=True)).item()
+    return loss, loss
 
 
 def check_against_plain_looks(run: Run, whole: RunFolder) -> None:
-    values, best, best_at = [], math.inf, 0
+    looks, best, best_at = [], math.inf, 0
     for iteration, student, regressors in states(run, whole):
         kept = copy.deepcopy(student.state_dict())
-        values.append(plain_value(run, student, regressors, iteration))
-        if values[-1] < best:
-            best, best_at, best_state = values[-1], iteration, kept
+        looks.append(plain_look(run, student, regressors, iteration))
+        if looks[-1][1] < best:
+            best, best_at, best_state = looks[-1][1], iteration, kept
         elif iteration - best_at >= PATIENCE:
             break
     manifest, metrics = run.folder.read_manifest(), pd.read_csv(run.folder.metrics)
@@ -101,8 +104,9 @@ def check_against_plain_looks(run: Run, whole: RunFolder) -> None:
     assert all(torch.equal(weights[name], tensor) for name, tensor in best_state.items())
     measured = metrics.dropna(subset="validation_loss")
     assert measured["iteration"].tolist() == list(range(EVERY, iteration + 1, EVERY))
-    column = measured["validation_loss"] if run.spec.stage == 1 else 100 - measured["validation_accuracy"]
-    np.testing.assert_allclose(column, values, rtol=1e-5, atol=1e-5)
+    decides = measured["validation_loss"] if run.spec.stage == 1 else 100 - measured["validation_accuracy"]
+    columns = np.stack([measured["validation_loss"], decides], 1)
+    np.testing.assert_allclose(columns, looks, rtol=1e-5, atol=1e-5)
 
 
 def test_both_stages_end_and_keep_what_plain_looks_at_every_measurement_say(project: Project) -> None:
@@ -196,6 +200,26 @@ def test_runs_that_end_at_different_iterations_are_side_by_side_what_they_are_al
             deaths += 1
     assert deaths >= 2
     assert [outcome(run) for run in runs] == together
+
+
+def test_blocks_of_iterations_change_neither_validations_nor_bits(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.train("teacher/1")
+    run, counts, outcomes = first_stages(project)[0], [], []
+    load = step.Step.load
+    monkeypatch.setattr(step.Step, "load", lambda self: counts.append(load(self)) or counts[-1])
+    for block in (1, 3):
+        monkeypatch.setitem(step.BLOCK, "cpu", block)
+        loop.train([run], torch.device("cpu"), 1000)
+        outcomes.append(outcome(run))
+        validated = pd.read_csv(run.folder.metrics).dropna(subset="validation_loss")["iteration"]
+        length = run.folder.read_manifest().iterations
+        assert validated.tolist() == list(range(EVERY, length + 1, EVERY))
+        shutil.rmtree(run.folder)
+    assert length < run.spec.iterations
+    assert set(counts) == {1, EVERY}  # tests, at other iterations, end blocks too
+    assert outcomes[0] == outcomes[1]
 
 
 def test_checkpoint_of_a_run_that_has_stopped_is_complete(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

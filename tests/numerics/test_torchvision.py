@@ -7,6 +7,7 @@ import torch
 from conftest import Project, die_at
 from torch import Tensor, nn
 from torchvision.models import get_model
+from torchvision.ops import StochasticDepth
 
 from fspkd.distill.hint import Hint
 from fspkd.draws import Draws
@@ -76,6 +77,19 @@ def test_dropout_is_a_function_of_the_iteration() -> None:
     assert not torch.equal(at[1][0], at[2][0])
     net.eval()
     assert torch.equal(net(x), net(x))
+
+
+def test_dropout_drops_and_scales_what_torchvisions_does() -> None:
+    """Elements, or whole images of a batch, independently of each other."""
+    theirs, net = get_model("efficientnet_b0", weights=None).train(), net_of("efficientnet_b0").train()
+    net.randomise(Draws(7, "net"), lambda: torch.tensor([1]))
+    dropouts = {name: m for name, m in theirs.named_modules() if isinstance(m, nn.Dropout | StochasticDepth)}
+    assert {type(module) for module in dropouts.values()} == {nn.Dropout, StochasticDepth}
+    for name, module in dropouts.items():
+        found, expected = (of(torch.ones(4096, 5)) for of in (net.model.get_submodule(name), module))
+        torch.testing.assert_close(found.unique(), expected.unique())
+        torch.testing.assert_close(found.mean(), torch.ones(()), rtol=0, atol=5 * (0.25 / 4096) ** 0.5)
+        assert (found == found[:, :1]).all() == (expected == expected[:, :1]).all()
 
 
 def test_grey_images_count_as_three_equal_channels() -> None:

@@ -1,6 +1,7 @@
 """The engine: equal to a plain loop, repeatable to the bit, the same alone and together."""
 
 import copy
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -91,15 +92,18 @@ def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
     groups = [{"params": norms, "weight_decay": 0.0}, {"params": others}]
     optimizer = torch.optim.SGD(groups, 1.0, momentum=0.9, weight_decay=1e-4)
     batches = Batches(images, run.spec)
-    losses = []
+    losses, lengths = [], []
     for iteration in range(50):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(run.spec.schedule, iteration)
         pictures, labels = batches.make(batches.draw(iteration, 1))
         x, y = images.to_input(pictures[0]), labels[0]
         losses.append(plain.step(net, teacher, optimizer, x.double(), y, loss_of).item())
-    engine = pd.read_csv(run.folder.metrics)["loss"]
-    np.testing.assert_allclose(engine, losses, rtol=1e-5)
+        gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+        lengths.append(sum(gradient.square().sum().item() for gradient in gradients) ** 0.5)
+    engine = pd.read_csv(run.folder.metrics)
+    np.testing.assert_allclose(engine["loss"], losses, rtol=1e-5)
+    np.testing.assert_allclose(engine["gradient_norm"], lengths, rtol=0.05)  # rounding may switch a ReLU
     for name, tensor in net.state_dict().items():
         # The plain loop runs the whole net, and updates the statistics of layers that a hint does not reach.
         if "num_batches" not in name and not (case == "hint" and name.startswith("section3")):
@@ -326,14 +330,18 @@ def test_nets_that_share_stage_1_differ_after_stage_2(project: Project) -> None:
     assert one.folder.read_manifest().weights_sha256 != two.folder.read_manifest().weights_sha256
 
 
-def test_last_accuracy_is_that_of_the_predictions(project: Project) -> None:
+def test_last_accuracy_and_loss_are_those_of_the_predictions(project: Project) -> None:
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
     metrics = pd.read_csv(run.folder.metrics)
     with np.load(run.folder.predictions) as file:
         expected = 100 * (file["logits"].argmax(1) == file["labels"]).mean()
+        shares = np.exp(file["logits"].astype(float))
+        own = shares[np.arange(len(shares)), file["labels"]]
+        loss = -np.log(own / shares.sum(1)).mean()
     assert metrics["test_accuracy"].iloc[-1] == pytest.approx(expected, abs=1e-4)
     assert run.folder.read_manifest().test_accuracy == pytest.approx(expected, abs=1e-4)
+    assert metrics["test_loss"].iloc[-1] == pytest.approx(loss, rel=1e-5)
     assert list(metrics["iteration"]) == list(range(1, 21))
     assert list(metrics.dropna(subset="test_accuracy")["iteration"]) == [5, 10, 15, 20]
     assert list(metrics["learning_rate"]) == [0.1] * 12 + [0.01] * 8
@@ -342,8 +350,9 @@ def test_last_accuracy_is_that_of_the_predictions(project: Project) -> None:
 @pytest.mark.parametrize(("right", "count", "percent"), [(3, 10, 30.0), (5217, 10_000, 52.17)])
 def test_accuracy_is_exact(right: int, count: int, percent: float) -> None:
     labels = (torch.arange(count) >= right).long()
-    accuracy, _ = accuracy_and_loss(torch.eye(2)[:1].expand(count, 2), labels)  # all predictions are class 0
+    accuracy, loss = accuracy_and_loss(torch.eye(2)[:1].expand(count, 2), labels)  # all predictions are class 0
     assert accuracy == percent
+    assert loss == pytest.approx(math.log(1 + math.e) - percent / 100, rel=1e-5)
 
 
 def test_loss_that_is_not_finite_names_run_step_and_setting(project: Project) -> None:

@@ -12,9 +12,10 @@ from conftest import Project, images_of
 from scipy import stats
 
 from fspkd.errors import UserError
-from fspkd.report import timings
+from fspkd.models.net import Net
+from fspkd.report import inference_time, timings
 from fspkd.report.claims import judge
-from fspkd.report.inference_time import ROUNDS, measure, whole_batches
+from fspkd.report.inference_time import BATCH, ROUNDS, measure, seconds_per_round, whole_batches
 from fspkd.report.timings import MACHINE
 from fspkd.workflow import ResultRule, names_in, run_outputs
 
@@ -45,6 +46,27 @@ def compared(project: Project) -> Project:
     project.content["claims"] = None
     project.set("timings", {"table5": {**timing, "reference": "tiny/table5.csv"}})
     return project
+
+
+def test_seconds_are_for_all_test_images_however_few_are_computed(
+    compared: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A net that takes 2 ms an image, and one that takes 1: of the 450 images, two batches are computed in each turn."""
+    compared.train("big/1", "small/1")
+    runs = [compared.plan().net(name) for name in ("big/1", "small/1")]
+    clock, computed = [0.0], []
+
+    def compute(net: Net, batches: list[torch.Tensor]) -> None:
+        computed.append(sum(map(len, batches)))
+        clock[0] += computed[-1] * (2e-3 if net.network == runs[0].spec.network else 1e-3)
+
+    monkeypatch.setattr(inference_time, "compute", compute)
+    monkeypatch.setattr(inference_time, "SECONDS", 1e-3)
+    monkeypatch.setattr(inference_time.time, "perf_counter", lambda: clock[0])
+    images = images_of(runs[0])
+    taken = seconds_per_round(runs, images)
+    assert max(computed) == 2 * BATCH < len(images.test)
+    np.testing.assert_allclose(taken, len(images.test) * np.array([[2e-3] * ROUNDS, [1e-3] * ROUNDS]))
 
 
 def test_nets_are_counted_tested_and_timed(compared: Project) -> None:

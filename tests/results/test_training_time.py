@@ -9,7 +9,7 @@ import torch
 from conftest import Project, images_of
 from scipy import stats
 
-from fspkd.engine.step import steps_of
+from fspkd.engine.step import Step, steps_of
 from fspkd.errors import UserError
 from fspkd.report import timings, training_time
 from fspkd.report.claims import judge
@@ -76,10 +76,21 @@ def test_seconds_are_those_of_one_member_in_the_fastest_block_of_a_round(monkeyp
 
 def test_a_steady_machine_makes_sure_of_a_speed_up(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds differ only from the fourth digit on, and the file keeps enough digits."""
+    project.set("rows.shuffled", {**project.content["rows"]["student"], "stage1_shared": False})
+    project.set("timings.timing.shuffled_students", "shuffled")
     project.train("teacher/1")
     normal = np.array([4.0, 4.1, 4.0, 3.9, 4.2])
     on_the_fly = normal * [0.641, 0.6405, 0.6415, 0.641, 0.6412]
-    monkeypatch.setattr(training_time, "_seconds_per_100", lambda steps: np.stack([normal, on_the_fly, normal, normal]))
+
+    def known_times(steps: list[Step]) -> np.ndarray:
+        """One net each but in the last, which trains a stage 1 for each of two; only the third has saved targets."""
+        assert [len(step.members) for step in steps] == [1, 1, 1, 2]
+        x = torch.rand(2, 2, 1, 8, 8)
+        targets = [[step.members[0].targets(images) for images in x] for step in steps[1:]]
+        assert [torch.equal(one[0], other[0]) for one, other in targets] == [False, True, False]
+        return np.stack([normal, on_the_fly, normal, normal])
+
+    monkeypatch.setattr(training_time, "_seconds_per_100", known_times)
     plan = project.plan()
     csv = timings.write(plan, "timing", training_time.measure(plan, "timing", torch.device("cpu")))
     rounds = 40 * normal / (10 * on_the_fly + 16 * normal)

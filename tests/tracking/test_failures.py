@@ -15,12 +15,15 @@ import pytest
 from conftest import Project
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, PERMISSION_DENIED
 from sent import check_everything, expected, held, points
 from servers import Server
 from shortages import small_disk
 
 from fspkd.errors import UserError
+from fspkd.plan import Plan
 from fspkd.runs.journal import read_journal
+from fspkd.tracking import sync
 from fspkd.tracking.follow import SECONDS_TO_FINISH, Follower, Sender, tell
 from fspkd.tracking.sync import Sync
 
@@ -121,6 +124,29 @@ def test_deleted_experiment_is_told_and_keeps_nothing_else_from_being_sent(
     assert not Sender([Path("results/first"), Path("results/tiny")]).send()
     assert f"mlflow experiments restore --experiment-id {deleted}" in capsys.readouterr().err
     check_everything(made, client)
+
+
+@pytest.mark.parametrize(("code", "goes_on"), [(PERMISSION_DENIED, True), (INTERNAL_ERROR, False)])
+def test_experiment_that_a_server_refuses_keeps_nothing_else_from_being_sent(
+    made: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, goes_on: bool
+) -> None:
+    """As a server with a login does with somebody else's; after an error of the server's own it is not asked again."""
+    begun = []
+
+    class RefusedSync(Sync):
+        def __init__(self, plan: Plan) -> None:
+            begun.append(plan.preset.name)
+            if plan.preset.name == "first":
+                raise MlflowException("no", error_code=code)
+            super().__init__(plan)
+
+    Path("config/first.yaml").write_text("extends: tiny\nresults: results/first\nshows: [figure3]\n")
+    Path("results/first").mkdir()
+    Path("results/first/figure3.png").touch()  # so that it counts as begun
+    monkeypatch.setattr(sync, "Sync", RefusedSync)
+    assert not Sender([Path("results/first"), Path("results/tiny")]).send()
+    assert "not everything was sent: MlflowException: no" in capsys.readouterr().err
+    assert begun == ["first", *(["tiny"] if goes_on else [])]
 
 
 def test_wait_at_the_end_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REPOSITORY, Project
+from conftest import REPOSITORY, Project, edit
 
 from fspkd import provenance
 from fspkd.errors import UserError
@@ -85,15 +85,6 @@ def decided(project: Project) -> dict[str, tuple[str, dict]]:
     return {run.rsplit("-", 1)[0]: (run, content) for phase in phases for run, content in phase.items()}
 
 
-def edit(path: str, old: str, new: str) -> Callable[[], None]:
-    def change() -> None:
-        text = Path(path).read_text()
-        assert old in text
-        Path(path).write_text(text.replace(old, new))
-
-    return change
-
-
 def new_architecture() -> None:
     Path("src/fspkd/models/vgg.py").write_text("class Vgg: pass\n")
 
@@ -103,43 +94,55 @@ def another_preset() -> None:
 
 
 NOTHING = {
-    "an error message of what saves and resumes": edit(SESSION, "training has diverged", "it has diverged"),
+    "an error message of what saves and resumes": partial(edit, SESSION, "training has diverged", "it has diverged"),
     "another file in models/": new_architecture,
-    "a new optional setting": edit(
+    "a new optional setting": partial(
+        edit,
         "src/fspkd/config/training.py",
         "    optimizer: OptimizerSettings\n",
         "    optimizer: OptimizerSettings\n    clip: Real | None = None\n",
     ),
-    "a docstring of another method": edit("src/fspkd/distill/kd.py", "Cross-entropy with", "The cross-entropy with"),
-    "a docstring and a comment of the engine": edit(STEP, '"""Iterations on', '# on the host\n"""All iterations on'),
-    "a comment of C++": edit("src/fspkd/models/kernels.cpp", "// NaN stays", "// so that NaN stays"),
-    "an error message of the engine": edit("src/fspkd/engine/batches.py", "the images have", "these images have"),
-    "a figure": edit("src/fspkd/report/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)"),
-    "a table": edit("src/fspkd/report/tables.py", 'label=f"tab:{name}"', 'label=f"table:{name}"'),
+    "a docstring of another method": partial(
+        edit, "src/fspkd/distill/kd.py", "Cross-entropy with", "The cross-entropy with"
+    ),
+    "a docstring and a comment of the engine": partial(
+        edit, STEP, '"""Iterations on', '# on the host\n"""All iterations on'
+    ),
+    "a comment of C++": partial(edit, "src/fspkd/models/kernels.cpp", "// NaN stays", "// so that NaN stays"),
+    "an error message of the engine": partial(
+        edit, "src/fspkd/engine/batches.py", "the images have", "these images have"
+    ),
+    "a figure": partial(edit, "src/fspkd/report/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)"),
+    "a table": partial(edit, "src/fspkd/report/tables.py", 'label=f"tab:{name}"', 'label=f"table:{name}"'),
     "another preset": another_preset,
 }
 SOMETHING = {
     "a line of what all starts share": (
-        edit("src/fspkd/engine/start.py", "net.load_state_dict({**state", "net.load_state_dict({**kept, **state"),
-        EVERYTHING,
-    ),
-    "a line of what builds nets": (
-        edit("src/fspkd/models/__init__.py", "shape, classes, g", "classes, classes, g"),
-        EVERYTHING,
-    ),
-    "a line of what builds optimizers": (
-        edit(
-            "src/fspkd/engine/optimizers/__init__.py", "module.build(settings, modules", "module.build(settings, None"
+        partial(
+            edit, "src/fspkd/engine/start.py", "net.load_state_dict({**state", "net.load_state_dict({**kept, **state"
         ),
         EVERYTHING,
     ),
-    "a line of the engine": (edit(STEP, "self.position.add_(1)", "self.position.add_(2)"), EVERYTHING),
-    "a line of a method": (edit(HINT, "return 0.5 *", "return 0.4 *"), {"fitnet-stage1"}),
-    "a line of a network": (edit(IMAGENET, "nn.MaxPool2d(3, 2, 1)", "nn.MaxPool2d(2, 2)"), {"other-1"}),
-    "a line of another network": (edit(CIFAR, "self.bn2(y, x)", "self.bn2(y)"), EVERYTHING - {"other-1"}),
-    "a line of C++": (edit("src/fspkd/models/kernels.cpp", "ROWS = 32", "ROWS = 64"), EVERYTHING),
+    "a line of what builds nets": (
+        partial(edit, "src/fspkd/models/__init__.py", "shape, classes, g", "classes, classes, g"),
+        EVERYTHING,
+    ),
+    "a line of what builds optimizers": (
+        partial(
+            edit,
+            "src/fspkd/engine/optimizers/__init__.py",
+            "module.build(settings, modules",
+            "module.build(settings, None",
+        ),
+        EVERYTHING,
+    ),
+    "a line of the engine": (partial(edit, STEP, "self.position.add_(1)", "self.position.add_(2)"), EVERYTHING),
+    "a line of a method": (partial(edit, HINT, "return 0.5 *", "return 0.4 *"), {"fitnet-stage1"}),
+    "a line of a network": (partial(edit, IMAGENET, "nn.MaxPool2d(3, 2, 1)", "nn.MaxPool2d(2, 2)"), {"other-1"}),
+    "a line of another network": (partial(edit, CIFAR, "self.bn2(y, x)", "self.bn2(y)"), EVERYTHING - {"other-1"}),
+    "a line of C++": (partial(edit, "src/fspkd/models/kernels.cpp", "ROWS = 32", "ROWS = 64"), EVERYTHING),
     "a line of an optimizer": (
-        edit("src/fspkd/engine/optimizers/sgd.py", "dampening=0.0", "dampening=0.1"),
+        partial(edit, "src/fspkd/engine/optimizers/sgd.py", "dampening=0.0", "dampening=0.1"),
         EVERYTHING,
     ),
 }

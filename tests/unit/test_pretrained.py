@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,22 @@ def test_a_row_starts_from_a_file_of_any_network(starting: Project, network: str
         own = name.startswith(f"{net.classifier}.")
         assert own or torch.equal(started[name], tensor.to(started[name].dtype)), name
     assert len(started[f"{net.classifier}.bias"]) == 10
+
+
+def test_a_net_that_starts_from_a_run_on_other_images_draws_only_its_classifier_anew(project: Project) -> None:
+    project.set("data.images.classes", [0, 1, 2, 3, 4])
+    project.set("data.others", {"name": "others", "source": "digits", "classes": [5, 6, 7, 8, 9]})
+    row = project.content["rows"]["teacher"]
+    project.set("rows.transferred", row | {"data": "others", "start": "teacher/1"})
+    project.pack()
+    project.train("teacher/1")
+    run = project.plan().net("transferred/1")
+    images = images_of(run)
+    kept = load_weights(run.start.weights, run.start.id)
+    started, scratch = (initial_net(of, images).state_dict() for of in (run, replace(run, start=None)))
+    for name, tensor in started.items():
+        assert torch.equal(tensor, (scratch if name.startswith("linear.") else kept)[name]), name
+    assert not torch.equal(started["linear.weight"], kept["linear.weight"])
 
 
 @pytest.mark.parametrize("network", ["net", *OTHERS])

@@ -74,18 +74,33 @@ def test_an_option_that_snakemake_sets_itself_is_refused() -> None:
         check_site(Site(slurm_extra="--exclude=a --nodes=1"), print)
 
 
-def answer_as_squeue(folder: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
-    command = folder / "bin" / "squeue"
-    command.parent.mkdir()
+def answer_as(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    command = folder / "bin" / name
+    command.parent.mkdir(exist_ok=True)
     command.write_text("\n".join(["#!/bin/sh", *(f"echo '{line}'" for line in lines)]))
     command.chmod(0o755)
     monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
 
 
+@pytest.mark.parametrize(("answer", "warned"), [("Slurm accounting storage is disabled", True), ("7|RUNNING", False)])
+def test_a_cluster_without_accounts_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, warned: bool
+) -> None:
+    """There sacct, which Snakemake asks how jobs ended, fails each time."""
+    answer_as("sbatch", tmp_path, monkeypatch)
+    answer_as("sinfo", tmp_path, monkeypatch, "gpu* infinite")
+    answer_as("sacct", tmp_path, monkeypatch, answer)
+    told = []
+    with (tmp_path / "bin/sacct").open("a") as script:
+        script.write(" >&2\nexit 1\n")
+    check_site(Site(), told.append)
+    assert ["slurm-status-command: squeue" in text for text in told] == [True] * warned
+
+
 def test_the_job_that_snakemake_runs_in_is_none_of_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = Path.cwd()
     lines = (f"7|RUNNING|None|{here}", f"8|PENDING|Priority|{here}", "9|RUNNING|None|/elsewhere")
-    answer_as_squeue(tmp_path, monkeypatch, *lines)
+    answer_as("squeue", tmp_path, monkeypatch, *lines)
     assert describe_queue() == "SLURM: running: 7, wait (Priority): 8"
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     assert describe_queue() == "SLURM: wait (Priority): 8"
@@ -97,8 +112,24 @@ def test_the_environment_is_not_made_anew_while_jobs_run_from_it(
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     (tmp_path / ".venv").mkdir()
-    answer_as_squeue(tmp_path, monkeypatch, "/elsewhere", str(tmp_path))
+    answer_as("squeue", tmp_path, monkeypatch, "/elsewhere", str(tmp_path))
     made = subprocess.run(["make", ".venv/ready"], cwd=tmp_path, capture_output=True, text=True)
     assert "jobs run from it (squeue --me)" in made.stdout
     assert made.returncode != 0
     assert (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize(("says", "stays"), [("echo warning >&2", True), ("exit 1", False)])
+def test_the_environment_is_made_anew_if_its_python_is_gone_not_if_it_warns(
+    tmp_path: Path, says: str, stays: bool
+) -> None:
+    """As a loader does that cannot preload a library."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\n{says}\n")
+    python.chmod(0o755)
+    (tmp_path / ".venv/ready").write_text(f"{tmp_path}\n")
+    subprocess.run(["make", "--dry-run", "help"], cwd=tmp_path, capture_output=True, check=True)
+    assert (tmp_path / ".venv/ready").exists() == stays

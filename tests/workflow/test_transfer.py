@@ -120,15 +120,24 @@ def test_birds_from_pretrained_weights_to_a_table(transfer: Project, birds: Path
     assert 0 < near < 0.05 * state["section3.5.conv2.weight"].norm()
 
 
-def test_a_grey_bird_gets_three_equal_channels_and_the_middle_is_kept(project: Project, birds: Path) -> None:
+def middle(file: Path) -> np.ndarray:
+    """The square in the middle of an image, (36, 36, 3)."""
+    with Image.open(file) as image:
+        edge = min(image.size)
+        left, top = (image.width - edge) // 2, (image.height - edge) // 2
+        square = image.convert("RGB").crop((left, top, left + edge, top + edge))
+        return np.asarray(square.resize((36, 36), Image.Resampling.BILINEAR))
+
+
+def test_each_bird_has_the_label_of_its_folder_and_only_its_middle(project: Project, birds: Path) -> None:
+    """Also a grey one, with three equal channels."""
     project.set("data.cub200", CUB200)
     packed = read_source(project.plan({"FSPKD_DATA_CUB200": str(birds)}).data["cub200"])
-    grey = [image for image in packed.images["train"] if (image == image[..., :1]).all()]
-    assert len(grey) == 1
-    with Image.open(birds / "images" / BIRDS[0] / "2.jpg") as image:
-        left = (70 - 52) // 2
-        middle = image.crop((left, 0, left + 52, 52)).resize((36, 36), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(grey[0][..., 0], np.asarray(middle))
+    for split, taken in (("train", "[012].jpg"), ("test", "3.jpg")):
+        pairs = zip(packed.images[split], packed.labels[split], strict=True)
+        found = {image.tobytes(): packed.classes[label] for image, label in pairs}
+        assert found == {middle(file).tobytes(): file.parent.name for file in (birds / "images").glob(f"*/{taken}")}
+    assert packed.classes == list(BIRDS)
 
 
 @pytest.mark.parametrize(
