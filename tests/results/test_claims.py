@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -12,7 +13,7 @@ from pretended import LABELS, pretend
 from scipy import stats
 
 from fspkd.report import figures
-from fspkd.report.claims import judge
+from fspkd.report.claims import judge, write
 from fspkd.report.timings import MACHINE
 from fspkd.runs.spec import Run
 
@@ -51,6 +52,19 @@ def test_claims_compare_what_tables_show(project: Project) -> None:
     assert claims["n"].tolist() == [1, 1, 1, 5]
     verdicts = ["undecided at n = 1", "undecided at n = 1", "undecided at n = 1", "reproduced"]
     assert claims["verdict"].tolist() == verdicts
+
+
+def test_files_say_what_intervals_are_over_and_write_no_rounding(project: Project) -> None:
+    pretend(project)
+    exact, csv = judged(project), write(project.plan())
+    for end in (".md", ".html"):
+        assert (
+            "at n = 1, n being the number of independent seeds, over test images only"
+            in csv.with_suffix(end).read_text()
+        )
+    frame = pd.read_csv(csv)
+    np.testing.assert_allclose(frame["ours"], exact["ours"].astype(float), rtol=1e-5, atol=1e-9)
+    assert ((frame["ours"] == 0) | (frame["ours"].abs() > 1e-6) | frame["ours"].isna()).all()
 
 
 def test_nets_are_seeds_where_they_share_nothing(project: Project) -> None:

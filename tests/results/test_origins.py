@@ -44,6 +44,9 @@ def test_nets_of_different_kinds_of_machines_are_told(project: Project) -> None:
     csv = tables.write(project.plan(), "table1")
     for end in (".md", ".html"):
         assert f"precision: float32, but bfloat16 in {run.id}" in csv.with_suffix(end).read_text()
+    comment = csv.with_suffix(".tex").read_text().splitlines()[1]  # not in the caption
+    assert comment.startswith("% warning")
+    assert run.id in comment
 
 
 def test_on_a_gpu_the_hosts_processor_decides_nothing_but_by_its_instructions(project: Project) -> None:

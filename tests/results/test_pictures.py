@@ -39,6 +39,21 @@ def test_a_table_shows_each_of_its_values() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["Teacher", "Student*"]
 
 
+def test_equal_nets_are_seen_and_marks_explained() -> None:
+    table = pd.DataFrame({"row": ["A*"], "net1": [90.0], "net2": [90.0], "net3": [90.0], "average": [90.0]})
+    axes = draw_table(table, "T", "accuracy in percent", "*: short").axes[0]
+    assert len({line.get_ydata()[0] for line in axes.lines if line.get_marker() == "o"}) == 3
+    assert axes.get_xlabel() == "accuracy in percent\n*: short"
+
+
+@pytest.mark.parametrize(("largest", "scale"), [(8.0, "linear"), (30.0, "symlog")])
+def test_claims_of_less_than_a_point_are_seen_beside_large_ones(largest: float, scale: str) -> None:
+    claim = {"unit": "percentage points", "ours": 0.5, "low": 0.1, "high": 0.9, "has_to_be": "above", "threshold": 0}
+    claims = pd.DataFrame([{**claim, "claim": "a", "verdict": "undecided at n = 1", "published": largest}])
+    axes = draw_claims(claims, "T").axes[0]
+    assert axes.get_xscale() == scale
+
+
 def test_a_table_of_single_nets_and_one_of_which_nothing_is_there() -> None:
     single = pd.DataFrame({"row": ["A"], "error": [1.5], "error_published": [0.5]})
     found = marks(draw_table(single, "T", "test error in percent").axes[0])

@@ -101,8 +101,8 @@ def test_nets_that_are_not_finished_are_not_drawn(guessing: Project) -> None:
     curves = plateau.read(guessing.plan(), "plateau")
     assert list(curves) == ["by labels"]
     drawing = plateau.draw("A title", curves)
-    assert [text.get_text() for text in drawing.legends[0].get_texts()] == ["by labels: 50"]
-    assert len([line for line in drawing.axes[0].lines if len(line.get_xdata()) == 1]) == 1  # the dot
+    assert [text.get_text() for text in drawing.legends[0].get_texts()] == ["by labels: at most 50"]
+    assert not [line for line in drawing.axes[0].lines if len(line.get_xdata()) == 1]  # no dot where nobody knows when
 
 
 def test_page_and_inputs_of_the_figure(guessing: Project) -> None:

@@ -16,7 +16,7 @@ from scipy import stats
 from fspkd.config.load import load_preset
 from fspkd.errors import UserError
 from fspkd.plan import Plan
-from fspkd.report import predictions, tables
+from fspkd.report import pictures, predictions, tables
 from fspkd.report.claims import judge
 
 
@@ -57,6 +57,25 @@ def test_table_files_hold_the_same_numbers(project: Project) -> None:
     assert r"Teacher$^\ddagger$ &" in latex
     assert r"A\_b at 50\% &" in latex
     assert r"\caption{Half \& half (preset" in latex
+    assert latex.startswith("% needs \\usepackage{booktabs}\n\\begin{table}")
+
+
+def test_a_demonstration_says_so_below_its_tables_and_shows_no_published_points(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr(pictures, "save", lambda drawing, png: drawn.append(drawing))
+    pretend(project)
+    project.set("about", "Digits, which say nothing.")
+    for demonstration in (False, True):
+        project.set("demonstration", demonstration)
+        plan = project.plan()
+        csv = tables.write(plan, "table1")
+        for end in (".md", ".tex", ".html"):
+            assert ("Digits, which say nothing." in csv.with_suffix(end).read_text()) == demonstration
+        pictures.write_table(plan, "table1")
+        labels = [line.get_label() for line in drawn[-1].axes[0].lines]
+        assert ("published" in labels) == (not demonstration)
 
 
 def test_a_row_of_ones_own_has_no_published_numbers(project: Project) -> None:
@@ -202,7 +221,7 @@ def test_errors_and_quoted_rows(project: Project) -> None:
     assert "Student,25.00,75.00,50.00,1.90,25.00,26,False\n" in csv.read_text()
     assert metrics(csv.parent) == {
         "01 Student": {"net1": 25, "net2": 75, "average": 50, "ensemble": 25, "iterations": 26},
-        "02 Teacher": {"net1": 25, "average": 25, "ensemble": 25, "iterations": 20},
+        "02 Teacher": {"net1": 25, "average": 25, "iterations": 20},
     }
     for end, cell in ((".md", "– (0.45) |"), (".tex", "& -- (0.45) &"), (".html", "<td>– (0.45)</td>")):
         text = csv.with_suffix(end).read_text()

@@ -42,6 +42,12 @@ from fspkd.report.timings import read_timing
 from fspkd.result import Result
 
 UNITS = {"times": " times", "percent": " %"}  # as readers see them
+NOTE = (
+    "Intervals hold 95 % and are not adjusted for the number of claims. They are over seeds and test images; at n = 1, n being "
+    "the number of independent seeds, over test images only; of times, over rounds. p is adjusted for all claims by Holm's "
+    f"method: a claim is undecided where it is not below {1 - CONFIDENCE:g}, or where there are too few seeds for one. Whether "
+    "nets learn is judged by their median."
+)
 
 
 def judge(plan: Plan) -> pd.DataFrame:
@@ -243,11 +249,13 @@ def write(plan: Plan) -> Path:
             f"preset {plan.preset.name!r}: has no claims. Name their file in it, such as claims: fsp/claims.yaml."
         )
     frame, csv, about = judge(plan), Path(Result(plan, "claims").file), plan.preset.about
-    write_atomically(csv, frame.to_csv(index=False, float_format="%.4g").encode())
+    values = ["ours", "low", "high", "published", "threshold"]
+    exact = frame.assign(**frame[values].astype(float).round(9))  # without what rounding leaves of a 0
+    write_atomically(csv, exact.to_csv(index=False, float_format="%.6g").encode())
     title = f"{CLAIMS} (preset {plan.preset.name}; differences in percentage points)"
     safe = shown_claims(frame).map(in_markdown).to_markdown(index=False, disable_numparse=True)
-    markdown = f"{in_markdown(f'{title}. {about}')}\n\n{safe}\n"
+    markdown = f"{in_markdown(f'{title}. {about}')}\n\n{safe}\n\n{NOTE}\n"
     write_atomically(csv.with_suffix(".md"), markdown.encode())
     kind = "texts claims demonstration" if plan.preset.demonstration else "texts claims"
-    write_atomically(csv.with_suffix(".html"), table_page(title, shown_claims(frame), about, kind))
+    write_atomically(csv.with_suffix(".html"), table_page(title, shown_claims(frame), about, kind, [NOTE]))
     return csv

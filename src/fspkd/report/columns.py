@@ -60,7 +60,9 @@ def is_net(column: str) -> bool:
 COLUMNS = {
     "nets": Column(_each, whole=False),
     "average": Column(lambda row: {"average": 100 * row.counted[0].mean()}, has_interval=True),
-    "ensemble": Column(lambda row: {"ensemble": 100 * row.counted[1].mean()}, has_interval=True),
+    "ensemble": Column(
+        lambda row: {"ensemble": 100 * row.counted[1].mean()} if len(row.nets) > 1 else {}, has_interval=True
+    ),
     "accuracy": Column(lambda row: {"accuracy": 100 * row.counted[0].mean()}, has_interval=True),
     "error": Column(lambda row: {"error": 100 * row.counted[0].mean()}, has_interval=True),
     "iterations": Column(

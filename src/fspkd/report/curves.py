@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
@@ -68,6 +69,11 @@ def flat_from(net: Run, curve: pd.DataFrame, measure: str) -> float:
     return near.idxmax()
 
 
+def typical(iterations: pd.Series) -> float:
+    """The geometric mean, since ratios are compared."""
+    return float(np.exp(np.log(iterations).mean()))
+
+
 def flat_parts(curves: Curves, measures: Iterable[str]) -> pd.DataFrame:
     """Where each net's curves enter their flat part: columns measure, curve, net, iteration."""
     rows = [
@@ -90,7 +96,7 @@ def draw(title: str, data: tuple[Curves, pd.DataFrame]) -> plt.Figure:
     test accuracy in percent.
 
     A line is the mean over the nets of a curve that are still training, the band around it reaches from their lowest to
-    their highest value, and a dotted line marks the mean iteration at which they enter their flat part.
+    their highest value, and a dotted line marks the iteration, a geometric mean, at which they enter their flat part.
     """
     curves, flat = data
     sns.set_theme(context="paper", style="whitegrid")
@@ -103,7 +109,7 @@ def draw(title: str, data: tuple[Curves, pd.DataFrame]) -> plt.Figure:
             long = pd.concat([_thinned(curve, column) for _, curve in nets])
             sns.lineplot(long, x="iteration", y=column, errorbar=("pi", 100), color=color, ax=axes)
             lines.append(axes.lines[-1])
-            begin = flat[(flat["measure"] == measure) & (flat["curve"] == label)]["iteration"].mean()
+            begin = flat[(flat["measure"] == measure) & (flat["curve"] == label)]["iteration"].agg(typical)
             if not math.isnan(begin):
                 axes.axvline(begin, color=color, linestyle=":", linewidth=1)
         axes.set_xlim(left=0)
@@ -121,7 +127,13 @@ def draw(title: str, data: tuple[Curves, pd.DataFrame]) -> plt.Figure:
     axes.legend(lines, curves, loc=place, frameon=False)  # labels passed explicitly may begin with _
     drawing.suptitle(title, fontsize="medium")
     bands = "bands: from the lowest to the highest net; " if any(len(nets) > 1 for nets in curves.values()) else ""
-    drawing.supxlabel(f"{bands}dotted: where the flat part begins", fontsize="small")
+    dotted = "dotted: where the flat part begins"
+    first = (
+        "; a first stage's iterations are not counted"
+        if any(n.stage1 for nets in curves.values() for n, _ in nets)
+        else ""
+    )
+    drawing.supxlabel(f"{bands}{dotted}{first}", fontsize="small")
     sns.despine(drawing)
     return drawing
 
@@ -159,7 +171,7 @@ def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
     """The note below a figure, and a table of where its curves become flat, with the ratio of the first two."""
     frame, rows = read_labelled(Path(plan.preset.results, f"{name}_flat.csv")), []
     for measure, group in frame.groupby("measure", sort=False):
-        means = group.groupby("curve", sort=False)["iteration"].mean()
+        means = group.groupby("curve", sort=False)["iteration"].agg(typical)
         row = {"": measure, **{f"{label}: flat from": shown(mean, ",.0f") for label, mean in means.items()}}
         published: list[float] = []
         if len(means) > 1:
@@ -176,6 +188,8 @@ def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
         rows.append(row)
     note = (
         f"A curve is flat from where it first comes within {100 * NEAR:g} % of its level in the last {100 * LATE:g} % of the "
-        "iterations at the first learning rate; means over nets."
+        "iterations at the first learning rate; geometric means over nets."
     )
+    if any(net.stage1 for nets in plan.curves(name).values() for net in nets):
+        note += " Iterations of a first stage are not counted."
     return note, pd.DataFrame(rows)

@@ -72,7 +72,7 @@ def draw(title: str, matrices: Matrices) -> plt.Figure:
         colors = {"vmin": entries.min(), "vmax": entries.max(), "cmap": "mako"}
         for axes, (name, matrix) in zip(column, of_nets.items(), strict=True):
             sns.heatmap(matrix, ax=axes, xticklabels=False, yticklabels=False, rasterized=True, **colors)
-            axes.set_title(pair if name == TEACHER else f"distance {_distance(of_nets, name):.3g}", fontsize=9)
+            axes.set_title(pair if name == TEACHER else f"distance {_distance(of_nets, name):#.3g}", fontsize=9)
         column[-1].set_xlabel("channels of the later layer")
     for axes, name in zip(grid[:, 0], (TEACHER, BEFORE, AFTER), strict=True):
         axes.set_ylabel(name)
@@ -103,4 +103,6 @@ def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
         "student's with their statistics, as in training. Distance: the mean squared difference between the entries of two "
         "such means, the student's and the teacher's; the first stage minimises that of each image's matrices."
     )
-    return note, pd.read_csv(Path(plan.preset.results, f"{name}.csv")).rename(columns={"layers": ""})
+    frame = pd.read_csv(Path(plan.preset.results, f"{name}.csv"))
+    texts = {column: frame[column].map("{:#.3g}".format) for column in ("distance", "mean")}
+    return note, frame.assign(**texts).rename(columns={"layers": ""})

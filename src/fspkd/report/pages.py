@@ -1,6 +1,7 @@
 """Self-contained HTML pages that read well on a screen, a phone and paper."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -21,12 +22,12 @@ def render(template: str, **values: object) -> bytes:
     return _ENVIRONMENT.get_template(template).render(values).encode()
 
 
-def table_page(title: str, frame: pd.DataFrame, about: str = "", kind: str = "", note: str | None = None) -> bytes:
-    """A page with one table of texts, whose first column names the rows, with `about` above it and `note` below.
+def table_page(title: str, frame: pd.DataFrame, about: str = "", kind: str = "", notes: Sequence[str] = ()) -> bytes:
+    """A page with one table of texts, whose first column names the rows, with `about` above it and notes below.
 
     `kind`: CSS classes of the table.
     """
-    return render("table.html.j2", title=title, frame=frame, about=about, kind=kind, note=note)
+    return render("table.html.j2", title=title, frame=frame, about=about, kind=kind, notes=notes)
 
 
 def shown(value: float, form: str = ".2f") -> str:

@@ -51,7 +51,10 @@ def read(plan: Plan, name: str) -> dict[str, dict[str, pd.Series]]:
 
 
 def first_below(level: float, relative: pd.Series) -> float:
-    """The iteration at which the mean over WINDOW iterations first falls below a level; NaN where it never does."""
+    """The iteration at which the mean over WINDOW iterations first falls below a level; NaN where it never does.
+
+    WINDOW means at most that: there is no mean before.
+    """
     below = relative[(relative < level) & (relative.index >= WINDOW)]
     return math.nan if below.empty else below.index[0]
 
@@ -82,13 +85,13 @@ def draw(title: str, curves: dict[str, dict[str, pd.Series]]) -> plt.Figure:
     for color, (label, nets) in zip(colors(len(curves)), curves.items(), strict=True):
         at = [first_below(LEFT, relative) for relative in nets.values()]
         left = [iteration for iteration in at if not math.isnan(iteration)]
-        told = f"{sum(left) / len(left):,.0f}" if left else "never"
+        told = _told(sum(left) / len(left), WINDOW in left) if left else "never"
         told += f" ({len(left)} of {len(nets)} nets)" if 0 < len(left) < len(nets) else ""
         for iteration, relative in zip(at, nets.values(), strict=True):
             drawn = relative.iloc[np.unique(np.geomspace(1, len(relative), POINTS).astype(int)) - 1]
             (line,) = axes.plot(drawn.index, drawn, color=color, linewidth=1)
             handles.setdefault(f"{label}: {told}", line)
-            if not math.isnan(iteration):
+            if not math.isnan(iteration) and iteration > WINDOW:
                 axes.plot(iteration, relative[iteration], "o", color=color, markersize=4)
     axes.set(xlabel="iteration", ylabel="training loss / loss of guessing", ylim=(0, 1.25))
     axes.set_xscale("log")  # plateaus are a small part of a long training
@@ -101,11 +104,16 @@ def draw(title: str, curves: dict[str, dict[str, pd.Series]]) -> plt.Figure:
     return drawing
 
 
+def _told(iterations: float, is_limit: bool) -> str:
+    return f"{'at most ' if is_limit else ''}{iterations:,.0f}"
+
+
 def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
     """The note below a figure, and a table of when its nets left the plateau."""
     frame = read_labelled(Path(plan.preset.results, f"{name}.csv"))
     left, half = (
-        [shown(value, ",.0f") if value == value else "never" for value in frame[at]] for at in ("left_at", "half_at")
+        [_told(value, value == WINDOW) if value == value else "never" for value in frame[at]]
+        for at in ("left_at", "half_at")
     )
     iterations = frame["iterations"].map("{:,}".format)
     note = (

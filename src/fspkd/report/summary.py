@@ -11,11 +11,10 @@ import yaml
 
 from fspkd.errors import UserError
 from fspkd.plan import Plan
-from fspkd.report.claims import shown_claims
+from fspkd.report.claims import NOTE, shown_claims
 from fspkd.report.kinds import module_of
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pages import CLAIMS, render
-from fspkd.report.stats import CONFIDENCE
 from fspkd.report.tables import PUBLISHED, make_table, notes, shown_table
 from fspkd.report.timings import read_timing
 from fspkd.result import wanted_by_results
@@ -76,7 +75,7 @@ def _claims(csv: Path) -> dict[str, object]:
     return {
         "title": CLAIMS,
         "counts": ", ".join(words),
-        "level": f"{1 - CONFIDENCE:g}",
+        "note": NOTE,
         "frame": shown_claims(frame),
         "svg": _svg(csv),
     }

@@ -163,9 +163,13 @@ def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 def notes(plan: Plan, name: str) -> list[str]:
     """The notes below a table: what its marks mean, and what a reader has to know about how its nets were made."""
+    return [*key_to_marks(plan, name), *warnings(plan, name)]
+
+
+def key_to_marks(plan: Plan, name: str) -> list[str]:
+    """What the marks of a table mean, as one text, or none."""
     marks = plan.preset.tables[name].marks or {}
-    key = "; ".join(f"{mark}: {meaning}" for mark, meaning in marks.items())
-    return [*([f"{key}."] if key else []), *warnings(plan, name)]
+    return ["; ".join(f"{mark}: {meaning}" for mark, meaning in marks.items()) + "."] if marks else []
 
 
 def in_markdown(text: str) -> str:
@@ -197,20 +201,26 @@ def write(plan: Plan, name: str) -> Path:
     half_widths = "; ± half a 95 % interval for other nets" if table.intervals else ""
     if plan.preset.replicates > 1:  # then never `table.intervals` too
         half_widths = f"; ± half a 95 % interval of the mean over {plan.preset.replicates} replicates"
-    title = f"{table.title} (preset {plan.preset.name}{published}{half_widths})."
-    below = notes(plan, name)
+    title = (
+        f"{table.title} (preset {plan.preset.name}{published}{half_widths}; iterations of all nets and first stages)."
+    )
+    key, below = key_to_marks(plan, name), notes(plan, name)
+    if plan.preset.demonstration:
+        key, below = ([*texts, plan.preset.about] for texts in (key, below))
     alignment = ("left", *["right"] * (shown.shape[1] - 1))
     body = shown.map(in_markdown).to_markdown(index=False, disable_numparse=True, colalign=alignment)
     texts = [in_markdown(title), body, *map(in_markdown, below)]
     write_atomically(csv.with_suffix(".md"), ("\n\n".join(texts) + "\n").encode())
     latex = shown.map(lambda text: text.translate(LATEX)).to_latex(
         index=False,
-        caption=" ".join([title, *below]).translate(LATEX),
+        caption=" ".join([title, *key]).translate(LATEX),
         label=f"tab:{name}",
         column_format="l" + "r" * (shown.shape[1] - 1),
     )
-    write_atomically(csv.with_suffix(".tex"), latex.encode())
-    write_atomically(csv.with_suffix(".html"), table_page(title, shown, note="\n\n".join(below) or None))
+    comments = [r"needs \usepackage{booktabs}", *warnings(plan, name)]
+    latex = latex.replace(r"\begin{tabular}", "\\small\\setlength{\\tabcolsep}{4pt}\n\\begin{tabular}", 1)
+    write_atomically(csv.with_suffix(".tex"), ("".join(f"% {comment}\n" for comment in comments) + latex).encode())
+    write_atomically(csv.with_suffix(".html"), table_page(title, shown, notes=below))
     return csv
 
 

@@ -38,6 +38,6 @@ def write(plan: Plan, name: str, frame: pd.DataFrame) -> Path:
     kind = module_of(settings)
     write_atomically(csv, frame.to_csv(index=False, float_format="%.6g").encode())
     title = f"{settings.title} (preset {plan.preset.name})"
-    page = table_page(title, kind.shown_timing(frame), kind.how(frame), note=settings.note)
+    page = table_page(title, kind.shown_timing(frame), kind.how(frame), notes=[settings.note] if settings.note else [])
     write_atomically(csv.with_suffix(".html"), page)
     return csv

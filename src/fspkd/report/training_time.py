@@ -88,7 +88,7 @@ def _with_unit(value: float, unit: str) -> str:
 
 def how(frame: pd.DataFrame) -> str:
     """A text on what was timed, and on which machine."""
-    return f"Measured on {measured_on(frame)}, without test passes and start-up."
+    return f"Measured on {measured_on(frame)}, without test passes and start-up; intervals are over {ROUNDS} rounds."
 
 
 def _comparison(
