@@ -10,11 +10,10 @@ from pathlib import Path
 import yaml
 
 from fspkd.config.load import CONFIG
-from fspkd.config.results import Figure, Table, Timing
 from fspkd.errors import run_command
 from fspkd.files import file_sha256, write_atomically
-from fspkd.plan import plan_for
-from fspkd.result import read_by_results, wanted_by_results
+from fspkd.plan import Plan, plan_for
+from fspkd.result import Result, read_by_results, wanted_by_results
 from fspkd.runs.folder import PHASES
 from fspkd.runs.spec import Run
 from fspkd.settings import Settings
@@ -30,10 +29,12 @@ def decided_by(run: Run) -> dict:
     return {**settings_of(run.spec), "code_sha256": run.code_sha256}
 
 
-def with_reference(shown: Table | Figure | Timing) -> dict:
-    """Settings, with the checksum of the file of published numbers that they may name."""
-    file = getattr(shown, "reference", None)
-    return {**settings_of(shown), **({"reference_sha256": file_sha256(CONFIG / file)} if file else {})}
+def shown_by(plan: Plan, kind: str, name: str) -> dict:
+    """A result's settings, the runs that it shows, and the checksum of the file of published numbers that it may name."""
+    result = Result(plan, kind, name)
+    file = getattr(result.settings, "reference", None)
+    reference = {"reference_sha256": file_sha256(CONFIG / file)} if file else {}
+    return {**settings_of(result.settings), "runs": [run.id for run in result.runs], **reference}
 
 
 def main() -> None:
@@ -45,9 +46,9 @@ def main() -> None:
     phases = {
         "data": {read.id: settings_of(read.settings) for read in read_by_results(plan)},
         **{phase: {run.id: decided_by(run) for run in wanted if run.phase == phase} for phase in PHASES},
-        "tables": {name: with_reference(table) for name, table in preset.tables.items()},
-        "figures": {name: with_reference(figure) for name, figure in preset.figures.items()},
-        "timings": {name: with_reference(timing) for name, timing in preset.timings.items()},
+        "tables": {name: shown_by(plan, "table", name) for name in preset.tables},
+        "figures": {name: shown_by(plan, "figure", name) for name in preset.figures},
+        "timings": {name: shown_by(plan, "timing", name) for name in preset.timings},
         "claims": [settings_of(claim) for claim in plan.claims],
         "page": preset.model_dump(mode="json", include={"about", "demonstration"}),
     }

@@ -260,6 +260,16 @@ MISTAKES = [
         "results/runs",
         r"results: must be results, or a folder in it other than runs and logs, .* is 'results/runs'",
     ),
+    Mistake(
+        "networks.net",
+        {"architecture": "imagenet_resnet", "modules": [2, 2, 2], "width": 4},
+        r"tiny.yaml: networks.net.modules.3: missing",
+    ),
+    Mistake(
+        "networks.net",
+        {"architecture": "maxout", "layers": [{"full": 5}], "init": [1]},
+        r"tiny.yaml: networks.net.init",
+    ),
     Mistake("seed", -1, r"seed = -1: input should be greater than or equal to 0"),
     Mistake("sede", 3, r"tiny.yaml: sede = 3: unknown key"),
     Mistake("seed", ..., r"tiny.yaml: seed: missing"),

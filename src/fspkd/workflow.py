@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -187,6 +188,37 @@ def gpus_here() -> int:
     except (OSError, subprocess.TimeoutExpired):  # containers may have the driver but not the command
         return len(list(KNOWN_GPUS.glob("*")))
     return len(re.findall(r"^GPU \d", listed, re.MULTILINE))
+
+
+def mend_failures() -> None:
+    """Make a job that fails leave what it left: Snakemake, version 9, neither puts old files back nor takes it as done.
+
+    Of outputs that a rule updates it would restore what was there before, also over those that other nets of the job have
+    finished, and over a manifest that was removed because it no longer holds; then it would record that these were made
+    from the inputs that are there now. Here nothing is recorded, so that the files' times decide what runs next.
+    """
+    from snakemake.jobs import Job
+    from snakemake.persistence import PersistenceBase
+
+    has_failed = ContextVar("has_failed", default=False)
+    postprocess, finished = Job.postprocess, PersistenceBase.finished
+
+    async def postprocess_knowing(job: Any, *given: Any, error: bool = False, **options: Any) -> None:
+        token = has_failed.set(error)
+        try:
+            await postprocess(job, *given, error=error, **options)
+        finally:
+            has_failed.reset(token)
+
+    async def record_if_done(self: Any, job: Any) -> None:
+        if has_failed.get():
+            self.cleanup(job)
+        else:
+            await finished(self, job)
+
+    Job.postprocess, PersistenceBase.finished = postprocess_knowing, record_if_done
+    PersistenceBase.backup_output = lambda self, path: None
+    PersistenceBase.restore_output = lambda self, path: False
 
 
 def dvc_plan(plans: dict[str, Plan]) -> Plan | None:

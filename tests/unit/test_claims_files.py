@@ -30,6 +30,17 @@ def test_files_of_claims_of_any_name_are_no_presets(project: Project) -> None:
     assert set(preset_files(Path("config"))) == {"tiny", "tiny/my_claims"}
 
 
+def test_hidden_files_are_no_presets(project: Project) -> None:
+    """As the copies that editors leave, which would take the preset's folder of results."""
+    copy = Path("config/.ipynb_checkpoints/tiny-checkpoint.yaml")
+    copy.parent.mkdir()
+    copy.write_text(project.preset_path.read_text())
+    Path("config/.#tiny.yaml").write_text("- damaged")
+    assert load_plans()[0].keys() == {"results/tiny"}
+    assert load_plans()[1] == []
+    assert set(preset_files(Path("config"))) == {"tiny"}
+
+
 def test_claims_are_about_what_a_preset_has_or_leaves_out(project: Project) -> None:
     assert len(project.plan().claims) == 4
     project.set("timings.timing", None)

@@ -1,5 +1,6 @@
 """Sources of images, and packed files."""
 
+import os
 import shutil
 import tarfile
 import zipfile
@@ -63,6 +64,15 @@ def test_class_that_only_one_split_has(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
     (root / "test" / "dog").mkdir()
     with pytest.raises(UserError, match=r"path = .*class folder 'dog' is in test/ only"):
+        read_source(folder(root))
+
+
+def test_class_folder_whose_name_no_result_could_hold_is_refused(tmp_path: Path) -> None:
+    """In Latin-1, as on old disks: not when a manifest is written, after the whole training."""
+    root = make_folder(tmp_path / "images")
+    for split in ("train", "test"):
+        (root / split / "cat").rename(root / split / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(UserError, match=r"class folder 'caf\\udce9' in .*: its name is not in UTF-8.*Rename it"):
         read_source(folder(root))
 
 

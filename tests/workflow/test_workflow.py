@@ -17,6 +17,7 @@ from conftest import REPOSITORY, WORKFLOW, Project
 from mlflow import MlflowClient
 from shortages import small_disk
 
+from fspkd.data.packed import load_packed, save_packed
 from fspkd.tracking.follow import FOLLOWED
 from fspkd.workflow import run_outputs
 
@@ -134,6 +135,32 @@ def test_a_net_that_is_gone_is_trained_again(made: Project) -> None:
     assert planned(said(made, target)) == [("student-1", 8)]
     assert made.checksums() == before
     assert "Nothing to be done" in said(made, "-n", target)
+
+
+@pytest.mark.usefixtures("not_followed")
+@pytest.mark.parametrize("fails", ["before it trains", "after its first net"])
+def test_nets_whose_training_failed_are_not_taken_as_made_from_the_images_that_are_there_now(
+    made: Project, fails: str
+) -> None:
+    """Nor are files put back that the training has removed, or made anew."""
+    target, plan = "results/tiny/table1.csv", made.plan()
+    made.run("snakemake", "--touch", target)
+    data = plan.net("teacher/1").data
+    packed = load_packed(data.path)
+    packed.images["train"][0] ^= 1
+    save_packed(packed, data.path)
+    script, first = Path("scripts/train.py"), plan.net("teacher/1").folder
+    content = script.read_text()
+    begun = f"import os; os.remove({str(first.manifest)!r}); open({str(first.weights)!r}, 'w').write('new'); "
+    script.write_text(f"{begun if fails == 'after its first net' else ''}raise SystemExit(1)\n")
+    failed = made.run("snakemake", target, "--config", "members=2")
+    assert failed.returncode == 1
+    if fails == "after its first net":
+        assert first.weights.read_text() == "new"
+        assert not first.manifest.exists()
+    script.write_text(content)
+    again = {run for run, _ in planned(said(made, "-n", target))}
+    assert {"teacher-1", "teacher-2"} <= again
 
 
 @pytest.mark.usefixtures("not_followed")

@@ -10,7 +10,14 @@ others nothing.
 """
 
 from fspkd.runs.folder import PHASES
-from fspkd.workflow import packed_files, phase_outputs, training_rules
+from fspkd.workflow import (
+    mend_failures,
+    packed_files,
+    phase_outputs,
+    training_rules,
+)
+
+mend_failures()
 
 for training in training_rules(PLANS.values(), MEMBERS):
 

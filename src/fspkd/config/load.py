@@ -1,6 +1,7 @@
 """Reading presets: YAML files that extend each other, and an explanation of what is wrong in them. Imports no torch."""
 
 import copy
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ TYPES = {
     "int_type": "must be a whole number, such as 10000",
     "too_short": "must not be empty",
 }
+HIDDEN = re.compile(r"(^|/)\.")
 DEEPEST, LARGEST = 50, 100_000  # nesting of mappings and lists; values in a file
 
 
@@ -113,7 +115,8 @@ def explain(
         for position, key in enumerate(item["loc"], 1):
             # For a member of a union, its tag's value comes first, even if there is a key of that name.
             is_tag = is_key and isinstance(content, dict) and key in [content.get(tag) for tag in tags]
-            is_key = not is_tag and (isinstance(content, list) or (isinstance(content, dict) and key in content))
+            known = range(len(content)) if isinstance(content, list) else content if isinstance(content, dict) else ()
+            is_key = not is_tag and key in known
             if is_key or (position == len(item["loc"]) and item["type"] == "missing"):
                 keys.append(str(key))
                 content = content[key] if is_key else None
@@ -166,8 +169,9 @@ def _file_with(key: str, chain: list[tuple[Path, dict]]) -> Path:
 def preset_files(config: Path) -> dict[str, Path]:
     """The files of presets in a folder, by the names that `extends` uses, such as fsp/mini.
 
-    These are all YAML files except those of claims, which have neither `results` nor `extends` and are named as `claims` by
-    a preset or have only that key. A file that cannot be read counts as a preset unless one names it so.
+    These are all YAML files that are not hidden, as editors' copies are, except those of claims, which have neither
+    `results` nor `extends` and are named as `claims` by a preset or have only that key. A file that cannot be read counts as
+    a preset unless one names it so.
     """
 
     def looked_at(path: Path) -> dict:
@@ -176,7 +180,8 @@ def preset_files(config: Path) -> dict[str, Path]:
         except UserError:
             return {}
 
-    contents = {path: looked_at(path) for path in sorted(config.rglob("*.yaml"))}
+    files = [path for path in sorted(config.rglob("*.yaml")) if not HIDDEN.search(str(path.relative_to(config)))]
+    contents = {path: looked_at(path) for path in files}
     named = {config / claims for content in contents.values() if isinstance(claims := content.get("claims"), str)}
 
     def is_preset(path: Path, content: dict) -> bool:

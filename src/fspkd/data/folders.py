@@ -82,6 +82,15 @@ def find_splits(root: Path) -> Path | None:
     return None
 
 
+def is_text(name: str) -> bool:
+    """Whether a file's name can be written in UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_image_folder(path: Path, size: int | None, where: str) -> PackedData:
     """Read {train,test}/<class>/* from a folder, tar or zip; grey only if every image is grey.
 
@@ -107,6 +116,10 @@ def read_image_folder(path: Path, size: int | None, where: str) -> PackedData:
     names = sorted(classes["train"])
     if not names:
         raise UserError(f"{where}: {root / 'train'} holds no class folders. It must hold {{train,test}}/<class>/*.")
+    if unreadable := next((name for name in names if not is_text(name)), None):
+        raise UserError(
+            f"{where}: class folder {unreadable!r} in {root}: its name is not in UTF-8, as files with results are. Rename it."
+        )
     files = {
         split: [(f, label) for label, name in enumerate(names) for f in sorted((root / split / name).iterdir())]
         for split in SPLITS
