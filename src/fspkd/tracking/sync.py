@@ -293,7 +293,7 @@ class Sync:
                     own = {f"average{end}": values.get(f"{table.measured}{end}") for end in ("", PUBLISHED)}
                     return {key: value for key, value in own.items() if value is not None} | values
         values = row_values(self.plan, row)
-        return {key: round(values[key], 2) for key in ("average", "ensemble")}
+        return {key: round(values[key], 2) for key in ("average", "ensemble") if key in values}
 
 
 def _points(frame: pd.DataFrame, step: str, keys: Sequence[str]) -> Iterator[tuple[int, int, dict[str, float]]]:
