@@ -12,10 +12,8 @@ from fspkd.files import write_atomically
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     schemas = {SCHEMA: preset_schema(), CLAIMS_SCHEMA: claims_schema()}
-    texts = {
-        **{path: schema_text(schema) for path, schema in schemas.items()},
-        PAGE: page(),
-    }  # all, before one is written
+    # All, before one is written.
+    texts = {PAGE: page(), **{path: schema_text(schema) for path, schema in schemas.items()}}
     for path, text in texts.items():
         write_atomically(path, text.encode())
 

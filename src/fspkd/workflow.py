@@ -191,11 +191,11 @@ def gpus_here() -> int:
 
 
 def mend_failures() -> None:
-    """Make a job that fails leave what it left: Snakemake, version 9, neither puts old files back nor takes it as done.
+    """Keep Snakemake, version 9, from putting old files back after a job that failed, and from recording it as done.
 
-    Of outputs that a rule updates it would restore what was there before, also over those that other nets of the job have
-    finished, and over a manifest that was removed because it no longer holds; then it would record that these were made
-    from the inputs that are there now. Here nothing is recorded, so that the files' times decide what runs next.
+    Of outputs that a rule updates it restores what was there before, also over those of nets that the job has finished, and
+    a manifest that was removed because it no longer holds; then it records that they were made from the inputs that are
+    there now. With this, nothing is recorded, so the files' times decide what runs next.
     """
     from snakemake.jobs import Job
     from snakemake.persistence import PersistenceBase

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import cast
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from scipy.stats import gmean
 
 from fspkd.config import results
 from fspkd.plan import Plan
@@ -69,11 +69,6 @@ def flat_from(net: Run, curve: pd.DataFrame, measure: str) -> float:
     return near.idxmax()
 
 
-def typical(iterations: pd.Series) -> float:
-    """The geometric mean, since ratios are compared."""
-    return float(np.exp(np.log(iterations).mean()))
-
-
 def flat_parts(curves: Curves, measures: Iterable[str]) -> pd.DataFrame:
     """Where each net's curves enter their flat part: columns measure, curve, net, iteration."""
     rows = [
@@ -109,7 +104,9 @@ def draw(title: str, data: tuple[Curves, pd.DataFrame]) -> plt.Figure:
             long = pd.concat([_thinned(curve, column) for _, curve in nets])
             sns.lineplot(long, x="iteration", y=column, errorbar=("pi", 100), color=color, ax=axes)
             lines.append(axes.lines[-1])
-            begin = flat[(flat["measure"] == measure) & (flat["curve"] == label)]["iteration"].agg(typical)
+            begin = flat[(flat["measure"] == measure) & (flat["curve"] == label)]["iteration"].agg(
+                gmean, nan_policy="omit"
+            )
             if not math.isnan(begin):
                 axes.axvline(begin, color=color, linestyle=":", linewidth=1)
         axes.set_xlim(left=0)
@@ -171,7 +168,7 @@ def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
     """The note below a figure, and a table of where its curves become flat, with the ratio of the first two."""
     frame, rows = read_labelled(Path(plan.preset.results, f"{name}_flat.csv")), []
     for measure, group in frame.groupby("measure", sort=False):
-        means = group.groupby("curve", sort=False)["iteration"].agg(typical)
+        means = group.groupby("curve", sort=False)["iteration"].agg(gmean, nan_policy="omit")
         row = {"": measure, **{f"{label}: flat from": shown(mean, ",.0f") for label, mean in means.items()}}
         published: list[float] = []
         if len(means) > 1:

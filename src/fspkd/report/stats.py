@@ -62,9 +62,8 @@ def farther(distance: np.ndarray | float, seeds: np.ndarray | float, df: float, 
     `images` are their squared standard errors. Given the seeds' variance both are normal, and so is their sum; this is
     integrated over that variance by the trapezoidal rule, where any ratio of the two parts gives a smooth integrand.
     """
-    log_y = np.linspace(
-        -40 / df, 3 + np.log(df) / 2, 200 + 10 * round(np.sqrt(df))
-    )  # y^2 is half of a chi-squared variable
+    # y^2 is half of a chi-squared variable.
+    log_y = np.linspace(-40 / df, 3 + np.log(df) / 2, 200 + 10 * round(np.sqrt(df)))
     log_weights = df * log_y - np.exp(2 * log_y)
     weights = np.exp(log_weights - log_weights.max())
     variance = np.asarray(images)[..., None] + np.asarray(seeds)[..., None] * df / 2 * np.exp(-2 * log_y)
