@@ -94,7 +94,7 @@ def test_a_cluster_without_accounts_is_warned_of(
     with (tmp_path / "bin/sacct").open("a") as script:
         script.write(" >&2\nexit 1\n")
     check_site(Site(), told.append)
-    assert ["slurm-status-command: squeue" in text for text in told] == [True] * warned
+    assert ["--slurm-status-command squeue" in text for text in told] == [True] * warned
 
 
 def test_the_job_that_snakemake_runs_in_is_none_of_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
