@@ -29,6 +29,8 @@ class Plainly(NamedTuple):
 
 def plain_way(case: str, runs: list[Run], on: torch.device, matrix: Callable = plain.fsp) -> Callable[[int], None]:
     """Members one after the other, as separate commands would train them."""
+    # The process was set up for the engine, whose algorithms have to give the same bits. TF32 stays off for both.
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
     data = load_packed(runs[0].data.path)
     made = _plain_fitnet(runs[0], on) if CASES[case][0] == "fitnets" else _plain_resnet(case, runs[0], on, matrix)
     often = -(-EPOCH // len(data.labels["train"]))  # so that a loader seldom restarts

@@ -30,6 +30,7 @@ from cases import BATCH, CASES, make_project, runs_of
 
 from fspkd.engine import device
 from fspkd.engine.step import BLOCK
+from fspkd.provenance import HUGE_PAGES
 from fspkd.runs.folder import RunFolder
 from fspkd.train.machine import description
 
@@ -80,8 +81,6 @@ class Way:
         alone = WAYS[way] == "plain_ways" or torch.cuda.is_available()
         self.count = 1 if alone else cores
         context = multiprocessing.get_context("spawn")
-        from fspkd.workflow import HUGE_PAGES  # this imports snakemake, which no measured process needs
-
         self.pipes, self.processes = [], []
         if WAYS[way] == "engine_ways":
             os.environ.setdefault(*HUGE_PAGES)

@@ -158,7 +158,8 @@ def check_site(site: Site, warn: Callable[[str], None]) -> None:
         )
     if not _keeps_accounts():
         warn(
-            "sacct: SLURM keeps no accounts here, so without --slurm-status-command squeue Snakemake waits for ever for its jobs."
+            "sacct: SLURM keeps no accounts here. Without the option --slurm-status-command squeue, Snakemake waits for ever "
+            "for its jobs."
         )
 
 

@@ -24,8 +24,6 @@ from fspkd.runs.spec import Run, with_origins
 
 DVC = Path("params.yaml")
 KNOWN_GPUS = Path("/proc/driver/nvidia/gpus")
-# glibc reads this when a process starts. Feature maps take megabytes: a CPU finds their pages faster at 2 MB than at 4 KB.
-HUGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 Files = dict[str, list[str]]
 # The keys of a preset that decide what is shown of its nets.
 SHOWN = {"about", "demonstration", "tables", "figures", "timings", "claims"}

@@ -211,6 +211,7 @@ def test_gpu_and_cpu_agree(project: Project) -> None:
 
 
 def test_first_command_of_a_user(workflow: Project) -> None:
+    pytest.importorskip("snakemake")  # which the other tests do without
     result = workflow.run("snakemake", "results/tiny/table1.csv")
     assert result.returncode == 0, result.stdout + result.stderr
     folder = workflow.plan().net("teacher/1").folder

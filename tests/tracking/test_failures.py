@@ -43,6 +43,7 @@ def test_answers_that_get_lost_send_nothing_twice(
     failed = 0
     server.lose_every(3)
     while not sender.send():
+        assert not sender.has_answer
         failed += 1
         server.lose_every(server.lose + failed)  # so that each try gets further
     assert failed > 5
@@ -156,7 +157,7 @@ def test_wait_at_the_end_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_passwords_are_not_told(capsys: pytest.CaptureFixture[str]) -> None:
-    tell("http://somebody:se-cret@127.0.0.1:9/health and postgresql://a:b@c/d do not answer")
+    tell("http://somebody:se-cret@127.0.0.1:9/health and postgresql://a:b@b@c/d do not answer")
     said = capsys.readouterr().err
     assert said == "MLflow: http://***@127.0.0.1:9/health and postgresql://***@c/d do not answer\n"
 

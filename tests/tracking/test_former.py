@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import Project
+from mlflow.entities import Run
 from sent import held, send
 
 from fspkd.plan import plan_for
@@ -38,40 +39,68 @@ def test_nets_trained_anew_get_runs_of_their_own_and_their_row_one(project: Proj
         assert new.data.tags.get("mlflow.parentRunId") in (None, runs["Teacher"].info.run_id)
 
 
-@pytest.mark.parametrize("turns", [False, True])
-def test_two_places_keep_their_nets_apart(project: Project, turns: bool) -> None:
-    """With one preset, on one server, each with its row, one after the other or in turns; sending again changes nothing."""
-    places = ("/here, inode 1", "/a/clone, inode 2")
-    folders = {place: project.folder / f"runs of {place[-1]}" for place in places}
+def test_a_net_trained_anew_takes_the_others_of_its_row_along(project: Project) -> None:
+    """In one sending, also those that come before it."""
+    project.train("teacher/1", "teacher/2")
+    send(project)
+    shutil.rmtree(project.plan().net("teacher/2").folder)
+    project.train("teacher/2")
+    for _ in range(2):
+        runs = held(send(project).store.client)
+        assert set(runs) == {
+            "Teacher", "Teacher, net 1", "Teacher, net 2", "Teacher, replaced", "Teacher, net 2, replaced"
+        }  # fmt: skip
+        assert runs["Teacher"].info.status == "FINISHED"
+        parents = {name: runs[name].data.tags["mlflow.parentRunId"] for name in ("Teacher, net 1", "Teacher, net 2")}
+        assert set(parents.values()) == {runs["Teacher"].info.run_id}
 
-    def act(place: str, *nets: str) -> dict[str, tuple]:
-        """Train nets at a place, and send all that it has; returns what the server has then."""
-        if folders[place].exists():
-            shutil.move(folders[place], "results/runs")
+
+def test_two_folders_have_runs_of_their_own_and_leave_each_others_alone(project: Project) -> None:
+    """On one server, whether they share a net, trained the same one twice, or differ in settings, and whoever comes first."""
+    experiment = []
+
+    def act(place: str, *nets: str, shares: tuple[str, ...] = ()) -> dict[str, Run]:
+        """Train nets at a place, and send what it has, from copies of others' nets too; returns what all have sent."""
+        folder = project.folder / f"runs of {place}"
+        if folder.exists():
+            shutil.move(folder, "results/runs")
+        for net in shares:
+            run = project.plan().net(net).folder
+            shutil.copytree(project.folder / "runs of here" / Path(*Path(run).parts[-2:]), run)
         project.train(*nets)
         sync = Sync(project.plan())
-        sync.place.name = place
+        sync.store.place = place
         assert sync.send_all() == []
-        shutil.move("results/runs", folders[place])
-        runs = sync.store.client.search_runs([sync.store.experiment])
-        return {
-            run.data.tags["identity"]: (run.info.run_id, run.info.status, run.data.tags.get("mlflow.parentRunId"))
-            for run in runs
-        }
+        shutil.move("results/runs", folder)
+        experiment[:] = [sync.store.experiment]
+        return {run.info.run_id: run for run in sync.store.client.search_runs(experiment)}
 
-    here, there = places
-    first, second = "teacher/1", "teacher/2"
-    for place, nets in [(here, [first]), (there, [first, second]), (here, [second])] if turns else [
-        (here, [first, second]), (there, [first, second])
-    ]:  # fmt: skip
-        both = act(place, *nets)
-    assert {status for _, status, _ in both.values()} == {"FINISHED"}
-    rows = [run for run, _, parent in both.values() if parent is None]
-    parents = [parent for _, _, parent in both.values() if parent is not None]
-    assert (len(rows), len(parents)) == (2, 4)
-    assert sorted(parents) == sorted([*rows, *rows])
-    assert not [identity for identity in both if identity.endswith("replaced")]
-    assert act(there) == act(here) == both
+    def of(place: str, runs: dict[str, Run]) -> dict[str, tuple]:
+        own = {id: run for id, run in runs.items() if run.data.tags["sent_from"] == place}
+        return {id: (run.info.status, run.info.run_name, run.data.tags, run.data.metrics) for id, run in own.items()}
+
+    here = of("here", act("here", "teacher/1"))
+    everything = act("there", "teacher/2", shares=("teacher/1",))
+    assert of("here", everything) == here
+    there = of("there", everything)
+    assert sorted(name for _, name, _, _ in there.values()) == ["Teacher", "Teacher, net 1", "Teacher, net 2"]
+    assert {status for status, *_ in there.values()} == {"FINISHED"}
+    everything = act("here", "teacher/2")
+    assert of("there", everything) == there
+    here = of("here", everything)
+    (rows,) = ([id for id, run in everything.items() if run.data.tags["kind"] == "row"],)
+    assert len(everything) == 6
+    for place in (here, there):
+        (row,) = place.keys() & set(rows)
+        assert [tags["mlflow.parentRunId"] for _, _, tags, _ in place.values() if "mlflow.parentRunId" in tags] == [
+            row
+        ] * 2
+    project.set("seed", 2)
+    everything = act("there")
+    assert of("here", everything) == here
+    assert {name for _, name, _, _ in of("there", everything).values()} == {
+        "Teacher, former settings", "Teacher, net 1, former settings", "Teacher, net 2, former settings"
+    }  # fmt: skip
 
 
 def test_a_preset_that_shares_nets_is_sent_what_it_shows(made: Project) -> None:
@@ -123,8 +152,8 @@ def test_rows_and_tables_of_former_settings_are_called_so_and_ended(made: Projec
     shutil.rmtree(made.plan().net("student/2").folder)  # so that its row is not finished
     tables.write(made.plan(), "table1")
 
-    def ended(sync: Sync | None = None) -> dict[str, str]:
-        runs = held((sync or send(made)).store.client)
+    def ended() -> dict[str, str]:
+        runs = held(send(made).store.client)
         return {name: run.info.status for name, run in runs.items() if run.data.tags["kind"] in ("row", "table")}
 
     before = {"Teacher": "FINISHED", "fitnet": "FINISHED", "student": "SCHEDULED", "table1": "FINISHED"}
@@ -134,12 +163,6 @@ def test_rows_and_tables_of_former_settings_are_called_so_and_ended(made: Projec
     former["student, former settings"] = "KILLED"
     rows = ("Teacher", "fitnet", "student")
     assert ended() == former | dict.fromkeys(rows, "SCHEDULED")
-    made.set("seed", 2)
-    elsewhere = Sync(made.plan())
-    elsewhere.place.name = "another machine:/with/a/clone"
-    elsewhere.send_all()
-    assert ended(elsewhere) == former | dict.fromkeys(rows, "SCHEDULED")  # what was sent from here stays
-    made.set("seed", 1)
     made.set("replicates", 1)
     assert ended() == before | {f"{row}, former settings": "KILLED" for row in rows}
 

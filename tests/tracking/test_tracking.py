@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import REPOSITORY, Project
+from conftest import REPOSITORY, Project, edit
 from forks import FORKS, IMPORTED
 from mlflow import MlflowClient
 from sent import check_everything, check_points, expected, held, local, points, send, send_as_another_process
@@ -27,7 +27,11 @@ pytestmark = pytest.mark.usefixtures("store")
 
 @pytest.mark.parametrize("where", ["local store", "server"])
 def test_everything_is_sent_and_nothing_twice(
-    made: Project, where: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    made: Project,
+    where: str,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     address = local(made)
     if where == "server":
@@ -36,6 +40,7 @@ def test_everything_is_sent_and_nothing_twice(
     for _ in range(2):
         send(made)
         check_everything(made, MlflowClient(address))
+    assert address not in capfd.readouterr().out  # which may have a password
 
 
 def test_a_row_of_one_net_has_an_average_and_no_experiment_is_empty(made: Project) -> None:
@@ -132,8 +137,10 @@ def test_damaged_run_is_told_and_does_not_hold_up_the_others(project: Project) -
     project.train("teacher/1", "teacher/2")
     damaged = project.plan().net("teacher/1").folder.manifest
     damaged.write_text("{")
-    sync = Sync(project.plan())
-    (problem,) = sync.send_all()
+    sender = Sender([Path("results/tiny")])
+    assert not sender.send()
+    assert sender.has_answer
+    ((problem,), (sync,)) = sender.problems, sender.syncs.values()
     assert str(damaged) in problem
     assert held(sync.store.client)["Teacher, net 2"].info.status == "FINISHED"
 
@@ -175,7 +182,9 @@ def test_diverged_run_is_seen_as_failed(project: Project) -> None:
     with pytest.raises(UserError, match="diverged"):
         project.train("student/1")
     runs = held(send(project).store.client)
+    first = project.plan().net("student/1").stage1.folder
     assert runs["Student*, stage 1"].info.status == "FAILED"
+    assert runs["Student*, stage 1"].info.end_time == read_journal(first).ended
     assert runs["Student*"].info.status == "SCHEDULED"
 
 
@@ -202,15 +211,85 @@ def test_finished_run_whose_journal_is_damaged_is_sent_with_the_times_of_its_man
     table.parent.mkdir(parents=True)
     table.touch()
     sync = Sync(project.plan())
-    assert sync.send_all() == [
+    told = []
+    for _ in range(2):
+        assert sync.send_all() == []
+        told += sync.new_damage()
+    assert told == [
         f"{run.folder.journal}: is missing or damaged: the times of its points are estimated from its manifest"
     ]
-    assert sync.send_all() == []
     client = MlflowClient(local(project))
     check_points(project, client)
     row = held(client)["Teacher"]
     assert row.info.status == "FINISHED"
     assert points(client, row, "test_accuracy") == expected(run.folder.metrics, "test_accuracy")
+
+
+def test_journal_that_is_cut_after_it_was_sent_changes_nothing_there(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.train("teacher/1", "teacher/2")
+    before = held(send(project).store.client)
+    journal = project.plan().net("teacher/2").folder.journal
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+    sender = Sender([Path("results/tiny")])
+    assert sender.send()
+    assert f"{journal}: is missing or damaged" in capsys.readouterr().err
+    (sync,) = sender.syncs.values()
+    assert {name: run.info for name, run in held(sync.store.client).items()} == {
+        name: run.info for name, run in before.items()
+    }
+
+
+def test_values_of_a_row_that_have_changed_are_sent_again(made: Project) -> None:
+    """Such as a published number that was corrected."""
+    before = held(send(made).store.client)["Student*"].data.metrics
+    reference = Path("config/fsp/reference/table1_cifar10.csv")
+    edit(reference, "92.07,92.14,93.26", "92.07,12.34,93.26")
+    sync = send(made)
+    row = held(sync.store.client)["Student*"]
+    assert row.data.metrics == before | {"average_published": 12.34}
+    assert len(points(sync.store.client, row, "average")) == 1
+
+
+def test_a_row_is_sent_as_soon_as_its_nets_are(made: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that on a slow server it has its values before other rows' nets are sent."""
+    sync = Sync(made.plan())
+    monkeypatch.setattr(sync, "_run", lambda run, send=sync._run: sent.append(run.spec.row) or send(run))
+    monkeypatch.setattr(sync, "_row", lambda row, send=sync._row: sent.append(f"row {row}") or send(row))
+    sent: list[str] = []
+    assert sync.send_all() == []
+    rows = {row: sent.index(f"row {row}") for row in made.plan().rows}
+    assert rows["teacher"] < sent.index("student")
+    for row, place in rows.items():
+        assert place == max(index for index, name in enumerate(sent) if name == row) + 1
+
+
+def test_a_folder_that_was_moved_sends_nothing_to_where_it_was(
+    made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(made)
+    moved = tmp_path.with_name(f"{tmp_path.name} moved")
+    tmp_path.rename(moved)
+    monkeypatch.chdir(moved)
+    made = Project(moved)
+    told = made.run("python", "scripts/sync_mlflow.py", "results/tiny")
+    assert told.returncode == 1
+    assert "mlflow.db was made in another folder" in told.stderr
+    assert "rm -r mlflow.db mlartifacts;" in told.stderr
+    Path("mlflow.db").unlink()
+    shutil.rmtree("mlartifacts")
+    for _ in range(2):
+        send(made)
+        check_everything(made, MlflowClient(local(made)))
+    assert not tmp_path.exists()
+
+
+def test_a_call_of_a_local_store_is_not_cut_off(made: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database would stay locked."""
+    monkeypatch.setattr("fspkd.tracking.store.SECONDS_OF_A_CALL", 0.001)
+    send(made)
+    check_everything(made, MlflowClient(local(made)))
 
 
 def test_run_that_finishes_while_it_is_looked_at_is_sent_whole_and_once(

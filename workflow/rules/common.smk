@@ -12,9 +12,10 @@ from snakemake.exceptions import WorkflowError
 
 from fspkd.errors import UserError
 from fspkd.plan import load_plans
+from fspkd.provenance import HUGE_PAGES
 from fspkd.slurm import load_site
 from fspkd.terminal import quietly
-from fspkd.workflow import HUGE_PAGES, dvc_plan, members_of, names_in, one_of
+from fspkd.workflow import dvc_plan, members_of, names_in, one_of
 
 os.environ.setdefault(*HUGE_PAGES)  # for all jobs
 

@@ -171,7 +171,7 @@ def trusted_journal(folder: RunFolder) -> tuple[Journal | None, bool]:
 
 
 def _of_manifest(manifest: Manifest) -> Journal:
-    """A journal made from a manifest, which knows only its beginning and end."""
+    """A journal made from a manifest, which knows only its beginning, estimated by the seconds of computing, and end."""
     ended = datetime.fromisoformat(manifest.finished).timestamp()
     attempts = [{"iteration": a.from_iteration, "attempt": a.model_dump(mode="json")} for a in manifest.attempts]
     begun = [{"time": ended - manifest.seconds, **attempt} for attempt in attempts]

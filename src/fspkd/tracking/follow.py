@@ -15,7 +15,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,10 +97,12 @@ class Sender:
         self.plans: dict[str, Plan] = {}
         self.syncs: dict[Path, Sync] = {}
         self.problems: list[str] = []
+        self.has_answer = True  # whether the store answered last time
 
     def send(self) -> bool:
-        """Send what is new; problems are printed once, and kept in `problems`. Returns whether the store took everything."""
+        """Send what is new; problems are printed once, and kept in `problems`. Returns whether everything is sent."""
         problems: list[str] = []
+        self.has_answer = True
         if missing := {str(results) for results in self.results} - self.plans.keys():
             self.plans |= load_plans(only=missing)[0]  # ignores problems: presets may be half edited
         for results in self.results:
@@ -118,12 +120,15 @@ class Sender:
 
                         self.syncs[results] = Sync(plan)
                     problems += self.syncs[results].send_all()
+                for damage in self.syncs[results].new_damage():
+                    tell(damage)
             except UserError as error:  # which does not affect the other folders
                 problems.append(str(error))
             except Exception as error:  # a tracking server may fail in any way; results must not
                 self.syncs.pop(results, None)
                 problems.append(textwrap.shorten(f"{type(error).__name__}: {error}", 300))
                 if not is_refusal(error):  # one that does not answer now would be waited for with every folder
+                    self.has_answer = False
                     break
         if problems and problems != self.problems:
             again = f"python scripts/sync_mlflow.py {' '.join(map(str, self.results))}"
@@ -147,20 +152,21 @@ def tell(text: str) -> None:
 
 def without_password(text: str) -> str:
     """A text without the users and passwords of its addresses."""
-    return re.sub(r"//[^/@ ]*@", "//***@", text)
+    return re.sub(r"//[^/ ]*@", "//***@", text)
 
 
-def follow(send: Callable[[], bool], seconds: float) -> None:
-    """Send every `seconds`, and once more when standard input is closed, unless sending has just failed.
+def follow(sender: Sender, seconds: float) -> None:
+    """Send every `seconds`, and once more when standard input is closed, unless the store has just failed.
 
     The followed process holds the other end of standard input, so its death ends this one too, however it dies.
     """
     failed_at = -math.inf
     while not select.select([sys.stdin], [], [], seconds)[0]:
-        if not send():
+        sender.send()
+        if not sender.has_answer:
             failed_at = time.monotonic()
     if time.monotonic() - failed_at > SECONDS_TO_FORGIVE:
-        send()
+        sender.send()
 
 
 def main() -> None:
@@ -170,7 +176,7 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")  # seconds: the followed process waits at its end
     seconds, *results = sys.argv[1:]
     sender = Sender([Path(folder) for folder in results])
-    follow(sender.send, float(seconds))
+    follow(sender, float(seconds))
     if sender.syncs and not sender.problems:
         store = os.environ.get("MLFLOW_TRACKING_URI", "mlflow.db")
         tell(f"all runs are in {store}; sending them took {time.process_time():.0f} s of processor time")

@@ -7,7 +7,6 @@ from pathlib import Path
 from fspkd.plan import Plan
 from fspkd.report.tables import make_table, table_csv
 from fspkd.tracking.labels import digest_of, rows_of
-from fspkd.tracking.place import PLACE, Place
 from fspkd.tracking.store import Store
 
 RESULT_FILES = (".csv", ".md", ".html", ".tex", ".png", ".svg")
@@ -19,8 +18,8 @@ class Shown:
     `complete` is what has been sent of the preset; the sender updates it.
     """
 
-    def __init__(self, plan: Plan, store: Store, place: Place, complete: set[str]) -> None:
-        self.plan, self.preset, self.store, self.place = plan, plan.preset, store, place
+    def __init__(self, plan: Plan, store: Store, complete: set[str]) -> None:
+        self.plan, self.preset, self.store = plan, plan.preset, store
         self.complete = complete
         self.sent: dict[str, dict[Path, int]] = {}  # when the files that MLflow has were written
         self.tables = {name: rows_of(table.rows.values()) for name, table in self.preset.tables.items()}
@@ -52,15 +51,9 @@ class Shown:
         if not self.complete.issuperset(rows) or written == self.sent.get(name):
             return
         if files := [file for result in results for file in self._current_files(result)]:
-            tags = {
-                "kind": kind,
-                kind: name,
-                "preset": self.preset.name,
-                "seed": self.preset.seed,
-                PLACE: self.place.name,
-            }
+            tags = {"kind": kind, kind: name, "preset": self.preset.name, "seed": self.preset.seed}
             tags["mlflow.note.content"] = title
-            identity = self.place.of_rows(self._identity(name, rows), rows)
+            identity = self._identity(name, rows)
             self.store.open(identity, name, tags, None, None)
             self.store.artifacts(identity, files)
             self.store.set_status(identity, "FINISHED")

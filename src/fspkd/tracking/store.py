@@ -34,9 +34,11 @@ from fspkd.errors import UserError
 from fspkd.files import file_sha256, temporary_beside
 from fspkd.runs.folder import ImageFacts
 
-IDENTITY = "identity"  # a tag that identifies a tracked run within its experiment
+IDENTITY = "identity"  # a tag that identifies a tracked run within its experiment, among those of its folder
+PLACE = "sent_from"  # a tag: the folder that a tracked run was sent from, the same from any machine
 REPLACED = ", replaced"  # appended to the identity of a run that another replaces
 BATCH = 1000  # points, MLflow's limit
+ARTIFACTS = "mlartifacts"  # the folder beside mlflow.db with the files of its runs
 VIEW = "rows"  # the name of the view that readers see first
 PAGE = {  # tags that make MLflow's pages show it
     "mlflow.experimentKind": "custom_model_development",
@@ -62,7 +64,9 @@ SECONDS_OF_FILES = 300  # of a call that sends files
 class Store:
     """One experiment of MLFLOW_TRACKING_URI or, if that is not set, of mlflow.db in the working directory.
 
-    Raises UserError if the experiment was deleted, and whatever MLflow raises if the store does not answer.
+    Holds the runs that were sent from the working directory, and leaves alone those of others. Raises UserError if the
+    experiment was deleted, or if mlflow.db keeps its files in another folder, and whatever MLflow raises if the store does
+    not answer.
     """
 
     def __init__(self, experiment: str, description: str) -> None:
@@ -72,10 +76,11 @@ class Store:
             local = Path("mlflow.db").absolute()
             if not local.exists():
                 _make_local(local)
-            uri, place = f"sqlite:///{local}", (local.parent / "mlartifacts" / experiment).as_uri()
+            uri, place = f"sqlite:///{local}", (local.parent / ARTIFACTS / experiment).as_uri()
         _check(uri)
         with _told_how_to_upgrade(uri):
-            self.client = Client(MlflowClient(uri))
+            client = MlflowClient(uri)
+            self.client = LimitedClient(client) if uri.startswith("http") else client
             found = self.client.get_experiment_by_name(experiment)
         if found and found.lifecycle_stage == "deleted":
             raise UserError(
@@ -83,12 +88,19 @@ class Store:
                 f"it, or free its name: MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id "
                 f"{found.experiment_id}, or mlflow gc --experiment-ids {found.experiment_id}"
             )
+        files = found.artifact_location if found else None
+        if place and files and files != place and files.endswith(f"/{ARTIFACTS}/{experiment}"):
+            raise UserError(
+                f"mlflow.db was made in another folder, and the files of its runs are in {files}. Move this folder back there, "
+                f"or start anew: rm -r mlflow.db {ARTIFACTS}; what is below results/ is then sent again."
+            )
         self.experiment = found.experiment_id if found else self.client.create_experiment(experiment, place)
         tags = {"mlflow.note.content": description, **PAGE}
         for key, text in tags.items():
             if not found or found.tags.get(key) != text:
                 self.client.set_experiment_tag(self.experiment, key, text)
-        self.runs: dict[str, Run] = {}  # by identity
+        self.place = f"{Path.cwd()}, inode {Path.cwd().stat().st_ino}"
+        self.runs: dict[str, Run] = {}  # this place's, by identity
         self._last: dict[tuple[str, str], int] = {}  # steps, by run and metric
         self.refresh()
 
@@ -98,11 +110,12 @@ class Store:
         return f"/#/experiments/{self.experiment}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
 
     def refresh(self) -> None:
-        """Load what all processes have sent."""
+        """Load what all processes have sent from here."""
         self.runs, page = {}, None
         while page != "":
             held = self.client.search_runs([self.experiment], max_results=1000, page_token=page)
-            known = {run.data.tags[IDENTITY]: run for run in held if IDENTITY in run.data.tags}
+            own = (run for run in held if run.data.tags.get(PLACE) == self.place)
+            known = {run.data.tags[IDENTITY]: run for run in own if IDENTITY in run.data.tags}
             self.runs |= {identity: run for identity, run in known.items() if not identity.endswith(REPLACED)}
             page = held.token or ""
 
@@ -110,7 +123,7 @@ class Store:
 
     def open(self, identity: str, name: str, tags: dict[str, object], parent: str | None, start: int | None) -> str:
         """The id of the tracked run with that identity, created if there is none, with that name and those tags."""
-        texts = {key: str(value) for key, value in tags.items()} | {IDENTITY: identity}
+        texts = {key: str(value) for key, value in tags.items()} | {IDENTITY: identity, PLACE: self.place}
         if parent:
             texts["mlflow.parentRunId"] = parent
         run = self.runs.get(identity)
@@ -247,10 +260,11 @@ class Store:
         return model.model_id
 
 
-class Client:
-    """MLflow's client, each of whose calls fails after a time, even if a store answers without end.
+class LimitedClient:
+    """A server's client, each of whose calls fails after a time, even if the server answers without end.
 
-    MLflow's own limit is the time between two pieces of an answer. Only for the main thread, since only it gets signals.
+    MLflow's own limit is the time between two pieces of an answer. Only for the main thread, since only it gets signals. Not
+    for a database, which a call that is cut off would leave locked.
     """
 
     def __init__(self, client: MlflowClient) -> None:

@@ -1,5 +1,6 @@
 """A preset in MLflow: an experiment with a run for each table row, and below it one for each net and stage."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,6 @@ from fspkd.runs.folder import RUNS, Attempt, Manifest, RunFolder
 from fspkd.runs.journal import Journal, final_measurements, read_journal, trusted_journal, usage
 from fspkd.runs.spec import Run, run_in, with_origins
 from fspkd.tracking.labels import digest_of, quantity, row_tags, title
-from fspkd.tracking.place import PLACE, Place
 from fspkd.tracking.shown import Shown
 from fspkd.tracking.store import Store
 from fspkd.train.metrics import COLUMNS, VALIDATION_COLUMNS
@@ -40,12 +40,13 @@ class Sync:
         self.complete: set[str] = set()  # runs and rows that are sent completely
         self.foreign: set[str] = set()  # finished runs, not of the plan, that were trained for other presets
         self.in_results: set[str] = set()  # runs, also of other presets, that this one's results are made from
-        self.place = Place(self.store)
-        self.shown = Shown(plan, self.store, self.place, self.complete)
-        self.told: dict[str, bool] = {}  # damage that keeps nothing from being sent, and whether it was reported
+        self.begun: set[str] = set()  # runs that are sent at least in part
+        self.orphans: set[str] = set()  # complete runs below a row that was replaced since
+        self.shown = Shown(plan, self.store, self.complete)
+        self.damage: dict[str, bool] = {}  # which keeps nothing from being sent, and whether it was reported
 
     def send_all(self) -> list[str]:
-        """Send runs, each after those that it links to, then rows, then tables and figures.
+        """Send runs, each after those that it links to, rows, each after its runs, then tables and figures.
 
         Returns a message for each damaged part, and sends the rest. Raises whatever MLflow raises if the store
         does not answer.
@@ -54,8 +55,14 @@ class Sync:
         self.in_results = self._in_results()
         self._leave_former()
         runs = {run.id: run for run in [*self.plan.runs.values(), *self._former_runs()]}
-        parts: list[tuple[str, Callable[[Any], None], Any]] = [(name, self._run, run) for name, run in runs.items()]
-        parts += [(row, self._row, row) for row in self.plan.rows]
+        parts: list[tuple[str, Callable[[Any], None], Any]] = []
+        left = {row: {run.id for run in self.plan.row_runs(row)} for row in self.plan.rows}
+        for name, run in runs.items():
+            parts.append((name, self._run, run))
+            for row, missing in left.items():
+                if name in missing:
+                    missing.remove(name)
+                    parts += [] if missing else [(row, self._row, row)]
         parts += [(f"table {table}", self.shown.send_table, table) for table in self.shown.tables]
         parts += [(f"figure {figure}", self.shown.send_figure, figure) for figure in self.shown.figures]
         problems = []
@@ -65,9 +72,13 @@ class Sync:
                     send(part)
                 except (UserError, ValueError, KeyError) as problem:
                     problems.append(f"{name}: {type(problem).__name__}: {problem}")
-        news = [damage for damage, is_told in self.told.items() if not is_told]
-        self.told |= dict.fromkeys(news, True)
-        return problems + news
+        return problems
+
+    def new_damage(self) -> list[str]:
+        """A message for each damaged file whose content was sent nevertheless, once."""
+        new = [message for message, is_told in self.damage.items() if not is_told]
+        self.damage |= dict.fromkeys(new, True)
+        return new
 
     def _in_results(self) -> set[str]:
         """The runs in the tables and figures that have been made, and what these start from and learn from."""
@@ -90,21 +101,17 @@ class Sync:
                 self.foreign.add(name)
 
     def _leave_former(self) -> None:
-        """Mark the names of rows, tables and figures of former settings, as those of nets are, and end those that are open.
-
-        Those that were sent from another place, where settings may differ, are left alone.
-        """
-        present = {f"{row}-{digest_of(self.plan, [row])}" for row in self.plan.rows} | self.shown.identities()
-        present |= {self.place.own(identity) for identity in present}
+        """Mark the names of rows, tables and figures of former settings, as those of nets are, and end those that are open."""
+        present = {self._row_id(row) for row in self.plan.rows} | self.shown.identities()
         for identity, run in self.store.runs.items():
             is_shown = run.data.tags.get("kind") in ("row", "table", "figure")
-            if is_shown and self.place.has_sent(run) and identity not in present:
+            if is_shown and identity not in present:
                 self.store.leave(identity, f", {FORMER}")
 
     # --- a net, one stage ---------------------------------------------------------------------------------
 
-    def _journal(self, folder: RunFolder) -> Journal | None:
-        """A run's journal, if any; if damaged, what is left of it or, for a finished run, one made from its manifest."""
+    def _journal(self, folder: RunFolder) -> tuple[Journal | None, bool]:
+        """A run's journal, if any, and whether it is damaged, as `trusted_journal` has it; damage is noted."""
         journal, is_damaged = trusted_journal(folder)
         if is_damaged:
             left = (
@@ -112,36 +119,36 @@ class Sync:
                 if folder.is_finished
                 else "the rest is sent later"
             )
-            self.told.setdefault(f"{folder.journal}: is missing or damaged: {left}", False)
-        return journal
+            self.damage.setdefault(f"{folder.journal}: is missing or damaged: {left}", False)
+        return journal, is_damaged
 
     def _run(self, run: Run) -> None:
         # The run's state is read before its journal, which may then say more but never less.
         training = run.folder.is_training
         manifest = run.folder.read_manifest() if run.folder.is_finished and not training else None
-        journal = self._journal(run.folder)
+        journal, is_damaged = self._journal(run.folder)
         if journal is None or not (journal.attempt.preset == self.preset.name or run.id in self.in_results):
             return
-        row_name = run.spec.row if run.id in self.plan.runs else None
-        identity = self.place.of_net(run.id, journal.started, row_name)
-        held = self.store.runs.get(identity)
-        if held and held.info.start_time != journal.started:
-            self.store.replace(identity)
+        self.begun.add(run.id)
+        held = self.store.runs.get(run.id)
+        if held and held.info.start_time != journal.started and not is_damaged:  # which may have lost its start
+            self.store.replace(run.id)
             # Its row too, but only once for all its nets: only if it has values, which are those of the former nets.
             row = self.store.runs.get(self._row_id(run.spec.row)) if run.id in self.plan.runs else None
             if row and row.data.metrics:
                 self.store.replace(self._row_id(run.spec.row))
                 self.complete.discard(run.spec.row)
+                self.orphans |= self.complete.intersection(other.id for other in self.plan.row_runs(run.spec.row))
         tags = {**row_tags(self.preset, run.spec.row), **self._tags(run, journal.attempt)}
         if manifest:
             tags["weights_sha256"] = manifest.weights_sha256
             tags |= {"best_iteration": manifest.best_iteration} if manifest.best_iteration else {}
         parent = self._open_row(run.spec.row) if run.id in self.plan.runs else None
-        tracked = self.store.open(identity, self._name(run), tags, parent, journal.started)
-        if manifest and self.store.is_finished(identity):
+        tracked = self.store.open(run.id, self._name(run), tags, parent, journal.started)
+        if manifest and self.store.is_finished(run.id):
             self.complete.add(run.id)
             return
-        self.store.parameters(identity, run.spec.model_dump(mode="json"))
+        self.store.parameters(run.id, run.spec.model_dump(mode="json"))
         rows = final_measurements(run.folder, journal)
         rows = rows[rows["iteration"] > self.store.last_step(tracked, "loss")]
         self.store.points(tracked, _points(rows, "iteration", MEASURED))
@@ -149,27 +156,27 @@ class Sync:
         if manifest:
             self._finish(run, journal, manifest, tracked)
         elif training:
-            self.store.set_status(identity, "RUNNING")
+            self.store.set_status(run.id, "RUNNING")
         else:
-            self.store.set_status(identity, "FAILED" if journal.failure else "KILLED")
+            self.store.set_status(run.id, "FAILED" if journal.failure else "KILLED", journal.ended)
 
     def _finish(self, run: Run, journal: Journal, manifest: Manifest, tracked: str) -> None:
-        folder, images, identity = run.folder, manifest.images, self.place.nets[run.id]
+        folder, images = run.folder, manifest.images
         name = run.spec.data.rsplit("-", 1)[0]
         self.store.data_set(tracked, name, cast(str, manifest.inputs_sha256["data"]))
-        self.store.artifacts(identity, [folder.specification, folder.manifest, folder.vouched(folder.metrics)])
+        self.store.artifacts(run.id, [folder.specification, folder.manifest, folder.vouched(folder.metrics)])
         if run.spec.stage == 2:
             from fspkd.train.nets import finished_net
 
             net = finished_net(run, images.shape, len(images.classes))
             at = manifest.best_iteration or manifest.iterations
-            model = self.store.model(identity, run.id, net, images, at)
+            model = self.store.model(run.id, run.id, net, images, at)
             rows = final_measurements(folder, journal)
             self.store.points(tracked, _points(rows[rows["iteration"] == at], "iteration", TESTED), model)
             if manifest.best_iteration:
                 kept = {"kept_test_accuracy": cast(float, manifest.test_accuracy)}
                 self.store.points(tracked, [(at, journal.ended, kept)])
-        self.store.set_status(identity, "FINISHED", journal.ended)
+        self.store.set_status(run.id, "FINISHED", journal.ended)
         self.complete.add(run.id)
 
     def _usage(self, run: Run, tracked: str) -> None:
@@ -189,9 +196,6 @@ class Sync:
         parts += [] if run.id in self.plan.runs else [FORMER]
         return ", ".join(parts)
 
-    def _link(self, run: str) -> str:
-        return self.store.link(self.place.nets.get(run, run), run)
-
     def _tags(self, run: Run, attempt: Attempt) -> dict[str, object]:
         """Tags to tell runs apart in a search; stages 1 and 2 are linked both by tags and in the description."""
         spec = run.spec
@@ -205,7 +209,6 @@ class Sync:
             "method": spec.method.method,
             "start": spec.start or "scratch",
             "teacher": spec.teacher or "none",
-            PLACE: self.place.name,
         }
         if first or run.id in self.plan.runs:  # for former settings only the id of the start is known
             tags["stage1"] = first.spec.method.method if first else "none"
@@ -218,27 +221,22 @@ class Sync:
 
     def _description(self, run: Run) -> str:
         spec = run.spec
-        start = self._link(spec.start) if spec.start else "initialised from the seed"
+        start = self.store.link(spec.start, spec.start) if spec.start else "initialised from the seed"
         most = "at most " if spec.training.stop else ""
         text = f"`{run.folder}`: {most}{spec.iterations:,} iterations of {spec.method.method}.\n\nStarts from: {start}."
         if spec.teacher:
-            text += f"\n\nTeacher: {self._link(spec.teacher)}."
+            text += f"\n\nTeacher: {self.store.link(spec.teacher, spec.teacher)}."
         return text
 
     # --- a row --------------------------------------------------------------------------------------------
 
     def _row_id(self, row: str) -> str:
-        return self.place.of_rows(f"{row}-{digest_of(self.plan, [row])}", [row])
+        return f"{row}-{digest_of(self.plan, [row])}"
 
     def _open_row(self, row: str) -> str:
         settings = self.preset.rows[row]
         first = (self.preset.rows[settings.stage1_of] if settings.stage1_of else settings).stage1
-        tags = {
-            "kind": "row",
-            **row_tags(self.preset, row),
-            "stage1": first.method if first else "none",
-            PLACE: self.place.name,
-        }
+        tags = {"kind": "row", **row_tags(self.preset, row), "stage1": first.method if first else "none"}
         nets = len(self.plan.nets(row))
         tags["mlflow.note.content"] = (
             f"The mean of {nets} nets, their average and ensemble {quantity(self.preset, row)} in percent, and the paper's "
@@ -251,16 +249,23 @@ class Sync:
         return self.store.open(identity, title(self.preset, row), tags, None, start)
 
     def _row(self, row: str) -> None:
-        """Send the settings of a row; when all its nets are there, their mean curves and the row's values, once each.
+        """Send the settings of a row; when all its nets are there, their mean curves and the row's values.
 
-        A mean is over the nets still in training.
+        A mean is over the nets still in training. Values that have changed since, such as published ones, are sent again.
         """
         runs = self.plan.row_runs(row)
-        begun = [run for run in runs if run.id in self.place.nets]
+        for run in runs:
+            if run.id in self.orphans:
+                self._run(run)
+                self.orphans.remove(run.id)
+        begun = [run for run in runs if run.id in self.begun]
         if not begun:
             return
         tracked, identity = self._open_row(row), self._row_id(row)
         if self.store.is_finished(identity):
+            held, now = self.store.runs[identity].data.metrics, int(1000 * time.time())
+            changed = {key: value for key, value in self._values(row).items() if held.get(key) != value}
+            self.store.points(tracked, [(0, now, changed)] if changed else [])
             self.complete.add(row)
             return
         self.store.parameters(identity, self.preset.rows[row].model_dump(mode="json"))
@@ -269,7 +274,7 @@ class Sync:
             self.store.set_status(identity, "RUNNING" if training else "SCHEDULED")
             return
         nets = self.plan.nets(row)
-        journals = {run: journal for run in runs if (journal := self._journal(run.folder))}  # all: each is finished
+        journals = {run: journal for run in runs if (journal := self._journal(run.folder)[0])}  # all: each is finished
         measured = [final_measurements(run.folder, journals[run]) for run in nets]
         mean = pd.concat(measured).groupby("iteration", as_index=False).mean().dropna(subset="test_accuracy")
         longest = max(measured, key=len).set_index("iteration")

@@ -40,7 +40,7 @@ def _that_computes(device: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"{device}: PyTorch {torch.__version__} cannot compute on this GPU: {str(error).splitlines()[0]}. "
-            f"Use another GPU (CUDA_VISIBLE_DEVICES), or a PyTorch that has kernels for this one (docs/install.md); to train on "
+            "Use another GPU (CUDA_VISIBLE_DEVICES), or a PyTorch that has kernels for this one (docs/install.md); to train on "
             "the CPU anyway, set CUDA_VISIBLE_DEVICES to nothing: export CUDA_VISIBLE_DEVICES="
         ) from None
     return device
