@@ -154,7 +154,7 @@ class Project:
         for data in self.plan().data.values():
             save_packed(read_source(data), data.path)
 
-    def train(self, *references: str, device: str = "cpu") -> None:
+    def train(self, *references: str, device: str = "cpu", replicate: int = 1) -> None:
         """Train nets, and what they need, in this process."""
         from fspkd.train.loop import train
 
@@ -167,7 +167,7 @@ class Project:
             train([run], torch.device(device), 1000, plan.preset.name)
 
         for reference in references:
-            make(plan.net(reference))
+            make(plan.net(reference, replicate))
 
     def checksums(self) -> dict[str, str]:
         """The weights' checksums of all finished runs."""

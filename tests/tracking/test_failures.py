@@ -1,5 +1,6 @@
 """Real stores and servers of MLflow that fail or cannot be used."""
 
+import os
 import re
 import signal
 import socket
@@ -23,7 +24,7 @@ from shortages import small_disk
 from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.runs.journal import read_journal
-from fspkd.tracking import sync
+from fspkd.tracking import follow, sync
 from fspkd.tracking.follow import SECONDS_TO_FINISH, Follower, Sender, tell
 from fspkd.tracking.sync import Sync
 
@@ -148,6 +149,28 @@ def test_experiment_that_a_server_refuses_keeps_nothing_else_from_being_sent(
     assert not Sender([Path("results/first"), Path("results/tiny")]).send()
     assert "not everything was sent: MlflowException: no" in capsys.readouterr().err
     assert begun == ["first", *(["tiny"] if goes_on else [])]
+
+
+@pytest.mark.parametrize(("has_answer", "sendings"), [(True, 2), (False, 1)])
+def test_the_rest_is_sent_at_the_end_unless_the_store_has_just_failed(
+    monkeypatch: pytest.MonkeyPatch, has_answer: bool, sendings: int
+) -> None:
+    """Whatever other problems there were, such as a damaged file."""
+    reading, writing = os.pipe()
+    sent = []
+
+    class Ending(Sender):
+        def send(self) -> bool:
+            if not sent:
+                os.close(writing)  # as the followed process does at its end
+            sent.append(self)
+            self.problems, self.has_answer = ["a damaged file"], has_answer
+            return False
+
+    with os.fdopen(reading) as pipe:
+        monkeypatch.setattr("sys.stdin", pipe)
+        follow.follow(Ending([]), 0.01)
+    assert len(sent) == sendings
 
 
 def test_wait_at_the_end_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

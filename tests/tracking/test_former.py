@@ -1,6 +1,7 @@
 """What MLflow has of former settings, of nets that are gone, and of other presets."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,49 @@ def test_a_net_trained_anew_takes_the_others_of_its_row_along(project: Project) 
         assert set(parents.values()) == {runs["Teacher"].info.run_id}
 
 
-def test_two_folders_have_runs_of_their_own_and_leave_each_others_alone(project: Project) -> None:
-    """On one server, whether they share a net, trained the same one twice, or differ in settings, and whoever comes first."""
-    experiment = []
+def test_a_row_is_replaced_too_if_that_fails_halfway(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.train("teacher/1", "teacher/2")
+    before = held(send(project).store.client)
+    shutil.rmtree(project.plan().net("teacher/2").folder)
+    project.train("teacher/2")
+    sync, replaced = Sync(project.plan()), []
+
+    def fail_later(identity: str, replace: Callable[[str], None] = sync.store.replace) -> None:
+        if replaced:
+            raise TimeoutError
+        replace(identity)
+        replaced.append(identity)
+
+    monkeypatch.setattr(sync.store, "replace", fail_later)
+    with pytest.raises(TimeoutError):
+        sync.send_all()
+    runs = held(send(project).store.client)
+    for name in ("Teacher", "Teacher, net 2"):
+        assert runs[f"{name}, replaced"].info.run_id == before[name].info.run_id
+        assert runs[f"{name}, replaced"].data.metrics == before[name].data.metrics
+    assert len(runs) == 5
+
+
+def test_a_finished_row_keeps_its_values_while_a_net_is_gone(made: Project) -> None:
+    """Also a row of replicates, and one that no table shows; then its table is of the others alone."""
+    made.content |= {"claims": None, "figures": {}, "timings": {}}
+    made.set("tables.table1.rows", {"Teacher": "teacher"})
+    made.set("replicates", 2)
+    made.train("teacher/2", "student/1", "student/2", replicate=2)
+    before = held(send(made).store.client)
+    for net in ("teacher/2", "student/2"):
+        shutil.rmtree(made.plan().net(net, 2).folder)
+    after = held(send(made).store.client)
+    for row in ("Teacher", "student"):
+        assert before[row].info.status == "FINISHED"
+        assert after[row].data.metrics == before[row].data.metrics
+
+
+def test_two_folders_have_runs_of_their_own_and_leave_each_others_alone(
+    project: Project, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a shared store, whether they share a net, trained the same one twice, or differ in settings."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
 
     def act(place: str, *nets: str, shares: tuple[str, ...] = ()) -> dict[str, Run]:
         """Train nets at a place, and send what it has, from copies of others' nets too; returns what all have sent."""
@@ -69,17 +110,18 @@ def test_two_folders_have_runs_of_their_own_and_leave_each_others_alone(project:
             shutil.copytree(project.folder / "runs of here" / Path(*Path(run).parts[-2:]), run)
         project.train(*nets)
         sync = Sync(project.plan())
+        assert sync.store.place == f"{project.folder}, inode {project.folder.stat().st_ino}"
         sync.store.place = place
         assert sync.send_all() == []
         shutil.move("results/runs", folder)
-        experiment[:] = [sync.store.experiment]
-        return {run.info.run_id: run for run in sync.store.client.search_runs(experiment)}
+        return {run.info.run_id: run for run in sync.store.client.search_runs([sync.store.experiment])}
 
     def of(place: str, runs: dict[str, Run]) -> dict[str, tuple]:
         own = {id: run for id, run in runs.items() if run.data.tags["sent_from"] == place}
         return {id: (run.info.status, run.info.run_name, run.data.tags, run.data.metrics) for id, run in own.items()}
 
     here = of("here", act("here", "teacher/1"))
+    assert len(here) == 2
     everything = act("there", "teacher/2", shares=("teacher/1",))
     assert of("here", everything) == here
     there = of("there", everything)

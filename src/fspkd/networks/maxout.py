@@ -86,7 +86,7 @@ class MaxoutNetwork(Network):
     softmax_limit: PositiveReal | None = None
     """the `limit` of the linear layer"""
     init: Literal["unit"] | PositiveReal = 0.005
-    """how weights are drawn: uniformly between minus and plus this number, as in the paper; or `unit`, from normal
+    """how weights are drawn: uniformly between minus and plus this number, as in the authors' code; or `unit`, from normal
     distributions, so that a layer's outputs are as large as its inputs"""
     keep: Keep = Keep()
     """dropout"""

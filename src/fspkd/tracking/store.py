@@ -64,9 +64,9 @@ SECONDS_OF_FILES = 300  # of a call that sends files
 class Store:
     """One experiment of MLFLOW_TRACKING_URI or, if that is not set, of mlflow.db in the working directory.
 
-    Holds the runs that were sent from the working directory, and leaves alone those of others. Raises UserError if the
-    experiment was deleted, or if mlflow.db keeps its files in another folder, and whatever MLflow raises if the store does
-    not answer.
+    Of MLFLOW_TRACKING_URI's runs it holds those that were sent from the working directory, and leaves others alone. Raises
+    UserError if the experiment was deleted, or if mlflow.db keeps its files in another folder, and whatever MLflow raises if
+    the store does not answer.
     """
 
     def __init__(self, experiment: str, description: str) -> None:
@@ -99,8 +99,8 @@ class Store:
         for key, text in tags.items():
             if not found or found.tags.get(key) != text:
                 self.client.set_experiment_tag(self.experiment, key, text)
-        self.place = f"{Path.cwd()}, inode {Path.cwd().stat().st_ino}"
-        self.runs: dict[str, Run] = {}  # this place's, by identity
+        self.place, self.is_shared = f"{Path.cwd()}, inode {Path.cwd().stat().st_ino}", place is None
+        self.runs: dict[str, Run] = {}  # by identity
         self._last: dict[tuple[str, str], int] = {}  # steps, by run and metric
         self.refresh()
 
@@ -111,11 +111,12 @@ class Store:
 
     def refresh(self) -> None:
         """Load what all processes have sent from here."""
+        quote = "'" if '"' in self.place else '"'
+        own = f"tags.{PLACE} = {quote}{self.place}{quote}" if self.is_shared else ""
         self.runs, page = {}, None
         while page != "":
-            held = self.client.search_runs([self.experiment], max_results=1000, page_token=page)
-            own = (run for run in held if run.data.tags.get(PLACE) == self.place)
-            known = {run.data.tags[IDENTITY]: run for run in own if IDENTITY in run.data.tags}
+            held = self.client.search_runs([self.experiment], own, max_results=1000, page_token=page)
+            known = {run.data.tags[IDENTITY]: run for run in held if IDENTITY in run.data.tags}
             self.runs |= {identity: run for identity, run in known.items() if not identity.endswith(REPLACED)}
             page = held.token or ""
 
@@ -163,7 +164,7 @@ class Store:
     def set_status(self, identity: str, status: str, end: int | None = None) -> None:
         """RUNNING, KILLED, FAILED, SCHEDULED or FINISHED; `end` in milliseconds since 1970."""
         run = self.runs[identity]
-        if run.info.status == status:
+        if run.info.status == status and end in (None, run.info.end_time):
             return
         if status in ("RUNNING", "SCHEDULED"):
             self.client.update_run(run.info.run_id, status=status)

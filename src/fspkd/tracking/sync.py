@@ -131,14 +131,20 @@ class Sync:
             return
         self.begun.add(run.id)
         held = self.store.runs.get(run.id)
-        if held and held.info.start_time != journal.started and not is_damaged:  # which may have lost its start
-            self.store.replace(run.id)
-            # Its row too, but only once for all its nets: only if it has values, which are those of the former nets.
+        if is_damaged:  # which may have lost its start
+            weights = manifest and manifest.weights_sha256
+            is_another = bool(held and held.data.tags.get("weights_sha256", weights) != weights)
+        else:
+            is_another = bool(held and held.info.start_time != journal.started)
+        if is_another:
+            # Its row too, but only once for all its nets: only if it has values, which are those of the former nets. And
+            # first, since after a failure in between only the net's start still tells that it is another.
             row = self.store.runs.get(self._row_id(run.spec.row)) if run.id in self.plan.runs else None
             if row and row.data.metrics:
                 self.store.replace(self._row_id(run.spec.row))
                 self.complete.discard(run.spec.row)
                 self.orphans |= self.complete.intersection(other.id for other in self.plan.row_runs(run.spec.row))
+            self.store.replace(run.id)
         tags = {**row_tags(self.preset, run.spec.row), **self._tags(run, journal.attempt)}
         if manifest:
             tags["weights_sha256"] = manifest.weights_sha256
@@ -263,9 +269,8 @@ class Sync:
             return
         tracked, identity = self._open_row(row), self._row_id(row)
         if self.store.is_finished(identity):
-            held, now = self.store.runs[identity].data.metrics, int(1000 * time.time())
-            changed = {key: value for key, value in self._values(row).items() if held.get(key) != value}
-            self.store.points(tracked, [(0, now, changed)] if changed else [])
+            if self.complete.issuperset(run.id for run in runs):
+                self._send_changed(row, identity)
             self.complete.add(row)
             return
         self.store.parameters(identity, self.preset.rows[row].model_dump(mode="json"))
@@ -285,6 +290,17 @@ class Sync:
         self.store.points(tracked, [(0, end, self._values(row))])
         self.store.set_status(identity, "FINISHED", end)
         self.complete.add(row)
+
+    def _send_changed(self, row: str, identity: str) -> None:
+        """Send those values of a finished row that differ from what the store has."""
+        run = self.store.runs[identity]
+        try:
+            values = self._values(row)
+        except UserError as error:  # such as predictions that are gone, of nets that are sent
+            self.damage.setdefault(str(error), False)
+            return
+        changed = {key: value for key, value in values.items() if run.data.metrics.get(key) != value}
+        self.store.points(run.info.run_id, [(0, int(1000 * time.time()), changed)] if changed else [])
 
     def _values(self, row: str) -> dict[str, float]:
         """Average, ensemble and iterations of a finished row, ours and the published ones."""
