@@ -1,6 +1,5 @@
 """What is sent to MLflow, with real stores and servers."""
 
-import json
 import math
 import os
 import shutil
@@ -248,14 +247,14 @@ def test_net_that_was_trained_anew_is_another_though_its_journal_is_cut(project:
     project.train("teacher/1")
     before = held(send(project).store.client)
     folder = project.plan().net("teacher/1").folder
-    manifest = json.loads(folder.manifest.read_text())
-    folder.manifest.write_text(json.dumps(manifest | {"weights_sha256": "0" * 64}))
+    manifest = folder.read_manifest()
+    folder.write_manifest(manifest.model_copy(update={"weights_sha256": "0" * 64}))
     folder.journal.write_bytes(b"".join(folder.journal.read_bytes().splitlines(keepends=True)[:-1]))
     Sync(project.plan()).send_all()
     runs = held(Sync(project.plan()).store.client)
     replaced = runs["Teacher, net 1, replaced"]
     assert replaced.info.run_id == before["Teacher, net 1"].info.run_id
-    assert replaced.data.tags["weights_sha256"] == manifest["weights_sha256"]
+    assert replaced.data.tags["weights_sha256"] == manifest.weights_sha256
 
 
 def test_values_of_a_row_that_have_changed_are_sent_again(made: Project) -> None:
