@@ -80,18 +80,39 @@ def test_a_row_is_replaced_too_if_that_fails_halfway(project: Project, monkeypat
 
 
 def test_a_finished_row_keeps_its_values_while_a_net_is_gone(made: Project) -> None:
-    """Also a row of replicates, and one that no table shows; then its table is of the others alone."""
+    """Of a table's row with replicates, whose average would be of the others alone; and of a row in no table."""
     made.content |= {"claims": None, "figures": {}, "timings": {}}
     made.set("tables.table1.rows", {"Teacher": "teacher"})
     made.set("replicates", 2)
     made.train("teacher/2", "student/1", "student/2", replicate=2)
     before = held(send(made).store.client)
-    for net in ("teacher/2", "student/2"):
-        shutil.rmtree(made.plan().net(net, 2).folder)
-    after = held(send(made).store.client)
-    for row in ("Teacher", "student"):
-        assert before[row].info.status == "FINISHED"
-        assert after[row].data.metrics == before[row].data.metrics
+    nets = made.plan().net("teacher/2", 2), made.plan().net("student/2")
+    nets[1].folder.predictions.unlink()
+    sync = send(made)
+    (damage,) = sync.new_damage()
+    assert str(nets[1].folder.predictions) in damage
+    for net in nets:
+        shutil.rmtree(net.folder)
+    for after in (held(sync.store.client), held(send(made).store.client)):
+        for row in ("Teacher", "student"):
+            assert before[row].info.status == "FINISHED"
+            assert after[row].data.metrics == before[row].data.metrics
+
+
+def test_a_local_store_knows_its_folder_by_path_and_leaves_alone_what_a_server_on_it_was_sent(project: Project) -> None:
+    """`make mlflow` starts such a server, which others may use; and inodes change where a folder is restored."""
+    project.train("teacher/1")
+    sync = send(project)
+    elsewhere = Sync(project.plan())
+    elsewhere.store.place, elsewhere.store.is_local = "/elsewhere, inode 7", False
+    assert elsewhere.send_all() == []
+    restored = Sync(project.plan())
+    restored.store.place = f"{project.folder}, inode 7"
+    for sender in (restored, sync, elsewhere):
+        assert sender.send_all() == []
+    runs = sync.store.client.search_runs([sync.store.experiment])
+    names = [(run.info.run_name, run.data.tags["sent_from"].startswith("/elsewhere")) for run in runs]
+    assert sorted(names) == [(name, there) for name in ("Teacher", "Teacher, net 1") for there in (False, True)]
 
 
 def test_two_folders_have_runs_of_their_own_and_leave_each_others_alone(

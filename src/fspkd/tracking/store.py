@@ -64,19 +64,18 @@ SECONDS_OF_FILES = 300  # of a call that sends files
 class Store:
     """One experiment of MLFLOW_TRACKING_URI or, if that is not set, of mlflow.db in the working directory.
 
-    Of MLFLOW_TRACKING_URI's runs it holds those that were sent from the working directory, and leaves others alone. Raises
-    UserError if the experiment was deleted, or if mlflow.db keeps its files in another folder, and whatever MLflow raises if
-    the store does not answer.
+    Holds the runs that were sent from the working directory, and leaves others alone. Raises UserError if the experiment
+    was deleted, or if mlflow.db keeps its files in another folder, and whatever MLflow raises if the store does not answer.
     """
 
     def __init__(self, experiment: str, description: str) -> None:
         uri = os.environ.get("MLFLOW_TRACKING_URI")
-        place = None
+        files_at = None
         if not uri:
             local = Path("mlflow.db").absolute()
             if not local.exists():
                 _make_local(local)
-            uri, place = f"sqlite:///{local}", (local.parent / ARTIFACTS / experiment).as_uri()
+            uri, files_at = f"sqlite:///{local}", (local.parent / ARTIFACTS / experiment).as_uri()
         _check(uri)
         with _told_how_to_upgrade(uri):
             client = MlflowClient(uri)
@@ -89,17 +88,18 @@ class Store:
                 f"{found.experiment_id}, or mlflow gc --experiment-ids {found.experiment_id}"
             )
         files = found.artifact_location if found else None
-        if place and files and files != place and files.endswith(f"/{ARTIFACTS}/{experiment}"):
+        if files_at and files and files != files_at and files.endswith(f"/{ARTIFACTS}/{experiment}"):
             raise UserError(
                 f"mlflow.db was made in another folder, and the files of its runs are in {files}. Move this folder back there, "
                 f"or start anew: rm -r mlflow.db {ARTIFACTS}; what is below results/ is then sent again."
             )
-        self.experiment = found.experiment_id if found else self.client.create_experiment(experiment, place)
+        self.experiment = found.experiment_id if found else self.client.create_experiment(experiment, files_at)
         tags = {"mlflow.note.content": description, **PAGE}
         for key, text in tags.items():
             if not found or found.tags.get(key) != text:
                 self.client.set_experiment_tag(self.experiment, key, text)
-        self.place, self.is_shared = f"{Path.cwd()}, inode {Path.cwd().stat().st_ino}", place is None
+        self.place = f"{Path.cwd()}, inode {Path.cwd().stat().st_ino}"
+        self.is_local = bool(files_at)
         self.runs: dict[str, Run] = {}  # by identity
         self._last: dict[tuple[str, str], int] = {}  # steps, by run and metric
         self.refresh()
@@ -112,7 +112,9 @@ class Store:
     def refresh(self) -> None:
         """Load what all processes have sent from here."""
         quote = "'" if '"' in self.place else '"'
-        own = f"tags.{PLACE} = {quote}{self.place}{quote}" if self.is_shared else ""
+        own = f"tags.{PLACE} = {quote}{self.place}{quote}"
+        if self.is_local:  # it cannot be moved, so its path is enough; inodes change where a folder is restored
+            own = f"tags.{PLACE} LIKE {quote}{Path.cwd()}, inode %{quote}"
         self.runs, page = {}, None
         while page != "":
             held = self.client.search_runs([self.experiment], own, max_results=1000, page_token=page)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
+from mlflow.entities import Run as TrackedRun
 
 from fspkd.errors import UserError
 from fspkd.plan import Plan
@@ -131,14 +132,9 @@ class Sync:
             return
         self.begun.add(run.id)
         held = self.store.runs.get(run.id)
-        if is_damaged:  # which may have lost its start
-            weights = manifest and manifest.weights_sha256
-            is_another = bool(held and held.data.tags.get("weights_sha256", weights) != weights)
-        else:
-            is_another = bool(held and held.info.start_time != journal.started)
-        if is_another:
+        if held and self._is_another(held, journal, manifest if is_damaged else None):
             # Its row too, but only once for all its nets: only if it has values, which are those of the former nets. And
-            # first, since after a failure in between only the net's start still tells that it is another.
+            # first, since after a failure in between only the net itself still tells that it is another.
             row = self.store.runs.get(self._row_id(run.spec.row)) if run.id in self.plan.runs else None
             if row and row.data.metrics:
                 self.store.replace(self._row_id(run.spec.row))
@@ -165,6 +161,13 @@ class Sync:
             self.store.set_status(run.id, "RUNNING")
         else:
             self.store.set_status(run.id, "FAILED" if journal.failure else "KILLED", journal.ended)
+
+    @staticmethod
+    def _is_another(held: TrackedRun, journal: Journal, manifest: Manifest | None) -> bool:
+        """Whether a held run is of another training; `manifest`, if the journal was made from it, as its start is estimated."""
+        if manifest:
+            return held.data.tags.get("weights_sha256", manifest.weights_sha256) != manifest.weights_sha256
+        return held.info.start_time != journal.started
 
     def _finish(self, run: Run, journal: Journal, manifest: Manifest, tracked: str) -> None:
         folder, images = run.folder, manifest.images
