@@ -26,14 +26,14 @@ def drawn(project: Project) -> Project:
 
 
 def by_loops(first: torch.Tensor, second: torch.Tensor) -> np.ndarray:
-    """The mean over images of G[i, j] = sum over s, t of F1[s, t, i] F2[s, t, j] / (h w); maps of one size."""
+    """Of each image, G[i, j] = sum over s, t of F1[s, t, i] F2[s, t, j] / (h w); maps of one size."""
     count, channels, height, width = first.shape
-    total = np.zeros((channels, second.shape[1]))
+    matrices = np.zeros((count, channels, second.shape[1]))
     for image in range(count):
         for i in range(channels):
             for j in range(second.shape[1]):
-                total[i, j] += float((first[image, i] * second[image, j]).sum()) / (height * width)
-    return total / count
+                matrices[image, i, j] = float((first[image, i] * second[image, j]).sum()) / (height * width)
+    return matrices
 
 
 def test_matrices_are_those_of_the_nets_and_the_teacher_is_shuffled(drawn: Project) -> None:
@@ -49,7 +49,7 @@ def test_matrices_are_those_of_the_nets_and_the_teacher_is_shuffled(drawn: Proje
         teacher = finished_net(first.teacher, images.shape, images.classes).eval().taps(x, ("stem", "section1"))
         student = finished_net(first, images.shape, images.classes).train().taps(x, ("stem", "section1"))
     rows, columns = first.spec.method.permutations(first.spec.draws, first.spec.network)[0]
-    of_teacher = by_loops(*teacher.values())[np.ix_(rows, columns)]
+    of_teacher = by_loops(*teacher.values())[:, rows][:, :, columns]
     np.testing.assert_allclose(found["stem to section1"][matrices.TEACHER], of_teacher, rtol=1e-4)
     np.testing.assert_allclose(found["stem to section1"][matrices.AFTER], by_loops(*student.values()), rtol=1e-4)
     assert not np.allclose(found["stem to section1"][matrices.BEFORE], found["stem to section1"][matrices.AFTER])
@@ -67,8 +67,13 @@ def test_the_figure_its_numbers_and_the_page_that_shows_it(drawn: Project) -> No
     assert len(frame) == 9
     assert (frame["distance"][frame["net"] == matrices.TEACHER] == 0).all()
     found = matrices.matrices_of(plan.net("student/1").stage1)["stem to section1"]
-    distance = ((found[matrices.AFTER] - found[matrices.TEACHER]) ** 2).mean()
+    student, teacher = found[matrices.AFTER], found[matrices.TEACHER]
+    distance = ((student.mean(0) - teacher.mean(0)) ** 2).mean()
     assert frame["distance"][2] == pytest.approx(distance, rel=1e-3)
+    from_mean = sum(((image - teacher.mean(0)) ** 2).mean() for image in teacher)
+    from_own = sum(((of_student - image) ** 2).mean() for of_student, image in zip(student, teacher, strict=True))
+    assert frame["unexplained"][2] == pytest.approx(from_own / from_mean, rel=1e-3)
+    assert (frame["unexplained"][frame["net"] == matrices.TEACHER] == 0).all()
     page = summary(plan).decode()
-    assert "the first stage minimises that of each image" in page
+    assert "a student that has the teacher&#39;s mean matrix for every image has 1" in page.replace("'", "&#39;")
     assert "section2 to section3" in page

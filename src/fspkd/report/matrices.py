@@ -18,13 +18,13 @@ from fspkd.plan import Plan
 from fspkd.runs.spec import Run
 from fspkd.train.nets import finished_net, initial_net
 
-IMAGES = 128  # test images, at most, that matrices are a mean over
+IMAGES = 128  # test images, at most, whose matrices are compared
 TEACHER, BEFORE, AFTER = "teacher", "student before stage 1", "student after stage 1"
 Matrices = dict[str, dict[str, np.ndarray]]  # by the two layers, and by net
 
 
 def matrices_of(first: Run) -> Matrices:
-    """The FSP matrices that a first stage compares, as means over test images, (M, N) each.
+    """The FSP matrices that a first stage compares, of some test images: (images, M, N) each.
 
     As in that stage, the student normalises by batch statistics, the teacher does not, and a shuffled teacher is shuffled.
     """
@@ -40,11 +40,11 @@ def matrices_of(first: Run) -> Matrices:
     taps = method.student_taps(network)
     with torch.no_grad():
         matrices = {
-            name: [matrix.mean(0).numpy() for matrix in method.targets(net.taps(x, taps))] for name, net in nets.items()
+            name: [matrix.numpy() for matrix in method.targets(net.taps(x, taps))] for name, net in nets.items()
         }
     shuffles = method.permutations(first.spec.draws, network)
     matrices[TEACHER] = [
-        m[rows.numpy()[:, None], columns.numpy()]
+        m[:, rows.numpy()[:, None], columns.numpy()]
         for m, (rows, columns) in zip(matrices[TEACHER], shuffles, strict=True)
     ]
     pairs = [" to ".join(pair) for pair in method.pairs(taps)]
@@ -63,16 +63,18 @@ def read(plan: Plan, name: str) -> Matrices:
 
 
 def draw(title: str, matrices: Matrices) -> plt.Figure:
-    """Plot a row for each net and a column for each matrix; each column has one colour scale."""
+    """Plot the mean matrices, a row for each net and a column for each matrix; each column has one colour scale."""
     sns.set_theme(context="paper", style="white")
     size = (1 + 2.6 * len(matrices), 7.5)
     drawing, grid = plt.subplots(3, len(matrices), figsize=size, squeeze=False, layout="constrained")
     for column, (pair, of_nets) in zip(grid.T, matrices.items(), strict=True):
-        entries = np.concatenate([matrix.ravel() for matrix in of_nets.values()])
+        means = {name: of_images.mean(0) for name, of_images in of_nets.items()}
+        entries = np.concatenate([matrix.ravel() for matrix in means.values()])
         colors = {"vmin": entries.min(), "vmax": entries.max(), "cmap": "mako"}
-        for axes, (name, matrix) in zip(column, of_nets.items(), strict=True):
+        for axes, (name, matrix) in zip(column, means.items(), strict=True):
             sns.heatmap(matrix, ax=axes, xticklabels=False, yticklabels=False, rasterized=True, **colors)
-            axes.set_title(pair if name == TEACHER else f"distance {_distance(of_nets, name):#.3g}", fontsize=9)
+            far = f"distance {_distance(of_nets, name):#.3g}, unexplained {_unexplained(of_nets, name):#.3g}"
+            axes.set_title(pair if name == TEACHER else far, fontsize=8)
         column[-1].set_xlabel("channels of the later layer")
     for axes, name in zip(grid[:, 0], (TEACHER, BEFORE, AFTER), strict=True):
         axes.set_ylabel(name)
@@ -82,17 +84,26 @@ def draw(title: str, matrices: Matrices) -> plt.Figure:
 
 def _distance(of_nets: dict[str, np.ndarray], name: str) -> float:
     """The mean squared difference between the entries of a net's mean matrix and its teacher's."""
-    return float(((of_nets[name] - of_nets[TEACHER]) ** 2).mean())
+    return float(((of_nets[name].mean(0) - of_nets[TEACHER].mean(0)) ** 2).mean())
+
+
+def _unexplained(of_nets: dict[str, np.ndarray], name: str) -> float:
+    """The mean squared difference between a net's and its teacher's matrices of an image, by the teacher's variance.
+
+    A net whose matrices are the teacher's mean one, whatever the image, has 1.
+    """
+    teacher = of_nets[TEACHER]
+    return float(((of_nets[name] - teacher) ** 2).mean() / ((teacher - teacher.mean(0)) ** 2).mean())
 
 
 def files(matrices: Matrices) -> dict[str, bytes]:
     """The numbers behind a figure: a row per matrix and net."""
     rows = [
-        (pair, name, _distance(of_nets, name), float(of_nets[name].mean()))
+        (pair, name, _distance(of_nets, name), _unexplained(of_nets, name), float(of_nets[name].mean()))
         for pair, of_nets in matrices.items()
         for name in of_nets
     ]
-    frame = pd.DataFrame(rows, columns=["layers", "net", "distance", "mean"])
+    frame = pd.DataFrame(rows, columns=["layers", "net", "distance", "unexplained", "mean"])
     return {".csv": frame.to_csv(index=False, float_format="%.4g").encode()}
 
 
@@ -101,8 +112,10 @@ def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
     note = (
         f"FSP matrices are means over {IMAGES} test images, spread evenly over the classes (all where there are fewer), the "
         "student's with their statistics, as in training. Distance: the mean squared difference between the entries of two "
-        "such means, the student's and the teacher's; the first stage minimises that of each image's matrices."
+        "such means, the student's and the teacher's. Unexplained: that of each image's matrices, which the first stage "
+        "minimises, divided by the variance of the teacher's over the images; a student that has the teacher's mean matrix "
+        "for every image has 1."
     )
     frame = pd.read_csv(Path(plan.preset.results, f"{name}.csv"))
-    texts = {column: frame[column].map("{:#.3g}".format) for column in ("distance", "mean")}
+    texts = {column: frame[column].map("{:#.3g}".format) for column in ("distance", "unexplained", "mean")}
     return note, frame.assign(**texts).rename(columns={"layers": ""})
