@@ -73,8 +73,8 @@ def draw(title: str, matrices: Matrices) -> plt.Figure:
         colors = {"vmin": entries.min(), "vmax": entries.max(), "cmap": "mako"}
         for axes, (name, matrix) in zip(column, means.items(), strict=True):
             sns.heatmap(matrix, ax=axes, xticklabels=False, yticklabels=False, rasterized=True, **colors)
-            far = f"distance {_distance(of_nets, name):#.3g}, unexplained {_unexplained(of_nets, name):#.3g}"
-            axes.set_title(pair if name == TEACHER else far, fontsize=8)
+            near = f"distance {_distance(of_nets, name):#.3g}, correlation {_correlation(of_nets, name):.2f}"
+            axes.set_title(pair if name == TEACHER else near, fontsize=8)
         column[-1].set_xlabel("channels of the later layer")
     for axes, name in zip(grid[:, 0], (TEACHER, BEFORE, AFTER), strict=True):
         axes.set_ylabel(name)
@@ -87,23 +87,24 @@ def _distance(of_nets: dict[str, np.ndarray], name: str) -> float:
     return float(((of_nets[name].mean(0) - of_nets[TEACHER].mean(0)) ** 2).mean())
 
 
-def _unexplained(of_nets: dict[str, np.ndarray], name: str) -> float:
-    """The mean squared difference between a net's and its teacher's matrices of an image, by the teacher's variance.
+def _correlation(of_nets: dict[str, np.ndarray], name: str) -> float:
+    """How alike a net's and its teacher's matrices vary from image to image: of all entries' deviations from their means.
 
-    A net whose matrices are the teacher's mean one, whatever the image, has 1.
+    NaN if those of either do not vary.
     """
-    teacher = of_nets[TEACHER]
-    return float(((of_nets[name] - teacher) ** 2).mean() / ((teacher - teacher.mean(0)) ** 2).mean())
+    net, teacher = (of_nets[one] - of_nets[one].mean(0) for one in (name, TEACHER))
+    size = np.sqrt((net**2).sum() * (teacher**2).sum())
+    return float((net * teacher).sum() / size) if size else np.nan
 
 
 def files(matrices: Matrices) -> dict[str, bytes]:
     """The numbers behind a figure: a row per matrix and net."""
     rows = [
-        (pair, name, _distance(of_nets, name), _unexplained(of_nets, name), float(of_nets[name].mean()))
+        (pair, name, _distance(of_nets, name), _correlation(of_nets, name), float(of_nets[name].mean()))
         for pair, of_nets in matrices.items()
         for name in of_nets
     ]
-    frame = pd.DataFrame(rows, columns=["layers", "net", "distance", "unexplained", "mean"])
+    frame = pd.DataFrame(rows, columns=["layers", "net", "distance", "correlation", "mean"])
     return {".csv": frame.to_csv(index=False, float_format="%.4g").encode()}
 
 
@@ -112,10 +113,9 @@ def on_page(plan: Plan, name: str) -> tuple[str, pd.DataFrame]:
     note = (
         f"FSP matrices are means over {IMAGES} test images, spread evenly over the classes (all where there are fewer), the "
         "student's with their statistics, as in training. Distance: the mean squared difference between the entries of two "
-        "such means, the student's and the teacher's. Unexplained: that of each image's matrices, which the first stage "
-        "minimises, divided by the variance of the teacher's over the images; a student that has the teacher's mean matrix "
-        "for every image has 1."
+        "such means, the student's and the teacher's; the first stage minimises that of each image's matrices. Correlation: "
+        "of all entries' deviations from their means, so how far the student's matrices tell images apart as the teacher's do."
     )
     frame = pd.read_csv(Path(plan.preset.results, f"{name}.csv"))
-    texts = {column: frame[column].map("{:#.3g}".format) for column in ("distance", "unexplained", "mean")}
+    texts = {column: frame[column].map("{:#.3g}".format) for column in ("distance", "correlation", "mean")}
     return note, frame.assign(**texts).rename(columns={"layers": ""})
