@@ -157,11 +157,11 @@ class Store:
         """Whether the run with that identity has finished."""
         return identity in self.runs and self.runs[identity].info.status == "FINISHED"
 
-    def link(self, identity: str, text: str) -> str:
-        """A Markdown link to a tracked run."""
+    def link(self, identity: str) -> str:
+        """A Markdown link to a tracked run, or its identity alone if it was not sent."""
         if identity not in self.runs:
-            return text
-        return f"[{text}](#/experiments/{self.experiment}/runs/{self.runs[identity].info.run_id})"
+            return identity
+        return f"[{identity}](#/experiments/{self.experiment}/runs/{self.runs[identity].info.run_id})"
 
     def set_status(self, identity: str, status: str, end: int | None = None) -> None:
         """RUNNING, KILLED, FAILED, SCHEDULED or FINISHED; `end` in milliseconds since 1970."""

@@ -230,11 +230,11 @@ class Sync:
 
     def _description(self, run: Run) -> str:
         spec = run.spec
-        start = self.store.link(spec.start, spec.start) if spec.start else "initialised from the seed"
+        start = self.store.link(spec.start) if spec.start else "initialised from the seed"
         most = "at most " if spec.training.stop else ""
         text = f"`{run.folder}`: {most}{spec.iterations:,} iterations of {spec.method.method}.\n\nStarts from: {start}."
         if spec.teacher:
-            text += f"\n\nTeacher: {self.store.link(spec.teacher, spec.teacher)}."
+            text += f"\n\nTeacher: {self.store.link(spec.teacher)}."
         return text
 
     # --- a row --------------------------------------------------------------------------------------------
