@@ -6,19 +6,33 @@ the file of weights <NAME> is.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from fspkd.data.pack import pack
 from fspkd.data.sets import DataSet, PretrainedWeights
-from fspkd.errors import run_command
-from fspkd.plan import load_plans, not_found
+from fspkd.errors import UserError, run_command
+from fspkd.plan import Plan, load_plans, not_found
 from fspkd.result import shown_by_results
+from fspkd.runs.spec import Run
 from fspkd.settings import suggest
 
 
 def nearness(packed: DataSet | PretrainedWeights) -> int:
     """2 for what is on this machine, 1 for a download, 0 for what should be here and is not."""
     return 2 * Path(packed.place).exists() if packed.place else 1
+
+
+def size_check(plan: Plan, run: Run) -> Callable[[tuple[int, int]], None]:
+    """What raises UserError, and names the preset, if that run cannot use images of a height and width."""
+
+    def check(size: tuple[int, int]) -> None:
+        try:
+            run.check_size(size)
+        except UserError as error:
+            raise UserError(f"preset {plan.preset.name!r}: {error}") from error
+
+    return check
 
 
 def main() -> None:
@@ -33,8 +47,13 @@ def main() -> None:
         message = f"{args.output}: no preset in config/ has such data or weights{suggest(str(args.output), known)}"
         raise not_found(message, problems)
     # Check whether nets can use the images now, not when their teachers have been trained for hours.
-    readers = [run for plan in plans.values() for run in shown_by_results(plan) if run.data.path == args.output]
-    pack(known[args.output], [run.check_size for run in readers])
+    checks = [
+        size_check(plan, run)
+        for plan in plans.values()
+        for run in shown_by_results(plan)
+        if run.data.path == args.output
+    ]
+    pack(known[args.output], checks)
 
 
 if __name__ == "__main__":

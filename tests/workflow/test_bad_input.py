@@ -56,7 +56,7 @@ def sizes_that_do_not_pool(project: Project) -> None:
         (truncated_image, r"train/ant/0.png: cannot be read as an image"),
         (
             sizes_that_do_not_pool,
-            r"run student-stage1-\w+: images of 'mine', 10x10 pixels: feature maps of 5 and 3 .* that 4 divides",
+            r"preset '\w+': run student-stage1-\w+: images of 'mine', 10x10 pixels: feature maps of 5 and 3 .* that 4 divides",
         ),
         (mixed_sizes, r"images of mixed size: .*8x8.*7x9|images of mixed size: .*7x9.*8x8"),
     ],
