@@ -111,6 +111,8 @@ def draw(title: str, data: tuple[Curves, pd.DataFrame]) -> plt.Figure:
                 axes.axvline(begin, color=color, linestyle=":", linewidth=1)
         axes.set_xlim(left=0)
         axes.set(xlabel="iteration", ylabel=measure)
+        axes.xaxis.set_major_locator(MaxNLocator(6))  # tens of thousands are wide
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         if measure == "training loss":
             axes.set_yscale("log")
             low, high = axes.get_ylim()
