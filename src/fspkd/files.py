@@ -1,6 +1,5 @@
 """Write files so that a partial one is never taken for a complete one, and check that they are unchanged."""
 
-import errno
 import glob
 import hashlib
 import os
@@ -17,7 +16,6 @@ import psutil
 from fspkd.errors import UserError, advice
 
 A_DAY = 86400  # seconds
-WITHOUT_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # errors of such file systems
 
 
 def temporary_beside(path: Path) -> Path:
@@ -64,21 +62,6 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
             f"{path}: cannot be written: {error.strerror}. {advice(error)} and run the same command again: "
             f"the old content is untouched, and training resumes from its last checkpoint."
         ) from None
-
-
-def keep_previous(path: Path, previous: Path) -> None:
-    """Keep a file, if there is one, under a second name too, before it is rewritten.
-
-    Does not report a folder that cannot be written to: the rewrite will.
-    """
-    temporary = temporary_beside(previous)
-    try:
-        os.link(path, temporary)
-        temporary.replace(previous)
-        temporary.unlink(missing_ok=True)  # renaming a file onto its own hard link does nothing
-    except OSError as error:
-        if error.errno in WITHOUT_HARD_LINKS:
-            write_atomically(previous, path.read_bytes())
 
 
 def file_sha256(path: Path) -> str:

@@ -26,7 +26,7 @@ from fspkd.times import duration
 from fspkd.train.metrics import COLUMNS
 
 TRAINING = re.compile(r"^train (\S+): (?:at most )?(\d+) iterations", re.MULTILINE)  # a training rule's message
-NOISE = ("Cannot restore ", "--keep-incomplete mode")  # about outputs, which are written whole or not at all
+NOISE = "--keep-incomplete mode"  # about outputs, which are written whole or not at all
 SHOWN = ("table", "claims")  # the rules whose results are also printed
 SECONDS_BETWEEN_DRAWINGS = 0.5
 TAIL = 4096  # bytes of measurements that are read

@@ -67,11 +67,6 @@ def save_weights(state: dict[str, Tensor], path: Path, owner: str) -> str:
     return sha256
 
 
-def is_of_a_run(content: object) -> bool:
-    """Whether the content of a file is what `save_weights` writes."""
-    return isinstance(content, dict) and content.keys() == {"run", "sha256", "state"}
-
-
 def load_checksum(path: Path, owner: str) -> str:
     """The checksum stored with the final weights of a finished run."""
     return load(path, owner, _advice(path))["sha256"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fspkd.errors import run_command
-from fspkd.files import Prefix, keep_previous, write_atomically
+from fspkd.files import Prefix, write_atomically
 from fspkd.train.metrics import MetricsFile
 
 
@@ -82,31 +82,6 @@ def test_measurements_are_on_the_disk_before_a_checkpoint_tells_of_them(
     assert metrics.sync().is_in(metrics.path)
     assert calls == [("fsync", metrics.path.read_bytes())]
     assert calls[0][1].endswith(b"\n1,0.1,2.5,1,,\n")
-
-
-def test_previous_content_is_kept(tmp_path: Path) -> None:
-    path, previous = tmp_path / "checkpoint.pt", tmp_path / "checkpoint.previous.pt"
-    for content in (b"1", b"2", b"3"):
-        keep_previous(path, previous)
-        write_atomically(path, content)
-    assert (path.read_bytes(), previous.read_bytes()) == (b"3", b"2")
-    keep_previous(path, previous)  # then the process is killed
-    for content in (b"4", b"5"):
-        keep_previous(path, previous)
-        write_atomically(path, content)
-    assert (path.read_bytes(), previous.read_bytes()) == (b"5", b"4")
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_previous_content_is_kept_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*paths: Path) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", refuse)
-    path, previous = tmp_path / "checkpoint.pt", tmp_path / "checkpoint.previous.pt"
-    path.write_bytes(b"1")
-    keep_previous(path, previous)
-    assert previous.read_bytes() == b"1"
 
 
 @pytest.mark.parametrize(("content", "is_in"), [(b"abcdef", True), (b"abc", True), (b"abd", False), (b"ab", False)])

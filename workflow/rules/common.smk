@@ -29,5 +29,4 @@ except UserError as error:
 
 wildcard_constraints:
     results=one_of(PLANS),
-    table=names_in(PLANS, "tables"),
     timing=names_in(PLANS, "timings"),

@@ -1,6 +1,5 @@
 """Reading presets: YAML files that extend each other, and an explanation of what is wrong in them. Imports no torch."""
 
-import copy
 import re
 from functools import cache
 from pathlib import Path
@@ -83,12 +82,7 @@ def _expanded(node: yaml.Node, sizes: dict[int, int | None]) -> int:
 
 
 def read_yaml(path: Path) -> dict:
-    """The mapping in a YAML file; raises UserError if there is none."""
-    return copy.deepcopy(_content(path))
-
-
-def _content(path: Path) -> dict:
-    """The same, but not to be changed: files with the same text share it."""
+    """The mapping in a YAML file, not to be changed: files with the same text share it. Raises UserError if there is none."""
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"{path}: is not a file. Remove it.")
@@ -176,7 +170,7 @@ def preset_files(config: Path) -> dict[str, Path]:
 
     def looked_at(path: Path) -> dict:
         try:
-            return _content(path)
+            return read_yaml(path)
         except UserError:
             return {}
 
@@ -212,8 +206,8 @@ def chain_of(path: Path) -> list[tuple[Path, dict]]:
         if base in [file for file, _ in chain]:
             raise UserError(f"{path}: extends: {base} extends itself, directly or through other presets.")
         content = read_yaml(base)
-        chain.append((base, content))
-        base = _extended(base, content.pop("extends")) if "extends" in content else None
+        chain.append((base, {key: value for key, value in content.items() if key != "extends"}))
+        base = _extended(base, content["extends"]) if "extends" in content else None
     return chain
 
 

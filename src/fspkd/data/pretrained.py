@@ -83,7 +83,10 @@ def _check_normalisation(pretrained: PretrainedWeights) -> None:
 
 
 def _state(file: Path) -> State:
-    """The state dict that a file holds; raises ValueError, which says what to do, if it holds anything else."""
+    """The state dict that a file is, or holds under some key, with the net's own names.
+
+    Raises ValueError, which says what to do, for a file without a state dict, and for one with several.
+    """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError:
@@ -93,26 +96,17 @@ def _state(file: Path) -> State:
             raise ValueError(f"holds no state dict: it has a pickled {pickled[1]}. {ALONE}") from None
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise ValueError(f"holds no state dict: {reason or type(error).__name__}. {ALONE}") from None
-    if weights.is_of_a_run(content):
-        return content["state"]
     if not isinstance(content, Mapping):
         raise ValueError(f"holds no state dict: it has a {type(content).__name__}. {ALONE}")
-    keys = [] if _is_state(content) else [key for key, value in content.items() if _is_state(value)]
-    if not keys and not _is_state(content):
+    held = {"": content} if _is_state(content) else {key: value for key, value in content.items() if _is_state(value)}
+    if not held:
         raise ValueError(f"holds no state dict: none of {_some(content)} maps names to tensors. {ALONE}")
-    state = content[keys[0]] if keys else content
-    prefix = next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), "")
-    if not keys and not prefix:
-        return dict(state)
-    command = f"torch.load({str(file)!r}, map_location='cpu', weights_only=True)" + "".join(
-        f"[{k!r}]" for k in keys[:1]
-    )
-    command = f"{{k.removeprefix({prefix!r}): v for k, v in {command}.items()}}" if prefix else command
-    found = f"its keys are {_some(content)}, and weights are under {' and '.join(map(repr, keys))}" if keys else ""
-    raise ValueError(
-        f"{found or f'all its names begin with {prefix!r}, such as {_some(state)}'}. Save these weights under the net's own "
-        f'names, name that file and pin its sha256: python -c "import torch; torch.save({command}, {file.stem + "_own.pt"!r})"'
-    )
+    if len(held) > 1:
+        raise ValueError(f"holds {len(held)} state dicts, under {_some(held)}. Save the one that you mean alone.")
+    (state,) = held.values()
+    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)), ""):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return dict(state)
 
 
 def _is_state(content: object) -> bool:

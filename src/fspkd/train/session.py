@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from zipfile import BadZipFile
 
@@ -14,7 +15,7 @@ from fspkd.engine.device import usable_precision
 from fspkd.engine.member import Member
 from fspkd.engine.schedule import learning_rate
 from fspkd.errors import DamagedError, UserError
-from fspkd.files import Prefix, keep_previous, write_atomically
+from fspkd.files import Prefix, write_atomically
 from fspkd.provenance import provenance
 from fspkd.runs.folder import Attempt, ImageFacts, Manifest
 from fspkd.runs.journal import JournalWriter
@@ -142,7 +143,8 @@ class Session:
             "seconds": self.seconds,
             "attempts": [attempt.model_dump(mode="json") for attempt in self.attempts],
         }
-        keep_previous(self.folder.checkpoint, self.folder.previous_checkpoint)
+        with suppress(OSError):  # there is none yet, or the folder cannot be written to, which `save` reports
+            self.folder.checkpoint.replace(self.folder.previous_checkpoint)
         save(content, self.folder.checkpoint)
         self.journal.saved(self.member.done, metrics)
 
