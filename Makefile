@@ -1,10 +1,18 @@
 # Everything that needs the environment depends on .venv/ready, which installs it once.
 .PHONY: help quickstart report mini test test-slurm faults lint schema benchmark mlflow fetch lock
+export HERE := $(CURDIR)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Packages from elsewhere, as clusters' modules give them, would hide those of .venv.
+unexport PYTHONPATH PYTHONHOME
+# On a slow disk, compiling takes longer than uv's own limit of a minute.
+export UV_COMPILE_BYTECODE_TIMEOUT ?= 600
 PORT ?= 5000
 RESULTS ?= results/quickstart results/fitnets/quickstart
-FITS = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))  # pyproject.toml's requires-python
-PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -c '$(FITS)' 2> /dev/null && echo $$name && break; done)
+# A Python of the versions in pyproject.toml, with all of the standard library, which some builds lack; prints the one that a
+# virtual environment, such as an active .venv, was made from.
+FITS = import bz2, ctypes, ensurepip, lzma, sqlite3, ssl, sys; (3, 11) <= sys.version_info[:2] <= (3, 12) or sys.exit(1); \
+    print(sys._base_executable)
+PYTHON ?= $(shell for name in python3.11 python3.12 python3; do $$name -E -c '$(FITS)' 2> /dev/null && break; done)
 # The longest tests begin first, else one core waits for the other at the end.
 LONG = tests/workflow/test_dvc.py tests/workflow/test_docs.py tests/tracking/test_tracking.py tests/tracking/test_failures.py tests/tracking/test_former.py tests/workflow/test_workflow.py
 # Scripts use a GPU if there is one, but tests compare their nets bit by bit with nets trained on the CPU.
@@ -21,7 +29,7 @@ export SNAKEMAKE_LINT
 
 # An environment that was made for another folder, or whose Python is gone, is useless.
 ifneq ($(wildcard .venv/ready),)
-ifneq ($(shell .venv/bin/python -c 'import fspkd' 2> /dev/null && cat .venv/ready),$(CURDIR))
+ifneq ($(shell .venv/bin/python -E -c 'import fspkd' 2> /dev/null && cat .venv/ready),$(CURDIR))
 $(info .venv was made in another folder, or its Python is gone: it is made again.)
 $(shell rm .venv/ready)
 endif
@@ -79,16 +87,20 @@ mlflow: .venv/ready  ## browse the runs, with PORT=5001 on another port than 500
 
 # If no Python on this machine fits, uv fetches one.
 .venv/ready: requirements.lock pyproject.toml
-	@test -z "$(PYTHON)" || $(PYTHON) -c '$(FITS)' || { echo "$(PYTHON) does not fit: Python 3.11 or 3.12 is needed"; exit 1; }
-	@! squeue --me --noheader --format=%Z 2> /dev/null | grep --quiet --line-regexp '$(CURDIR)' || { echo ".venv has to be made \
-	    anew, but jobs run from it (squeue --me). Wait for them, or scancel them: they resume from their checkpoints."; exit 1; }
+	@test -z "$(PYTHON)" || "$(PYTHON)" -c '$(FITS)' > /dev/null || { echo "$(PYTHON) does not fit: needed is Python 3.11 or" \
+	    "3.12, with bz2, ctypes, ensurepip, lzma, sqlite3 and ssl"; exit 1; }
+	@test -n "$(PYTHON)" || python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 8))' || { echo "python3 does" \
+	    "not fit: needed is 3.8 or newer, with venv (package python3-venv), or the path of a 3.11 or 3.12: make PYTHON=..."; exit 1; }
+	@! squeue --me --noheader --format=%Z 2> /dev/null | grep --quiet --line-regexp --fixed-strings -- "$$HERE" || { echo \
+	    ".venv has to be made anew, but jobs run from it (squeue --me). Wait for them, or scancel them: they resume from" \
+	    "their checkpoints."; exit 1; }
 	rm -rf .venv
-	$(or $(PYTHON),python3) -m venv .venv
+	"$(or $(PYTHON),python3)" -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check $(UV)
 	test -n "$(PYTHON)" || { cp .venv/bin/uv .uv && ./.uv venv --quiet --clear --python 3.11 .venv && mv .uv .venv/bin/uv; }
 	.venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes -r requirements.lock
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
-	echo $(CURDIR) > $@
+	echo "$$HERE" > $@
 
 lock:  ## requirements.lock, from pyproject.toml
 	.venv/bin/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \

@@ -28,10 +28,19 @@ COMMIT = "FSPKD_COMMIT"  # the variable that a workflow sets for its jobs, whose
 
 
 def git_commit() -> str | None:
-    """The commit of the package's repository, with '-dirty' if tracked files differ from it."""
-    command = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    """The commit of the package's repository, with '-dirty' if tracked files differ from it.
+
+    An unpacked archive has none, also inside another repository.
+    """
+
+    def git(*command: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(PACKAGE), *command], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        git("ls-files", "--error-unmatch", __file__)
+        return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get(COMMIT)
 

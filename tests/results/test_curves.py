@@ -1,16 +1,19 @@
 """Figures of curves, and where these become flat, from known measurements."""
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Project
+from conftest import REPOSITORY, Project
 from finished import finish, measure
 from pretended import pretend
 
 from fspkd.report import curves, figures, tables
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pictures import draw_table
+from fspkd.tracking.follow import FOLLOWED
 from fspkd.workflow import ResultRule
 
 
@@ -29,6 +32,18 @@ def test_figure_shows_each_curve_and_is_the_same_again(project: Project) -> None
     first = [file.read_bytes() for file in files]
     figures.write(project.plan(), "figure3")
     assert [file.read_bytes() for file in files] == first
+
+
+def test_figure_does_not_depend_on_a_users_matplotlibrc(project: Project) -> None:
+    pretend(project)
+    png = figures.write(project.plan(), "figure3")
+    expected = png.read_bytes()
+    Path("matplotlibrc").write_text(
+        "text.usetex: True\nfont.size: 30\n"
+    )  # matplotlib looks in the working directory first
+    ended = project.run("python", str(REPOSITORY / "scripts/make_figure.py"), str(png), **{FOLLOWED: "1"})
+    assert ended.returncode == 0, ended.stderr
+    assert png.read_bytes() == expected
 
 
 def test_figure_has_a_colour_for_each_of_many_curves(project: Project) -> None:

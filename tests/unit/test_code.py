@@ -1,6 +1,9 @@
 """Which code results depend on: when it changes, they are made again."""
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +92,29 @@ def test_pages_are_made_of_their_templates_and_times_of_no_code(project: Project
     }
     assert {"report/curves.py", "report/training_time.py"} < code["summary"]
     assert "code" not in ResultRule(plan, "timing", "timing").inputs()
+
+
+def test_an_archive_inside_another_repository_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*command: str) -> None:
+        identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+        subprocess.run(["git", *identity, *command], cwd=tmp_path, check=True)
+
+    def commit() -> str:
+        program = "from fspkd.provenance import git_commit; print(git_commit())"
+        return subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "unpacked/src"))
+    monkeypatch.delenv(COMMIT, raising=False)
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message", "another project")
+    shutil.copytree(PACKAGE, tmp_path / "unpacked/src/fspkd")
+    assert commit() == "None"
+    git("add", ".")
+    git("commit", "--quiet", "--message", "with this one in it")
+    assert re.fullmatch("[0-9a-f]{40}", commit())
 
 
 def test_without_git_the_commit_is_the_one_that_the_workflow_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ def settle(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     patch.chdir(folder)
     patch.setenv("PYTHONPATH", str(folder / "src"))
     patch.setenv(FOLLOWED, "1")
+    patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)  # where the user may sign commits
     for variable in ("GIT_AUTHOR", "GIT_COMMITTER"):
         patch.setenv(f"{variable}_NAME", "test")
         patch.setenv(f"{variable}_EMAIL", "test@example.org")

@@ -15,6 +15,8 @@ from fspkd.plan import Plan
 from fspkd.report.kinds import module_of
 from fspkd.result import Result
 
+matplotlib.rcdefaults()  # not the user's matplotlibrc, which may want LaTeX
+
 
 def write(plan: Plan, name: str) -> Path:
     """Write a figure as PNG and SVG, and its numbers as CSV; returns the PNG's path. The same nets give the same bytes."""
