@@ -60,7 +60,7 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink()
         raise UserError(
             f"{path}: cannot be written: {error.strerror}. {advice(error)} and run the same command again: "
-            f"the old content is untouched, and training resumes from its last checkpoint."
+            f"nothing is lost, and training resumes from its last checkpoint."
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,35 @@ def test_the_environment_is_not_made_anew_while_jobs_run_from_it(
     assert "jobs run from it (squeue --me)" in made.stdout
     assert made.returncode != 0
     assert (tmp_path / ".venv").exists()
+
+
+def test_the_environment_stays_where_no_python_fits(tmp_path: Path) -> None:
+    """Also in a folder whose name a shell would take apart."""
+    folder = tmp_path / "a (1) & b's"
+    (folder / ".venv").mkdir(parents=True)
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (folder / name).symlink_to(REPOSITORY / name)
+    made = subprocess.run(["make", ".venv/ready", "PYTHON=/bin/false"], cwd=folder, capture_output=True, text=True)
+    assert "/bin/false does not fit: needed is Python 3.11 or 3.12" in made.stdout
+    assert (folder / ".venv").exists()
+
+
+def test_packages_from_elsewhere_do_not_reach_what_make_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do they have the environment made anew."""
+    folder = tmp_path / "a (1) & b's"
+    python = folder / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    (folder / "scripts").mkdir()
+    (folder / "scripts/write_schema.py").write_text("import os; print(os.environ.get('PYTHONPATH'))")
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (folder / name).symlink_to(REPOSITORY / name)
+    (folder / ".venv/ready").write_text(f"{folder}\n")
+    (tmp_path / "fspkd.py").write_text("raise ImportError('another package')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    made = subprocess.run(["make", "schema", "PYTHON=/bin/false"], cwd=folder, capture_output=True, text=True)
+    assert made.stdout.splitlines()[-1] == "None", made.stdout + made.stderr
 
 
 @pytest.mark.parametrize(("says", "stays"), [("echo warning >&2", True), ("exit 1", False)])
