@@ -38,9 +38,7 @@ def test_figure_does_not_depend_on_a_users_matplotlibrc(project: Project) -> Non
     pretend(project)
     png = figures.write(project.plan(), "figure3")
     expected = png.read_bytes()
-    Path("matplotlibrc").write_text(
-        "text.usetex: True\nfont.size: 30\n"
-    )  # matplotlib looks in the working directory first
+    Path("matplotlibrc").write_text("text.usetex: True\nfont.size: 30\n")  # the first that matplotlib looks for
     ended = project.run("python", str(REPOSITORY / "scripts/make_figure.py"), str(png), **{FOLLOWED: "1"})
     assert ended.returncode == 0, ended.stderr
     assert png.read_bytes() == expected

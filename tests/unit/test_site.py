@@ -107,11 +107,16 @@ def test_the_job_that_snakemake_runs_in_is_none_of_its_jobs(tmp_path: Path, monk
     assert describe_queue() == "SLURM: wait (Priority): 8"
 
 
+def link_makefile(folder: Path) -> None:
+    """Link the Makefile, and what it installs from, into a folder."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (folder / name).symlink_to(REPOSITORY / name)
+
+
 def test_the_environment_is_not_made_anew_while_jobs_run_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
-        (tmp_path / name).symlink_to(REPOSITORY / name)
+    link_makefile(tmp_path)
     (tmp_path / ".venv").mkdir()
     answer_as("squeue", tmp_path, monkeypatch, "/elsewhere", str(tmp_path))
     made = subprocess.run(["make", ".venv/ready"], cwd=tmp_path, capture_output=True, text=True)
@@ -124,8 +129,7 @@ def test_the_environment_stays_where_no_python_fits(tmp_path: Path) -> None:
     """Also in a folder whose name a shell would take apart."""
     folder = tmp_path / "a (1) & b's"
     (folder / ".venv").mkdir(parents=True)
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
-        (folder / name).symlink_to(REPOSITORY / name)
+    link_makefile(folder)
     made = subprocess.run(["make", ".venv/ready", "PYTHON=/bin/false"], cwd=folder, capture_output=True, text=True)
     assert "/bin/false does not fit: needed is Python 3.11 or 3.12" in made.stdout
     assert (folder / ".venv").exists()
@@ -140,8 +144,7 @@ def test_packages_from_elsewhere_do_not_reach_what_make_runs(tmp_path: Path, mon
     python.chmod(0o755)
     (folder / "scripts").mkdir()
     (folder / "scripts/write_schema.py").write_text("import os; print(os.environ.get('PYTHONPATH'))")
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
-        (folder / name).symlink_to(REPOSITORY / name)
+    link_makefile(folder)
     (folder / ".venv/ready").write_text(f"{folder}\n")
     (tmp_path / "fspkd.py").write_text("raise ImportError('another package')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -154,8 +157,7 @@ def test_the_environment_is_made_anew_if_its_python_is_gone_not_if_it_warns(
     tmp_path: Path, says: str, stays: bool
 ) -> None:
     """As a loader does that cannot preload a library."""
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
-        (tmp_path / name).symlink_to(REPOSITORY / name)
+    link_makefile(tmp_path)
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text(f"#!/bin/sh\n{says}\n")
