@@ -149,7 +149,7 @@ def test_packages_from_elsewhere_do_not_reach_what_make_runs(tmp_path: Path, mon
     (tmp_path / "fspkd.py").write_text("raise ImportError('another package')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     made = subprocess.run(["make", "schema", "PYTHON=/bin/false"], cwd=folder, capture_output=True, text=True)
-    assert made.stdout.splitlines()[-1] == "None", made.stdout + made.stderr
+    assert "None" in made.stdout.splitlines(), made.stdout + made.stderr
 
 
 @pytest.mark.parametrize(("says", "stays"), [("echo warning >&2", True), ("exit 1", False)])
