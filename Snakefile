@@ -19,7 +19,7 @@ from fspkd.slurm import prepare_slurm
 from fspkd.targets import look_at_targets
 from fspkd.terminal import expect
 from fspkd.tracking.follow import Follower
-from fspkd.workflow import share_gpus
+from fspkd.workflow.training import share_gpus
 
 FOLLOWER = Follower()
 

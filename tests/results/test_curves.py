@@ -14,7 +14,7 @@ from fspkd.report import curves, figures, tables
 from fspkd.report.labelled import read_labelled
 from fspkd.report.pictures import draw_table
 from fspkd.tracking.follow import FOLLOWED
-from fspkd.workflow import ResultRule
+from fspkd.workflow.results import ResultRule
 
 
 def draw(project: Project) -> plt.Figure:

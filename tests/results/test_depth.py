@@ -16,7 +16,7 @@ from fspkd.report.claims import judge, shown_claims
 from fspkd.report.points import measured_points
 from fspkd.report.reproduction import recompute
 from fspkd.report.summary import summary
-from fspkd.workflow import ResultRule
+from fspkd.workflow.results import ResultRule
 
 LABELS = torch.arange(60) % 3  # three classes, so that a net that is right about fewer than 40 has failed
 PUBLISHED = """\

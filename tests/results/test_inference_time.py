@@ -17,7 +17,9 @@ from fspkd.report import inference_time, timings
 from fspkd.report.claims import judge
 from fspkd.report.inference_time import BATCH, ROUNDS, measure, seconds_per_round, whole_batches
 from fspkd.report.timings import MACHINE
-from fspkd.workflow import ResultRule, names_in, run_outputs
+from fspkd.workflow.names import names_in
+from fspkd.workflow.results import ResultRule
+from fspkd.workflow.training import run_outputs
 
 PUBLISHED = """\
 row,layers,weights,multiplications,accuracy,speed_up,compression

@@ -13,7 +13,7 @@ from fspkd.errors import UserError
 from fspkd.report import figures, plateau
 from fspkd.report.summary import summary
 from fspkd.runs.spec import Run
-from fspkd.workflow import ResultRule
+from fspkd.workflow.results import ResultRule
 
 LENGTH = 400
 LN3 = log(3)  # the images of these tests have three classes

@@ -9,7 +9,7 @@ from pretended import pretend
 
 from fspkd.errors import UserError
 from fspkd.report.summary import summary
-from fspkd.workflow import ResultRule
+from fspkd.workflow.results import ResultRule
 
 
 def test_what_ran_is_what_the_page_shows_and_what_that_rests_on(project: Project) -> None:

@@ -12,7 +12,7 @@ import pytest
 from conftest import Project
 
 from fspkd.provenance import COMMIT, PACKAGE, git_commit, with_imports
-from fspkd.workflow import ResultRule, code
+from fspkd.workflow.results import ResultRule, code
 
 LOADED = """
 import importlib, json, sys

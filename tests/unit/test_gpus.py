@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fspkd import workflow
 from fspkd.errors import UserError
 from fspkd.train import gpus
+from fspkd.workflow import training
 
 # The two GPUs and PyTorch are mocked; the processes and their locks are real.
 PROCESS = """
@@ -87,9 +87,9 @@ def test_gpus_that_jobs_share_are_counted(
     """Those in CUDA_VISIBLE_DEVICES; else those that the driver knows, if there is no nvidia-smi."""
     for bus in ("0000:17:00.0", "0000:65:00.0"):
         (tmp_path / "gpus" / bus).mkdir(parents=True)
-    monkeypatch.setattr(workflow, "KNOWN_GPUS", tmp_path / "gpus")
+    monkeypatch.setattr(training, "KNOWN_GPUS", tmp_path / "gpus")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert workflow.gpus_here() == count
+    assert training.gpus_here() == count

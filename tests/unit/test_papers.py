@@ -8,7 +8,7 @@ from conftest import REPOSITORY
 
 from fspkd.config.load import load_preset
 from fspkd.plan import Plan
-from fspkd.workflow import ResultRule
+from fspkd.workflow.results import ResultRule
 
 STAGE = 500 * 390  # of FitNets: epochs times batches, for 50,000 images
 PUBLISHED_ITERATIONS = {

@@ -12,7 +12,7 @@ from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans
 from fspkd.result import wanted_by_results
 from fspkd.runs.folder import PHASES
-from fspkd.workflow import packed_files, phase_outputs, training_rules
+from fspkd.workflow.training import packed_files, phase_outputs, training_rules
 
 
 def ids(plan: Plan) -> dict[str, str]:

@@ -9,7 +9,7 @@ from conftest import Project
 from fspkd.config.load import load_preset, read_yaml
 from fspkd.errors import UserError
 from fspkd.plan import load_plans, plan_for
-from fspkd.workflow import ResultRule
+from fspkd.workflow.results import ResultRule
 
 
 def test_scientific_notation_without_a_point_is_a_number(project: Project) -> None:

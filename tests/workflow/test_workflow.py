@@ -19,7 +19,7 @@ from shortages import small_disk
 
 from fspkd.data.packed import load_packed, save_packed
 from fspkd.tracking.follow import FOLLOWED
-from fspkd.workflow import run_outputs
+from fspkd.workflow.training import run_outputs
 
 RESULTS = tuple(f"results/tiny/{name}" for name in ("table1.csv", "figure3.png", "timing.csv", "summary.html"))
 MADE = re.compile(r"^train results/runs/\w+/(\S+)-[0-9a-f]{10}: (\d+) iterations", re.MULTILINE)

@@ -15,7 +15,8 @@ from fspkd.plan import load_plans
 from fspkd.provenance import HUGE_PAGES
 from fspkd.slurm import load_site
 from fspkd.terminal import quietly
-from fspkd.workflow import dvc_plan, members_of, names_in, one_of
+from fspkd.workflow.names import names_in, one_of
+from fspkd.workflow.training import dvc_plan, members_of
 
 os.environ.setdefault(*HUGE_PAGES)  # for all jobs
 

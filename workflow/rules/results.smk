@@ -9,7 +9,8 @@ Makes:  <results>/<table>.csv, .md, .html, .tex, and its metrics, <results>/metr
         <results>/summary.html
 """
 
-from fspkd.workflow import FIGURES, ResultRules, names_of_pictures
+from fspkd.workflow.names import names_of_pictures
+from fspkd.workflow.results import FIGURES, ResultRules
 
 RESULTS = ResultRules(PLANS, workflow)
 

@@ -10,7 +10,7 @@ others nothing.
 """
 
 from fspkd.runs.folder import PHASES
-from fspkd.workflow import (
+from fspkd.workflow.training import (
     mend_failures,
     packed_files,
     phase_outputs,
