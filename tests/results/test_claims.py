@@ -182,3 +182,8 @@ def test_curves_of_teachers_and_their_students_are_compared_in_pairs(project: Pr
     claim = judge(project.plan()).iloc[2]
     assert (claim["n"], claim["ours"]) == (3, pytest.approx(2))
     assert claim["low"] == pytest.approx(claim["high"])  # equal in all replicates
+    for net in (labels["Student"][0], labels["Teacher"][-1]):  # of replicates 1 and 3
+        net.folder.manifest.unlink()
+    assert judge(project.plan()).iloc[2]["n"] == 1
+    plan.nets("student", 2)[0].folder.manifest.unlink()
+    assert judge(project.plan()).iloc[2]["verdict"] == "not run"  # though the figure shows some nets of each curve

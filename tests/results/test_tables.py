@@ -139,6 +139,10 @@ def test_intervals_over_nets_are_from_the_spread_within_all_rows(project: Projec
     assert f"50.00 ± {halves[0]:.2f}" in csv.with_suffix(".md").read_text()
     assert "± half a 95 % interval for other nets" in csv.with_suffix(".html").read_text()
     assert "average_ci95" not in tables.make_table(plan, "table1", ["Teacher"])  # of a row whose table is not yet made
+    plan.net("student/1").folder.manifest.unlink()
+    partial = tables.make_table(plan, "table1").set_index("row").loc["Student*"]
+    assert partial[["average", "average_ci95"]].isna().all()  # no interval around nothing
+    assert partial["net2"] == 75
 
 
 def test_table_without_a_reference_and_of_single_nets(project: Project) -> None:

@@ -183,9 +183,11 @@ def _later(plan: Plan, claim: FigureClaim) -> Estimate:
     path = Path(plan.preset.results) / f"{claim.figure}_flat.csv"
     if not path.exists():
         return NOTHING
-    flat = pd.read_csv(path)
-    nets = plan.curves(claim.figure)
-    return ratio_of_flat_parts(nets[claim.later], nets[claim.earlier], flat[flat["measure"] == claim.measure])
+    flat, curves = pd.read_csv(path), plan.curves(claim.figure)
+    nets = [curves[claim.later], curves[claim.earlier]]
+    unfinished = {net.spec.replicate for of_curve in nets for net in of_curve if not net.folder.is_finished}
+    nets = [[net for net in of_curve if net.spec.replicate not in unfinished] for of_curve in nets]
+    return ratio_of_flat_parts(*nets, flat[flat["measure"] == claim.measure])
 
 
 def _timing(plan: Plan, claim: TimingClaim) -> Measured:

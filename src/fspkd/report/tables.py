@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -112,7 +113,10 @@ def _over_nets(ours: dict[str, dict[str, float]], rows: dict[str, str]) -> list[
     variance, freedom = within_groups(
         {rows.get(label): values for label, values in nets.items()}.values()
     )  # each row once
-    return [mean_half_width(variance, freedom, len(values)) for values in nets.values()]
+    return [
+        mean_half_width(variance, freedom, len(values)) if "average" in ours[label] else math.nan
+        for label, values in nets.items()
+    ]
 
 
 def _kind(column: str) -> str:
