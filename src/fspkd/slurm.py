@@ -30,6 +30,8 @@ SECONDS_BETWEEN_LOOKS = 20
 SECONDS_BETWEEN_REMINDERS = 600
 MOST_PARTS = 4  # of a job's time
 LOOKS_UNTIL_LOST = 3  # in a row that found a job preempted and not queued again
+QUEUE = "SLURM: "  # before what is said about the queue
+OWN_JOB = os.environ.get("SLURM_JOB_ID")  # that this process runs in; Snakemake's executor removes the variable
 
 
 def _split(options: str) -> str:
@@ -214,7 +216,7 @@ def watch_queue(tell: Callable[[str], None]) -> None:
         now = describe_queue()
         waited = time.monotonic() - told_at
         if now != before or ("wait" in now and waited > SECONDS_BETWEEN_REMINDERS):
-            tell(now or "SLURM: no jobs in the queue")
+            tell(now or f"{QUEUE}no jobs in the queue")
             before, told_at = now, time.monotonic()
 
 
@@ -223,9 +225,14 @@ def describe_queue() -> str:
     try:
         jobs = _jobs()
     except QueueError as error:
-        return f"SLURM: the queue cannot be queried: {error}"
+        return f"{QUEUE}the queue cannot be queried: {error}"
     states = [f"{state}: {' '.join(numbers)}" for state, numbers in sorted(jobs.items())]
-    return f"SLURM: {', '.join(states)}" if states else ""
+    advice = ""
+    if any("MaxWallDuration" in state for state in jobs):  # sbatch refuses such jobs at some sites only
+        advice = (
+            f". Your account or QOS does not allow jobs of that time, so they wait for ever: lower runtime in {SITE}"
+        )
+    return f"{QUEUE}{', '.join(states)}{advice}" if states else ""
 
 
 def _jobs() -> dict[str, list[str]]:
@@ -233,17 +240,17 @@ def _jobs() -> dict[str, list[str]]:
     jobs = defaultdict(list)
     for line in _squeue("%i|%T|%r|%Z"):
         number, state, reason, folder = line.split("|", 3)
-        if os.path.realpath(folder) == os.path.realpath(".") and number != os.environ.get("SLURM_JOB_ID"):
+        if os.path.realpath(folder) == os.path.realpath(".") and number != OWN_JOB:
             jobs[f"wait ({reason})" if state == "PENDING" else state.lower()].append(number)
     return jobs
 
 
-def is_queued(job: str) -> bool:
-    """Whether a job waits or runs; True if the queue cannot be asked."""
+def not_queued(jobs: set[str]) -> set[str]:
+    """Those of the jobs that neither wait nor run; none if the queue cannot be asked."""
     try:
-        return job in _squeue("%i")
+        return jobs.difference(_squeue("%i")) if jobs else set()
     except QueueError:
-        return True
+        return set()
 
 
 def prepare_slurm(site: Site, logger: Any) -> None:
@@ -286,17 +293,18 @@ def mend_executor() -> None:
     import snakemake_executor_plugin_slurm as plugin
 
     query = plugin.query_job_status
-    looks = defaultdict(int)
+    looks, lost = defaultdict(int), set()
 
     async def settled(command: str, logger: Any) -> tuple[dict[str, str], float]:
         states, duration = await query(command, logger)
         if states is None:
             return {}, 0.0  # jobs of unknown state are looked for again
-        for job, state in states.items():
-            states[job] = state.split()[0]
-            gone = states[job] in ("PREEMPTED", "NODE_FAIL") and not is_queued(job)
-            looks[job] = looks[job] + 1 if gone else 0
+        states = {job: "CANCELLED" if job in lost else state.split()[0] for job, state in states.items()}
+        gone = not_queued({job for job, state in states.items() if state in ("PREEMPTED", "NODE_FAIL")})
+        for job in states:
+            looks[job] = looks[job] + 1 if job in gone else 0
             if looks[job] > LOOKS_UNTIL_LOST:
+                lost.add(job)
                 states[job] = "CANCELLED"
         return states, duration
 

@@ -1,5 +1,6 @@
 """How a workflow reports progress: in a terminal a view of what is in training, elsewhere lines. Imports no torch."""
 
+import math
 import re
 import signal
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -22,13 +23,16 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from fspkd.runs.folder import RunFolder
+from fspkd.slurm import QUEUE
 from fspkd.times import duration
 from fspkd.train.metrics import COLUMNS
 
 TRAINING = re.compile(r"^train (\S+): (?:at most )?(\d+) iterations", re.MULTILINE)  # a training rule's message
 NOISE = "--keep-incomplete mode"  # about outputs, which are written whole or not at all
 SHOWN = ("table", "claims")  # the rules whose results are also printed
+SCRIPT = "\n    sbatch call:"  # in what the SLURM executor says of a job that was refused: what follows is as Snakemake made it
 SECONDS_BETWEEN_DRAWINGS = 0.5
+MOST_LOOKS = 4  # at measurements, per second: they may be on a file system that many nodes share
 TAIL = 4096  # bytes of measurements that are read
 STOPPED = "Stopped. Nothing is lost: run the same command again, and each net resumes from its last checkpoint."
 is_live = False  # whether there is a view; what jobs print then goes only to their logs
@@ -60,9 +64,11 @@ class Training:
     loss: str = ""
     accuracy: str = ""
     began: float = field(default_factory=time.monotonic)
+    looked: float = -math.inf
 
     def look(self) -> None:
         """Read the latest measurements."""
+        self.looked = time.monotonic()
         try:
             with RunFolder(self.folder).growing_metrics.open("rb") as file:
                 start = max(0, file.seek(0, 2) - TAIL)
@@ -76,12 +82,12 @@ class Training:
                 self.done, self.loss = int(values["iteration"]), values["loss"]
                 self.accuracy = values["test_accuracy"] or self.accuracy
         if self.first is None or self.done < self.first:  # it has begun, or gone back to its checkpoint
-            self.first, self.began = self.done, time.monotonic()
+            self.first, self.began = self.done, self.looked
 
     @property
     def speed(self) -> float:
         """Iterations per second since it was first looked at."""
-        return (self.done - (self.first or 0)) / max(time.monotonic() - self.began, 1e-9)
+        return (self.done - (self.first or 0)) / max(self.looked - self.began, 1e-9)
 
 
 @dataclass
@@ -102,19 +108,34 @@ class View:
         self.done, self.total = 0, 0  # steps
         self.finished, self.before = 0, 0  # iterations of finished runs, and how many of them were done before
         self.began = time.monotonic()
+        self.queue = ""  # what SLURM's is doing
 
     def start(self, record: Any, message: str) -> None:
         trainings = [Training(Path(folder), int(total)) for folder, total in TRAINING.findall(message)]
         self.jobs[record.jobid] = Job(record.rule_name, message, list(record.log), trainings)
 
-    def __rich__(self) -> Group:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        others = [Text(job.message) for job in list(self.jobs.values()) if not job.trainings]
+        trainings = [training for job in list(self.jobs.values()) for training in job.trainings]
+        for training in trainings:
+            if time.monotonic() - training.looked >= len(trainings) / MOST_LOOKS:
+                training.look()
+        most = max(1, options.size.height - len(others) - 5)  # what overflows a terminal is cut off at its end
+        yield from others
+        if trainings:
+            yield self._rows(trainings[:most])
+        if more := trainings[most:]:
+            yield Text(f"and {len(more)} more")
+        if self.queue:
+            yield Text(self.queue)
+        yield Text(self._total(trainings), style="bold")
+
+    def _rows(self, trainings: list[Training]) -> Table:
         rows = Table("in training", "", "iterations", "loss", "test", "it/s", "left", box=None, pad_edge=False)
         for column in rows.columns[2:]:
             column.justify, column.no_wrap = "right", True
         rows.columns[0].no_wrap = True
-        trainings = [training for job in list(self.jobs.values()) for training in job.trainings]
         for training in trainings:
-            training.look()
             left = (training.total - training.done) / training.speed if training.speed else None
             rows.add_row(
                 training.folder.name,
@@ -125,8 +146,7 @@ class View:
                 f"{training.speed:.3g}" if training.speed else "",
                 duration(left, ".0f") if left is not None else "",
             )
-        others = [Text(job.message) for job in list(self.jobs.values()) if not job.trainings]
-        return Group(*others, *([rows] if trainings else []), Text(self._total(trainings), style="bold"))
+        return rows
 
     def _total(self, trainings: list[Training]) -> str:
         """The last line: steps, iterations, and the time left for all of them at the rate so far."""
@@ -142,10 +162,13 @@ class View:
 
 
 class Lines(DefaultFormatter):
-    """Snakemake's lines; for a failed job, what it was to do and its log."""
+    """Snakemake's lines; for a failed job what it was to do, why SLURM ended or refused it, and its logs."""
 
     def format_job_error(self, msg: dict) -> str:
-        return "\n".join([f"{timestamp()}\nFailed: {msg['rule_msg']}", *show_logs(msg["log"])])
+        reason = (msg["rule_msg"] or "").partition(SCRIPT)[0]
+        logs = [log for log in msg["log"] if Path(log).exists()] or msg["log"][:1]
+        shown = [line for log in logs for line in show_logs([log])]
+        return "\n".join([f"{timestamp()}\nFailed: {msg['task']}", *([reason] if reason else []), *shown])
 
 
 class LogHandler(LogHandlerBase):
@@ -197,7 +220,7 @@ class LogHandler(LogHandlerBase):
         if event == LogEvent.JOB_INFO:
             self.messages[record.jobid] = (record.rule_msg or record.rule_name).strip()
         if event == LogEvent.JOB_ERROR:
-            record.rule_msg = self.messages.get(record.jobid, record.rule_name)
+            record.task = self.messages.get(record.jobid, record.rule_name)
         if not is_live:
             self.lines.handle(record)
             return
@@ -214,6 +237,8 @@ class LogHandler(LogHandlerBase):
                 self.view.done, self.view.total = record.done, record.total
             case LogEvent.RUN_INFO if not self.view.total:
                 self.view.total = record.stats.get("total", 0)
+            case _ if str(record.msg).startswith(QUEUE) and record.levelno < WARNING:
+                self.view.queue = str(record.msg)
             case _ if record.levelno >= WARNING or event == LogEvent.SHELLCMD or not self.view.total:
                 if self.lines.filter(record) and (text := self.lines.format(record)):
                     self._tell(text, "yellow" if record.levelno >= WARNING else "")

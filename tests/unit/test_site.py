@@ -1,13 +1,16 @@
 """The settings of a SLURM site."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import snakemake_executor_plugin_slurm as plugin
 from conftest import REPOSITORY
 
+from fspkd import slurm
 from fspkd.errors import UserError
 from fspkd.slurm import Site, check_site, describe_queue, gpu_models, load_site
 
@@ -103,8 +106,38 @@ def test_the_job_that_snakemake_runs_in_is_none_of_its_jobs(tmp_path: Path, monk
     lines = (f"7|RUNNING|None|{here}", f"8|PENDING|Priority|{here}", "9|RUNNING|None|/elsewhere")
     answer_as("squeue", tmp_path, monkeypatch, *lines)
     assert describe_queue() == "SLURM: running: 7, wait (Priority): 8"
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr(slurm, "OWN_JOB", "7")
     assert describe_queue() == "SLURM: wait (Priority): 8"
+
+
+def test_a_job_that_asks_for_more_time_than_an_account_allows_waits_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_as("squeue", tmp_path, monkeypatch, f"8|PENDING|QOSMaxWallDurationPerJobLimit|{Path.cwd()}")
+    assert describe_queue().endswith("they wait for ever: lower runtime in slurm/site.yaml")
+
+
+def test_a_job_that_is_preempted_and_not_queued_again_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that is queued again is not; however many there are, the queue is asked once each time, until it is known."""
+    states = {"1": "PREEMPTED", "2": "PREEMPTED", "3": "CANCELLED by 1000", "4": "RUNNING"}
+
+    async def query(command: str, logger: object) -> tuple[dict[str, str], float]:
+        return dict(states), 0.1
+
+    for name in ("cancel_jobs", "next_seconds_between_status_checks"):
+        monkeypatch.setattr(plugin.Executor, name, getattr(plugin.Executor, name))
+    monkeypatch.setattr(plugin, "get_account", plugin.get_account)
+    monkeypatch.setattr(plugin, "query_job_status", query)
+    answer_as("squeue", tmp_path, monkeypatch, "2", "4")
+    with (tmp_path / "bin/squeue").open("a") as script:
+        script.write(f"\necho >> {tmp_path}/asked\n")
+    slurm.mend_executor()
+    seen = [asyncio.run(plugin.query_job_status("sacct", None))[0] for _ in range(6)]
+    assert [look["1"] for look in seen] == 3 * ["PREEMPTED"] + 3 * ["CANCELLED"]
+    assert seen[-1] == {"1": "CANCELLED", "2": "PREEMPTED", "3": "CANCELLED", "4": "RUNNING"}
+    states["2"] = "RUNNING"
+    asyncio.run(plugin.query_job_status("sacct", None))
+    assert len((tmp_path / "asked").read_text()) == 6
 
 
 def link_makefile(folder: Path) -> None:

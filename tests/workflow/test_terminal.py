@@ -152,14 +152,63 @@ class Screen(io.StringIO):
         return lines
 
 
-def test_what_is_told_and_what_is_drawn_meanwhile_do_not_mix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Jobs begin and end while the view is drawn a thousand times a second: it is gone at the end, and all is printed."""
+@pytest.fixture
+def on_screen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[LogHandler, Screen]]:
+    """A handler whose view is drawn on a screen."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr("fspkd.terminal.SECONDS_BETWEEN_DRAWINGS", 0.001)
     monkeypatch.setattr("fspkd.terminal.is_live", False)  # the view changes it
     monkeypatch.setattr(sys, "stderr", screen := Screen())
     handler = LogHandler(SETTINGS, None)
+    yield handler, screen
+    handler.close()
+
+
+def test_why_slurm_ended_or_refused_a_job_is_told(on_screen: tuple[LogHandler, Screen]) -> None:
+    handler, screen = on_screen
+    Path("slurm.log").write_text("Killed\n")
+    info = {"jobid": 3, "rule_name": "train", "rule_msg": "train results/runs/teachers/net-1: 5 iterations", "log": []}
+    reasons = (
+        "SLURM-job '47' failed, SLURM status is: 'OUT_OF_MEMORY'",
+        "sbatch failed: limit\n    sbatch call:\n --x",
+    )
+    for reason, log in zip(reasons, ("slurm.log", "none.log"), strict=True):
+        handler.handle(logging.makeLogRecord({"event": LogEvent.JOB_INFO, **info}))
+        error = {**info, "rule_msg": reason, "log": ["results/logs/net-1.log", log], "levelno": logging.ERROR}
+        handler.handle(logging.makeLogRecord({"event": LogEvent.JOB_ERROR, **error}))
+    told = "\n".join(screen.lines())
+    assert told.count("Failed: train results/runs/teachers/net-1: 5 iterations\n") == 2
+    for part in (reasons[0], "Logfile slurm.log:", "Killed", "sbatch failed: limit", "net-1.log not found"):
+        assert told.count(part) == 1, part
+    assert "sbatch call" not in told
+
+
+def test_the_view_shows_what_the_queue_does_and_looks_rarely_at_many_nets(
+    on_screen: tuple[LogHandler, Screen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler, screen = on_screen
+    looks = []
+    look = Training.look
+    monkeypatch.setattr(Training, "look", lambda training: looks.append(training.folder) or look(training))
+    message = "\n".join(f"train results/runs/teachers/net-{net}: 5 iterations" for net in range(100))
+    for fields in (
+        {"event": LogEvent.PROGRESS, "done": 0, "total": 2},
+        {"msg": "SLURM: wait (Priority): 8", "levelno": logging.INFO},
+        {"event": LogEvent.JOB_INFO, "jobid": 1, "rule_name": "train", "rule_msg": message, "log": []},
+    ):
+        handler.handle(logging.makeLogRecord(fields))
+    time.sleep(1.2)  # it is drawn twice more
+    assert any("SLURM: wait (Priority): 8" in line for line in screen.lines())
+    assert any(re.search(r"^and [1-9]\d more", line) for line in screen.lines())
+    assert len(looks) == len(set(looks)) == 100
+
+
+def test_what_is_told_and_what_is_drawn_meanwhile_do_not_mix(
+    on_screen: tuple[LogHandler, Screen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs begin and end while the view is drawn a thousand times a second: it is gone at the end, and all is printed."""
+    handler, screen = on_screen
+    monkeypatch.setattr("fspkd.terminal.SECONDS_BETWEEN_DRAWINGS", 0.001)
 
     def record(event: LogEvent, **fields: object) -> None:
         handler.handle(logging.makeLogRecord({"event": event, **fields}))

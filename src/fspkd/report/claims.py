@@ -184,10 +184,10 @@ def _later(plan: Plan, claim: FigureClaim) -> Estimate:
     if not path.exists():
         return NOTHING
     flat, curves = pd.read_csv(path), plan.curves(claim.figure)
-    nets = [curves[claim.later], curves[claim.earlier]]
-    unfinished = {net.spec.replicate for of_curve in nets for net in of_curve if not net.folder.is_finished}
-    nets = [[net for net in of_curve if net.spec.replicate not in unfinished] for of_curve in nets]
-    return ratio_of_flat_parts(*nets, flat[flat["measure"] == claim.measure])
+    both = curves[claim.later], curves[claim.earlier]
+    unfinished = {net.spec.replicate for nets in both for net in nets if not net.folder.is_finished}
+    later, earlier = ([net for net in nets if net.spec.replicate not in unfinished] for nets in both)
+    return ratio_of_flat_parts(later, earlier, flat[flat["measure"] == claim.measure])
 
 
 def _timing(plan: Plan, claim: TimingClaim) -> Measured:
