@@ -371,7 +371,7 @@ REFUSED: dict[str, tuple[Attack, str]] = {
     "a socket among images": (image(listen), "0.png: is not a file"),
     "a link to an endless device among images": (image(lambda p: p.symlink_to("/dev/zero")), "0.png: is not a file"),
     "a link to itself among images": (image(lambda p: p.symlink_to(p)), "0.png"),
-    "a folder among images": (image(Path.mkdir), "0.png: is not a file"),
+    "a folder among images": (image(Path.mkdir), "0.png: is a folder, where an image should be"),
     "an image of 400 million pixels": (
         image(lambda p: Image.new("L", (20_000, 20_000)).save(p)),
         "0.png: has 20000x20000 pixels, more than 50,000,000",

@@ -1,9 +1,12 @@
 """Sources of images, and packed files."""
 
+import gzip
 import os
 import shutil
+import struct
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -103,8 +106,61 @@ def test_truncated_image_is_named(tmp_path: Path) -> None:
 def test_pixels_of_more_than_8_bits_are_refused(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
     Image.fromarray(np.full((6, 6), 30_000, np.uint16)).save(root / "train" / "bee" / "1.png")
-    with pytest.raises(UserError, match=r"train/bee/1.png: has I;16 pixels.*Convert"):
+    with pytest.raises(UserError, match=r"train/bee/1.png: has I;16B pixels.*Convert"):
         read_source(folder(root))
+
+
+def test_colours_of_more_than_8_bits_are_refused(tmp_path: Path) -> None:
+    """Of which Pillow would keep the higher byte: nearly nothing of values of 12 bits."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 6, 6, 16, 2, 0, 0, 0))]  # 16 bits, RGB
+    chunks += [(b"IDAT", zlib.compress(6 * (b"\0" + 18 * b"\x0f\xff"))), (b"IEND", b"")]
+    png = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    root = make_folder(tmp_path / "images")
+    (root / "train/bee/1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + png)
+    with pytest.raises(UserError, match=r"train/bee/1.png: has RGB;16B pixels.*Convert"):
+        read_source(folder(root))
+
+
+def test_images_one_folder_too_deep_are_told(tmp_path: Path) -> None:
+    """As in Tiny ImageNet."""
+    root = make_folder(tmp_path / "images")
+    (root / "train/bee/images").mkdir()
+    with pytest.raises(UserError, match=r"train/bee/images: is a folder, where an image should be"):
+        read_source(folder(root))
+
+
+def test_a_tar_that_is_cut_or_damaged_is_not_read_as_if_it_were_whole(tmp_path: Path) -> None:
+    """Python ends quietly at a header that is cut or damaged, and the last image would be missing."""
+    whole = Path(shutil.make_archive(str(tmp_path / "a"), "tar", make_folder(tmp_path / "s/images").parent, "images"))
+    with tarfile.open(whole) as archive:
+        *_, last = (member.offset for member in archive if member.isfile())
+    content = whole.read_bytes()
+    flipped = content[: last + 5] + bytes([content[last + 5] ^ 1]) + content[last + 6 :]
+    for damaged in (content[:last], content[: last + 100], flipped):
+        whole.write_bytes(damaged)
+        (tmp_path / "a.tar.gz").write_bytes(gzip.compress(damaged))
+        for archive in (whole, tmp_path / "a.tar.gz"):
+            with pytest.raises(UserError, match="cannot be unpacked: it is damaged, or cut off"):
+                read_source(folder(archive))
+    compressed = bytearray(gzip.compress(content))
+    compressed[-6] ^= 1  # of the checksum
+    (tmp_path / "a.tar.gz").write_bytes(compressed)
+    with pytest.raises(UserError, match="cannot be unpacked: CRC check failed"):
+        read_source(folder(tmp_path / "a.tar.gz"))
+
+
+def test_of_two_data_sets_in_a_folder_one_has_to_be_named(tmp_path: Path) -> None:
+    for name in ("birds", "flowers", ".cache"):
+        make_folder(tmp_path / "all" / name)
+    with pytest.raises(UserError, match=r"all/birds and .*all/flowers both hold train/ and test/. Name one"):
+        read_source(folder(tmp_path / "all"))
+    shutil.rmtree(tmp_path / "all/flowers")
+    for split in ("train", "test"):
+        (tmp_path / "all/birds" / split / ".ipynb_checkpoints").mkdir()
+    packed = read_source(folder(tmp_path / "all"))
+    assert (packed.classes, packed.source) == (["ant", "bee", "cat"], f"image folder {tmp_path / 'all/birds'}")
 
 
 def test_missing_folder_and_damaged_archive(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import http.server
 import io
 import os
 import pickle
+import socket
+import ssl
 import struct
 import tarfile
 import threading
@@ -84,6 +86,8 @@ def test_broken_download_is_retried_and_a_whole_one_never_repeated(cifar_server:
     # The folder that torchvision leaves is enough for a machine without a network.
     elsewhere = DataSet(data.settings, str(sources.DOWNLOADS))
     assert read_source(elsewhere).sha256 == packed.sha256
+    make_folder(sources.DOWNLOADS / "flowers")  # another data set beside it
+    assert read_source(elsewhere).sha256 == packed.sha256
     assert cifar_server["requests"] == requests
 
 
@@ -131,6 +135,24 @@ def test_downloads_that_cannot_be_written_are_told_with_what_helps(
 
     with pytest.raises(UserError, match=rf"cannot be written: {os.strerror(number)}. {advice}"):
         sources.with_retries(download, "PLACE")
+
+
+@pytest.mark.parametrize(
+    "error", [ssl.SSLError(5, "unexpected end"), OSError(errno.ENETUNREACH, "unreachable"), TimeoutError("no data")]
+)
+def test_what_the_network_does_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    monkeypatch.setattr(sources, "DOWNLOADS", tmp_path)
+    monkeypatch.setattr(sources.time, "sleep", lambda seconds: None)
+    attempts = []
+
+    def download() -> None:
+        assert socket.getdefaulttimeout()
+        attempts.append(1)
+        raise error
+
+    with pytest.raises(UserError, match=r"the download failed 4 times: .* set PLACE to a copy"):
+        sources.with_retries(download, "PLACE")
+    assert len(attempts) == 4
 
 
 def test_mnist_and_svhn_as_torchvision_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar, cast
 
 import numpy as np
 from PIL import Image
@@ -50,6 +50,7 @@ def unpacked(archive: Path, where: str) -> Iterator[Path]:
                 with tarfile.open(archive) as file:
                     for member in _fitting(((m, m.size) for m in file), folder):
                         file.extract(member, folder, filter="data")
+                    _read_to_end(file)
         # RuntimeError: encrypted; NotImplementedError: a compression method that Python lacks
         except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, OSError, EOFError, ValueError,
                 RuntimeError, NotImplementedError) as error:  # fmt: skip
@@ -60,6 +61,19 @@ def unpacked(archive: Path, where: str) -> Iterator[Path]:
             raise UserError(
                 str(error).replace(f"{folder}{os.sep}", f"{archive}: ").replace(folder, str(archive))
             ) from None
+
+
+def _read_to_end(file: tarfile.TarFile) -> None:
+    """Raise EOFError after the last member of a tar if more should follow, which tarfile takes for its end.
+
+    What follows is read, since a compressed file has its checksum there; decompression raises errors of its own.
+    """
+    content = cast(IO[bytes], file.fileobj)
+    content.seek(file.offset)
+    if content.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise EOFError("it is damaged, or cut off")
+    while content.read(1 << 20):
+        pass
 
 
 def _fitting(members: Iterable[tuple[Member, int]], folder: str) -> Iterator[Member]:
@@ -74,12 +88,27 @@ def _fitting(members: Iterable[tuple[Member, int]], folder: str) -> Iterator[Mem
         yield member
 
 
-def find_splits(root: Path) -> Path | None:
-    """The folder that holds train/ and test/: root, or a folder inside it, as archives often have."""
-    for folder in (root, *(sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else ())):
-        if all((folder / split).is_dir() for split in SPLITS):
-            return folder
-    return None
+def has_splits(folder: Path) -> bool:
+    """Whether a folder holds train/ and test/."""
+    return all((folder / split).is_dir() for split in SPLITS)
+
+
+def find_splits(root: Path, where: str) -> Path | None:
+    """The folder that holds train/ and test/: root, or a folder inside it, as archives often have.
+
+    Raises UserError if there are several inside it.
+    """
+    if has_splits(root) or not root.is_dir():
+        return root if has_splits(root) else None
+    found = sorted(folder for folder in root.iterdir() if has_splits(folder) and not _is_hidden(folder))
+    if len(found) > 1:
+        raise UserError(f"{where}: {' and '.join(map(str, found))} both hold train/ and test/. Name one of them.")
+    return found[0] if found else None
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether tools keep something of their own there, as in .ipynb_checkpoints."""
+    return path.name.startswith(".")
 
 
 def is_text(name: str) -> bool:
@@ -100,12 +129,14 @@ def read_image_folder(path: Path, size: int | None, where: str) -> PackedData:
     if is_archive(path):
         with unpacked(path, where) as folder:
             return replace(read_image_folder(folder, size, where), source=f"image folder {path}")
-    root = find_splits(path)
+    root = find_splits(path, where)
     if root is None:
         raise UserError(
             f"{where}: no such folder, or it holds no train/ and test/. It must hold {{train,test}}/<class>/*."
         )
-    classes = {split: {p.name for p in (root / split).iterdir() if p.is_dir()} for split in SPLITS}
+    classes = {
+        split: {p.name for p in (root / split).iterdir() if p.is_dir() and not _is_hidden(p)} for split in SPLITS
+    }
     if classes["train"] != classes["test"]:
         only = sorted(classes["train"] ^ classes["test"])
         owner = "train" if only[0] in classes["train"] else "test"
@@ -130,7 +161,7 @@ def read_image_folder(path: Path, size: int | None, where: str) -> PackedData:
             raise UserError(f"{where}: {root / split / names[empty[0]]} holds no image. Add some, or remove the class.")
     labels = {split: np.array([label for _, label in files[split]]) for split in SPLITS}
     paths = {split: [file for file, _ in files[split]] for split in SPLITS}
-    return PackedData(_read_images(paths, size, False, where), labels, names, f"image folder {path}")
+    return PackedData(_read_images(paths, size, False, where), labels, names, f"image folder {root}")
 
 
 def read_cub200(path: Path, size: int, where: str) -> PackedData:
@@ -214,6 +245,10 @@ def _size_of(size: tuple[int, int]) -> str:
 
 def _decode(file: Path, size: int | None, square: bool) -> np.ndarray:
     """One image, (H, W) if it is grey and (H, W, 3) otherwise, uint8; `square`: cropped to the middle, not squeezed."""
+    if file.is_dir():
+        raise UserError(
+            f"{file}: is a folder, where an image should be: {{train,test}}/<class>/* are the images. Move its images up."
+        )
     if file.exists() and not file.is_file():  # opening a FIFO would wait for its writer
         raise UserError(f"{file}: is not a file. Replace or remove it.")
     try:
@@ -222,9 +257,10 @@ def _decode(file: Path, size: int | None, square: bool) -> np.ndarray:
                 raise UserError(
                     f"{file}: has {_size_of(image.size)} pixels, more than {MOST_PIXELS:,} in all. Replace or remove it."
                 )
-            if image.mode[0] in "IF":
+            stored = next((str(tile[-1]) for tile in image.tile if ";16" in str(tile[-1])), image.mode)
+            if stored[0] in "IF" or stored != image.mode:  # of colours, Pillow would keep the higher byte alone
                 raise UserError(
-                    f"{file}: has {image.mode} pixels, with more than 8 bits. Convert the images to 8 bits per channel."
+                    f"{file}: has {stored} pixels, with more than 8 bits. Convert the images to 8 bits per channel."
                 )
             image = image.convert("L" if image.mode in ("1", "L") else "RGB")
             if square:

@@ -1,5 +1,7 @@
 """Where images come from: torchvision's data sets, CUB-200-2011, images on disk, scikit-learn's digits."""
 
+import socket
+import ssl
 import time
 import urllib.error
 from collections.abc import Callable
@@ -13,16 +15,17 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
-from fspkd.config.data import Torchvision
-from fspkd.data.folders import find_splits, is_archive, read_cub200, read_image_folder, resize
+from fspkd.config.data import Data, Torchvision
+from fspkd.data.folders import find_splits, has_splits, is_archive, read_cub200, read_image_folder, resize
 from fspkd.data.packed import SPLITS, VALIDATION, PackedData
 from fspkd.data.preprocess import preprocessed
 from fspkd.data.sets import LOCATION_VARIABLE, DataSet
 from fspkd.draws import Draws
-from fspkd.errors import UserError, advice
+from fspkd.errors import UserError, advice, is_of_the_machine
 
 DOWNLOADS = Path("data/downloads")
 ATTEMPTS = 4
+SECONDS_WITHOUT_DATA = 60  # after which a connection counts as broken
 CUB200 = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 CUB200_MD5 = "97eceeb196236b17998738112f37df78"
 
@@ -57,17 +60,8 @@ def read_images(data: DataSet) -> PackedData:
             raise UserError(f"{where}: no such file or folder. Set it to where {settings.name}'s images are.")
         if settings.source == "cub200":
             packed = read_cub200(Path(location), settings.size, where)
-        elif is_archive(Path(location)) or find_splits(Path(location)):
-            if isinstance(settings, Torchvision) and extra:
-                raise UserError(
-                    f"{where}: data set {settings.name!r} has extra = True, but folders {{train,test}}/<class>/* do not show "
-                    f"which images are extra. Set it to a folder that torchvision downloaded {settings.dataset} to."
-                )
-            packed = read_image_folder(Path(location), settings.size, where)
-        elif settings.source == "torchvision":
-            packed = _read_torchvision(settings.dataset, Path(location), settings.size, extra)
         else:
-            raise UserError(f"{where}: holds no train/ and test/ folders. Set it to a folder {{train,test}}/<class>/*.")
+            packed = _read_location(settings, Path(location), where)
     elif settings.source == "imagefolder":
         where = f"data set {settings.name!r}: path = {settings.path!r}"
         packed = read_image_folder(Path(settings.path), settings.size, where)
@@ -85,6 +79,25 @@ def read_images(data: DataSet) -> PackedData:
             f"images, a preset whose data set has another name and no sha256."
         )
     return packed
+
+
+def _read_location(settings: Data, place: Path, where: str) -> PackedData:
+    """The images at a place that is set for this machine: a folder {train,test}/<class>/*, or torchvision's own files.
+
+    These come before folders beside them, which may be of another data set.
+    """
+    if isinstance(settings, Torchvision) and not is_archive(place) and not has_splits(place):
+        try:
+            return _read_torchvision(settings.dataset, place, settings.size, settings.extra)
+        except UserError:
+            if not find_splits(place, where):
+                raise
+    if isinstance(settings, Torchvision) and settings.extra:
+        raise UserError(
+            f"{where}: data set {settings.name!r} has extra = True, but folders {{train,test}}/<class>/* do not show "
+            f"which images are extra. Set it to a folder that torchvision downloaded {settings.dataset} to."
+        )
+    return read_image_folder(place, settings.size, where)
 
 
 def _held_out(packed: PackedData, name: str, count: int) -> PackedData:
@@ -141,12 +154,15 @@ def with_retries(download: Callable[[], Any], variable: str) -> Any:
     One process downloads at a time, since others may want the same files. Raises UserError, which names the variable that
     says where the file lies on this machine.
     """
+    socket.setdefaulttimeout(SECONDS_WITHOUT_DATA)
     for attempt in range(1, ATTEMPTS + 1):
         try:
             DOWNLOADS.mkdir(parents=True, exist_ok=True)
             with FileLock(DOWNLOADS / "lock"):
                 return download()
-        except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError, RuntimeError) as error:
+        except (OSError, HTTPException, RuntimeError) as error:
+            if isinstance(error, OSError) and _is_of_files(error):
+                raise UserError(f"{DOWNLOADS}: cannot be written: {error.strerror}. {advice(error)}.") from None
             if attempt == ATTEMPTS:
                 raise UserError(
                     f"{DOWNLOADS}: the download failed {ATTEMPTS} times: {error}. Try again later or, if there is no "
@@ -154,8 +170,12 @@ def with_retries(download: Callable[[], Any], variable: str) -> Any:
                 ) from None
             print(f"download failed ({error}); attempt {attempt + 1} of {ATTEMPTS} follows", flush=True)
             time.sleep(2**attempt)
-        except OSError as error:
-            raise UserError(f"{DOWNLOADS}: cannot be written: {error.strerror}. {advice(error)}.") from None
+
+
+def _is_of_files(error: OSError) -> bool:
+    """Whether files caused an error, and not the network: it names one, or is such as only files have."""
+    of_the_network = isinstance(error, urllib.error.URLError | TimeoutError | ssl.SSLError)
+    return not of_the_network and (error.filename is not None or is_of_the_machine(error))
 
 
 def _read_torchvision(
