@@ -64,6 +64,8 @@ faults: .venv/ready  ## thousands of damages, kills and attacks, and their outco
 
 fetch: .venv/ready  ## what others made with the preset in params.yaml, from DVC's remote
 	dvc pull
+	@dvc status --quiet || { echo "What has come is of other settings or code than those here (dvc status shows which). Run dvc repro:" \
+	    "it makes what differs again."; exit 1; }
 	snakemake --touch $$(sed -n 's/^results: //p' params.yaml)/summary.html  # it goes by file times, and files come in any order
 
 lint: .venv/ready  ## style, types, imports that go up, and rules

@@ -43,10 +43,11 @@ def main() -> None:
     args = parser.parse_args()
     plan = plan_for(args.results)
     preset, wanted = plan.preset, wanted_by_results(plan)
+    words = {"about": preset.about} if preset.demonstration else {}  # which its tables say
     phases = {
         "data": {read.id: settings_of(read.settings) for read in read_by_results(plan)},
         **{phase: {run.id: decided_by(run) for run in wanted if run.phase == phase} for phase in PHASES},
-        "tables": {name: shown_by(plan, "table", name) for name in preset.tables},
+        "tables": {name: {**shown_by(plan, "table", name), **words} for name in preset.tables},
         "figures": {name: shown_by(plan, "figure", name) for name in preset.figures},
         "timings": {name: shown_by(plan, "timing", name) for name in preset.timings},
         "claims": [settings_of(claim) for claim in plan.claims],

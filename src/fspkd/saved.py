@@ -18,6 +18,7 @@ from fspkd.config.load import CONFIG, preset_files
 from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans
 from fspkd.report.labelled import read_labelled
+from fspkd.result import Result
 from fspkd.runs.folder import RUNS, ExportedFolder, Manifest, RunFolder
 from fspkd.runs.metrics import load_metrics
 from fspkd.runs.predictions import load_predictions
@@ -219,11 +220,20 @@ class Results:
         return settings.loc[:, settings.astype(str).nunique(dropna=False) > 1]
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table, indexed by row name; raises UserError if it is not made yet."""
+        """A table, indexed by row name, with a warning if it is of former settings; raises UserError if it is not made yet."""
         path = self.folder / f"{name}.csv"
         if not path.exists():
             there = [file.stem for file in self.folder.glob("*.csv")]
             raise UserError(f"{path}: no such table{suggest(name, there)}")
+        if self._plan and name in self._plan.preset.tables:
+            with chdir(self._runs.parents[1]):
+                gone = [run.id for run in Result(self._plan, "table", name).runs if not run.folder.is_finished]
+            if gone:
+                warnings.warn(
+                    f"{path}: was made for other nets than the preset has now: {', '.join(gone)} are not trained yet. "
+                    f"Make it again: snakemake {path}",
+                    stacklevel=2,
+                )
         frame = read_labelled(path)
         return frame.set_index(frame.columns[0])
 

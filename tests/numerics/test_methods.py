@@ -16,13 +16,39 @@ from fspkd.distill.relational_kd import RelationalKd, angles, distances
 from fspkd.draws import Draws
 from fspkd.engine.objective import Objective
 from fspkd.models.cifar_resnet import CifarResNet
-from fspkd.networks.residual import CifarNetwork
+from fspkd.networks.residual import CifarNetwork, ImageNetNetwork, ResidualNetwork
 
 NETWORK = CifarNetwork(depth=8, width=4)
 
 
 def net(seed: int) -> CifarResNet:
     return CifarResNet(NETWORK, (3, 32, 32), 10, torch.Generator().manual_seed(seed)).eval()
+
+
+class Small(ResidualNetwork):
+    """Four sections after a stem of stride 1, the first of them of any width."""
+
+    architecture: str = "small"
+    modules: tuple[int, ...] = (2, 2, 2, 2)
+    widening: int = 1
+
+    def channels(self, tap: str) -> int:
+        return super().channels(tap) * (1 if tap == "stem" else self.widening)
+
+
+def test_pairs_of_networks_whose_maps_do_not_fit_are_refused_before_anything_is_trained() -> None:
+    small, wide = Small(width=4), Small(width=4, widening=2)
+    imagenet = ImageNetNetwork(width=4, modules=(2, 2, 2, 2))
+    fsp = Fsp(method="fsp", schedule="s", teacher="teacher/1")
+    assert fsp.problem(small, imagenet) is None
+    assert "with 4, 8, 16, 32, 64 channels with a net that has 4, 4, 8, 16, 32 there" in fsp.problem(small, wide)
+    assert fsp.size_problem(small, small, (24, 24)) is None
+    assert fsp.size_problem(small, imagenet, (32, 32)) is None
+    assert "maps of 3 and 2 pixels do not pool to one size" in fsp.size_problem(small, imagenet, (24, 24))
+    attention = AttentionTransfer(method="attention_transfer", schedule="s", teacher="teacher/1", sections=(4,))
+    assert attention.size_problem(small, wide, (32, 32)) is None
+    told = attention.size_problem(small, imagenet, (32, 48))
+    assert "at section4 are of 4x6 pixels in the student and 1x2 in the teacher" in told
 
 
 def test_attention_map_is_the_normalised_mean_of_squares() -> None:

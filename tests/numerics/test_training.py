@@ -28,7 +28,7 @@ from fspkd.models.net import Net
 from fspkd.runs.folder import RunFolder
 from fspkd.runs.spec import Run
 from fspkd.train import loop, session
-from fspkd.train.nets import finished_net, initial_net
+from fspkd.train.nets import check_method, finished_net, initial_net
 from fspkd.train.session import Session
 from fspkd.weights import load_weights
 
@@ -143,10 +143,10 @@ def test_teachers_part_is_computed_once_for_nets_that_share_it(
     assert len(calls) == 10  # iterations
 
 
-def test_architectures_with_parameters_that_nothing_trains_or_seeds_are_refused(
+def test_architectures_and_methods_that_nothing_trains_or_seeds_are_refused(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As own architectures may have: a module that is named after no part, and weights as PyTorch initialises them."""
+    """As those of a lab may be: a module that is named after no part, and weights and dropout that PyTorch draws."""
     run = project.plan().net("teacher/1")
     images = images_of(run)
 
@@ -166,8 +166,21 @@ def test_architectures_with_parameters_that_nothing_trains_or_seeds_are_refused(
     built_with(lambda net: net.stem[1].reset_parameters())
     with pytest.raises(UserError, match=r"'cifar_resnet': stem.1.weight would begin with other values each time"):
         initial_net(run, images)
-    built_with(lambda net: net)
-    initial_net(run, images)
+    built_with(lambda net: net.stem.append(torch.nn.Dropout(0.1)))
+    with pytest.raises(
+        UserError, match=r"'cifar_resnet': stem.3: PyTorch's dropout would draw other numbers each time"
+    ):
+        initial_net(run, images)
+    built_with(lambda net: net.stem.append(torch.nn.Dropout(0)))
+    net = initial_net(run, images)
+    check_method(run, net, None)
+    method = type(run.spec.method)
+    monkeypatch.setattr(method, "modules", lambda *given: {"head": torch.nn.Linear(4, 4)})
+    with pytest.raises(UserError, match=r"'cross_entropy': head.weight, head.bias would begin with other values each"):
+        check_method(run, net, None)
+    monkeypatch.setattr(method, "modules", lambda *given: {"head": torch.nn.TransformerEncoderLayer(4, 2)})
+    with pytest.raises(UserError, match=r"'cross_entropy': head.self_attn, head.dropout.*: PyTorch's dropout"):
+        check_method(run, net, None)
 
 
 def test_one_that_diverges_does_not_stop_the_others(project: Project) -> None:

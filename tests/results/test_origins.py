@@ -31,6 +31,16 @@ def test_what_a_table_rests_on_is_told_too(project: Project) -> None:
     assert f"engine 1: {project.plan().net('teacher/1').id}" in warning
 
 
+def test_nets_made_from_others_than_those_that_are_there_are_told(project: Project) -> None:
+    """As exported nets may be, whose teacher was trained again."""
+    pretend(project)
+    first = project.plan().net("student/1").start
+    manifest = first.folder.read_manifest()
+    first.folder.write_manifest(manifest.model_copy(update={"inputs_sha256": {"teacher": "0" * 64}}))
+    (warning,) = warnings(project.plan(), "table1")
+    assert f"{first.id} from another {first.teacher.id}" in warning
+
+
 def test_nets_of_different_kinds_of_machines_are_told(project: Project) -> None:
     """Also if a net was only finished on another one; in the table's files too."""
     pretend(project)

@@ -130,6 +130,13 @@ def test_nets_of_former_settings_are_named(made: Project) -> None:
     assert former == ["student-1", "student-2"]
 
 
+def test_results_without_any_net_any_more_are_deleted(made: Project) -> None:
+    exported(made)
+    made.set("seed", 77)
+    recompute(exported_plan("tiny"))
+    assert {path.name for path in HERE.glob("*.*")} == {"claims.csv", "claims.html", "claims.md", "nets.csv"}
+
+
 def test_another_preset_that_is_not_valid_and_figures_of_weights_hinder_nothing(made: Project) -> None:
     exported(made)
     made.set("figures.matrices", {"kind": "matrices", "title": "Matrices", "net": "student/1"})

@@ -147,7 +147,10 @@ def test_rows_in_a_circle_are_refused(project: Project) -> None:
 def test_teacher_and_student_that_do_not_fit_are_refused(project: Project) -> None:
     project.set("networks.wide", {"architecture": "cifar_resnet", "depth": 8, "width": 8})
     project.set("rows.student.network", "wide")
-    with pytest.raises(UserError, match=r"student-stage1: learns FSP matrices of width 4 with a net of width 8"):
+    with pytest.raises(
+        UserError,
+        match=r"student-stage1: learns FSP matrices of layers with 4, 4, 8, 16 channels with .* 8, 8, 16, 32 there",
+    ):
         project.plan()
     project.set("rows.student.network", "net")
     project.set("rows.student.stage1.layers", "module")

@@ -30,7 +30,7 @@ def published(file: str, label: str = "row") -> pd.DataFrame:
 def test_no_published_number_has_changed() -> None:
     folder = REPOSITORY / "config"
     found = {str(file.relative_to(folder)): file_sha256(file)[:10] for file in folder.glob("*/reference/*.csv")}
-    assert found == CHECKED
+    assert CHECKED.items() <= found.items()  # of your own papers there may be others
 
 
 @pytest.mark.parametrize("name", ["table1_cifar10", "table2_cifar100"])

@@ -18,6 +18,19 @@ def test_scientific_notation_without_a_point_is_a_number(project: Project) -> No
     assert load_preset(project.preset_path).training.optimizer.weight_decay == 1e-4
 
 
+def test_what_a_table_says_decides_it_and_its_picture(project: Project) -> None:
+    """What marks mean, and what a demonstration is about: neither changes a number."""
+    table = {**project.content["tables"]["table1"], "marks": {"*": "second stage only"}}
+    changes = {"tables.table1": table, "demonstration": True, "about": "Nothing but that it runs."}
+    seen = []
+    for key, value in changes.items():
+        project.set(key, value)
+        rule = ResultRule(project.plan(), "table", "table1")
+        seen.append((rule.decided_by(), rule.picture_decided_by))
+    for kind in (0, 1):
+        assert len({str(of[kind]) for of in seen}) == 3
+
+
 def test_a_merge_key_takes_the_keys_of_another_mapping(project: Project) -> None:
     project.preset_path.write_text("a: &a {x: 1, y: 1}\nb: {<<: *a, y: 2}\n")
     assert read_yaml(project.preset_path)["b"] == {"x": 1, "y": 2}

@@ -1,6 +1,8 @@
 """Finished runs, read from a results folder that was copied elsewhere, without presets and packed data."""
 
 import shutil
+import warnings
+from contextlib import chdir
 from pathlib import Path
 
 import pandas as pd
@@ -163,6 +165,23 @@ def test_runs_that_a_preset_lacks_are_told_with_where_others_are(two_plans: dict
         pytest.raises(UserError, match=f"no run of preset 'tiny' in it is finished yet. {others}"),
     ):
         _ = fspkd.results("../results/tiny").runs
+
+
+def test_a_table_of_former_settings_gives_a_warning(two_plans: dict[str, Plan]) -> None:
+    table = Path("../results/tiny/table1.csv")
+    table.parent.mkdir(exist_ok=True)
+    table.write_text("row,average\nTeacher,90\n")
+    with chdir(".."):
+        for run in two_plans["results/tiny"].runs.values():
+            if run.spec.row == "student":
+                run.folder.path.mkdir(parents=True, exist_ok=True)
+                finish(run)
+    with warnings.catch_warnings(action="error"):
+        assert fspkd.results("../results/tiny").table("table1")["average"]["Teacher"] == 90
+    preset = Path("../config/tiny.yaml")
+    preset.write_text(preset.read_text().replace("seed: 1", "seed: 2"))
+    with pytest.warns(UserWarning, match=r"table1.csv: was made for other nets than the preset has now: .*teacher-1-"):
+        fspkd.results("../results/tiny").table("table1")
 
 
 @pytest.mark.parametrize("broken", [True, False])

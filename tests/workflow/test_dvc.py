@@ -176,6 +176,12 @@ def test_what_changed_is_made_again(repository: Project) -> None:
     assert stages == {"plan", "stage1", "students", *RESULTS}, "teachers differ in nothing that decides bits"
     assert nets == {"student-stage1", "student-1", "student-2", "fitnet-stage1", "fitnet-1"}
 
+    table = Path("results/tiny/table1.csv")
+    content = table.read_text()
+    table.write_text(content.replace("Student", "Someone"))
+    assert repro(repository) == ({"tables@table1"}, set())
+    assert table.read_text() == content
+
     run = repository.plan().net("student/1")
     flip_a_bit(run.folder.weights)
     flip_a_bit(run.data.path)
@@ -230,6 +236,7 @@ def test_what_was_made_can_be_fetched(repository: Project, monkeypatch: pytest.M
         fetched = tiny(clone)
         set_remote(repository.folder / "remote", link)
         do(fetched, "dvc", "pull")
+        assert "up to date" in do(fetched, "dvc", "status")  # as make fetch asks before it has Snakemake believe that
         with monkeypatch.context() as patch:
             patch.delenv(FOLLOWED)
             do(fetched, "snakemake", "--touch", *TARGETS)

@@ -152,7 +152,7 @@ rule picture:
     localrule: True
     params:
         quietly=quietly,
-        title=RESULTS.picture_title,
+        decided_by=RESULTS.picture_decided_by,
     message:
         "draw {output.png}"
     shell:

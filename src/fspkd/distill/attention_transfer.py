@@ -33,6 +33,16 @@ class AttentionTransfer(TaughtMethod):
     def problem(self, student: Network, teacher: Network) -> str | None:
         return self.sections_problem(self.sections, student, teacher)
 
+    def size_problem(self, student: Network, teacher: Network, size: tuple[int, int]) -> str | None:
+        for tap in self.teacher_taps(teacher):
+            ours, theirs = (tuple(network.size(tap, pixels) for pixels in size) for network in (student, teacher))
+            if ours != theirs:
+                return (
+                    f"the maps at {tap} are of {ours[0]}x{ours[1]} pixels in the student and {theirs[0]}x{theirs[1]} in the "
+                    f"teacher, and only maps of one size can be compared. Give another network, or other sections."
+                )
+        return None
+
     def student_taps(self, student: Network) -> tuple[str, ...]:
         return (*(f"section{number}" for number in self.sections), "logits")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fspkd.distill.method import TaughtMethod
@@ -79,20 +79,21 @@ class Fsp(TaughtMethod):
     def problem(self, student: ResidualNetwork, teacher: ResidualNetwork) -> str | None:
         if problem := self.sections_problem((1,), student, teacher):
             return problem
-        if teacher.width != student.width:
+        theirs, ours = ([network.channels(tap) for tap in self.student_taps(network)] for network in (teacher, student))
+        if theirs != ours:
             return (
-                f"learns FSP matrices of width {teacher.width} with a net of width {student.width}: the matrices differ in "
-                f"shape. Give both networks the same width."
+                f"learns FSP matrices of layers with {', '.join(map(str, theirs))} channels with a net that has "
+                f"{', '.join(map(str, ours))} there: the matrices differ in shape. Give both networks the same width."
             )
         if self.layers == "module" and min(*student.modules, *teacher.modules) == 1:
             return "layers = 'module' needs sections of two modules or more, and one has a single one. Use layers: section."
         return None
 
     def size_problem(self, student: ResidualNetwork, teacher: ResidualNetwork, size: tuple[int, int]) -> str | None:
-        for pixels in size:
-            for large, small in self.pairs(student.size(tap, pixels) for tap in self.student_taps(student)):
+        for network, pixels in product((student, teacher), size):
+            for large, small in self.pairs(network.size(tap, pixels) for tap in self.student_taps(network)):
                 if large % small:
-                    factor = student.stem_stride * 2 ** (len(student.sections) - 1)
+                    factor = network.stem_stride * 2 ** (len(network.sections) - 1)
                     return (
                         f"feature maps of {large} and {small} pixels do not pool to one size by a whole factor, as FSP "
                         f"matrices need. Give the data set a 'size', or a 'crop', that {factor} divides."

@@ -11,7 +11,8 @@ from fspkd.draws import BITS, Draws, random_bits
 class Dropout(nn.Module):
     """Each element of x (B, C, ...) is kept with probability `keep`, to 2^-16, and multiplied by `scale`; the others are 0.
 
-    `randomise` must be called before the first forward pass.
+    In evaluation mode too: a net applies it only while `self.training`. Its `randomise` must call this one's, before the
+    first forward pass.
     """
 
     def __init__(self, keep: float, scale: float) -> None:

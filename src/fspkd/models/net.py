@@ -15,7 +15,8 @@ Taps = Callable[[Tensor, tuple[str, ...]], dict[str, Tensor]]  # feature maps of
 class Net(nn.Module):
     """A net of named parts, each computed from the output of the one before, from images to `logits`, (B, classes).
 
-    A part has a tap of its own name at its end, and may have earlier ones, `part.other`. `shape`: (C, H, W) of its images.
+    A part has a tap of its own name at its end, and may have earlier ones, `part.other`, which the network lists in its
+    `maps`. It changes nothing in place that it was given: that is the tap before it. `shape`: (C, H, W) of its images.
     `classifier`: the name of the module that gives the logits.
     """
 

@@ -35,7 +35,7 @@ class Network(Settings):
 
     @property
     def maps(self) -> tuple[str, ...]:
-        """The taps with feature maps, in order."""
+        """The taps with features that methods may read, in order, without `logits`: also those within parts, `part.other`."""
         raise NotImplementedError
 
     @property

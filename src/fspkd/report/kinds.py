@@ -13,5 +13,9 @@ def module_of(entry: Figure | Timing) -> ModuleType:
     beside it by suffix, one of which is .csv, and `on_page(plan, name)` what a page shows below it: a note and a table.
     For a time comparison: `measure(plan, name, device)` returns its frame, `shown_timing(frame)` that frame formatted for
     readers, and `how(frame)` a text on what was timed.
+
+    Another kind of figure is also a class of its settings in `config/results.py`, which derives from `Drawing` and is named
+    in `Figure`; its caption in `workflow/report/<kind>.rst`; and, where they differ from the nets that it names and their
+    predictions, what is checked of it in `config/references.py`, drawn in `Plan.drawn`, and read in `workflow/results.py`.
     """
     return importlib.import_module(f"fspkd.report.{entry.kind}")

@@ -4,13 +4,13 @@ from collections import Counter
 
 from fspkd.plan import Plan
 from fspkd.result import Result
-from fspkd.runs.spec import Run, with_origins
+from fspkd.runs.spec import Run, made_anew, with_origins
 
 
 def warnings(plan: Plan, name: str) -> list[str]:
     """What a reader of a table has to know about how its nets were made; empty if all were made alike."""
     runs = [run for run in with_origins(Result(plan, "table", name).runs) if run.folder.is_finished]
-    return [text for text in (_different_code(runs), _different_kinds(runs)) if text]
+    return [text for text in (_different_code(runs), _different_kinds(runs), _different_weights(runs)) if text]
 
 
 def _different_code(runs: list[Run]) -> str | None:
@@ -47,3 +47,9 @@ def _different_kinds(runs: list[Run]) -> str | None:
     if not parts:
         return None
     return f"warning: these nets were computed on different kinds of machines ({'; '.join(parts)})"
+
+
+def _different_weights(runs: list[Run]) -> str | None:
+    """Which nets learnt or started from other weights than those of the net that is there, as exported nets may have."""
+    parts = [f"{run.id} from another {source.id}" for run in runs for source in made_anew(run)]
+    return f"warning: these nets were made from others than those here ({'; '.join(parts)})" if parts else None

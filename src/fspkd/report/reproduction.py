@@ -74,21 +74,30 @@ def recompute(plan: Plan) -> list[Path]:
     """Write the tables, figures, claims and the list of nets of an exported plan into its folder; returns their paths.
 
     Only tables with at least one finished net are written, and figures with at least one for each curve or point that need
-    no weights.
+    no weights; others, of nets that were there before, are deleted.
     """
     written = []
     for name, table in plan.preset.tables.items():
         if any(net.folder.is_finished for net in plan.shown(table.rows)):
             written.append(tables.write(plan, name))
-    for name in plan.preset.figures:
-        there = all(any(net.folder.is_finished for net in nets) for nets in plan.drawn(name))
-        if there and name not in _of_weights(plan):
+        else:
+            _delete(plan, name)
+    for name in plan.preset.figures.keys() - _of_weights(plan):
+        if all(any(net.folder.is_finished for net in nets) for nets in plan.drawn(name)):
             written.append(figures.write(plan, name))
+        else:
+            _delete(plan, name)
     if plan.claims:
         written.append(claims.write(plan))
     written.append(Path(plan.preset.results) / "nets.csv")
     write_atomically(written[-1], nets(plan).to_csv(index=False).encode())
     return written
+
+
+def _delete(plan: Plan, name: str) -> None:
+    """Delete the files of a table or figure."""
+    for end in (".csv", "_flat.csv", ".md", ".html", ".tex", ".png", ".svg"):
+        Path(plan.preset.results, f"{name}{end}").unlink(missing_ok=True)
 
 
 def nets(plan: Plan) -> pd.DataFrame:

@@ -194,12 +194,18 @@ def check_finished(runs: Iterable[Run]) -> None:
                 f"{run.folder} and {other.folder}: were trained on different images, both from {run.data.path}. Delete "
                 f"that file and the folders of these runs, and run the same command again."
             )
-        for role, source in (("start", run.start), ("teacher", run.teacher)):
-            if not (isinstance(source, Run) and source.folder.is_finished):
-                continue
+        for source in made_anew(run):
+            raise UserError(
+                f"{run.folder}: was made from weights that differ from those in {source.folder} now. Delete "
+                f"{run.folder.manifest} and make it again: snakemake {run.folder.manifest}"
+            )
+
+
+def made_anew(run: Run) -> list[Run]:
+    """The finished runs whose weights are not those from which a finished run started or learnt."""
+    made_from, found = run.folder.read_manifest().inputs_sha256, []
+    for role, source in (("start", run.start), ("teacher", run.teacher)):
+        if isinstance(source, Run) and source.folder.is_finished:
             weights = source.folder.read_manifest().weights_sha256
-            if made_from.get(role, weights) != weights:
-                raise UserError(
-                    f"{run.folder}: was made from weights that differ from those in {source.folder} now. Delete "
-                    f"{run.folder.manifest} and make it again: snakemake {run.folder.manifest}"
-                )
+            found += [source] if made_from.get(role, weights) != weights else []
+    return found

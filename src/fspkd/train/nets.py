@@ -1,7 +1,7 @@
 """Nets built from the files in run folders."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fspkd.data.sets import PretrainedWeights
 from fspkd.engine import start
@@ -52,9 +52,19 @@ def initial_net(run: Run, images: Images) -> Net:
             f"Start from weights that were trained on such images."
         ) from None
     _check_trained(net)
+    what = f"architecture {run.network.architecture!r}"
+    _check_random(what, net)
     if state is None:
-        _check_drawn(net, start.initial_net(run.spec, images, None, False))
+        _check_drawn(what, net, start.initial_net(run.spec, images, None, False))
     return net
+
+
+def check_method(run: Run, student: Net, teacher: Net | None) -> None:
+    """Raise UserError if the run's seed does not decide the values that its method's own modules begin with."""
+    method, draws = run.spec.method, run.spec.draws
+    own, again = (nn.ModuleDict(method.modules(draws, student, teacher)) for _ in range(2))
+    _check_random(f"method {method.method!r}", own)
+    _check_drawn(f"method {method.method!r}", own, again)
 
 
 def _check_trained(net: Net) -> None:
@@ -70,14 +80,29 @@ def _check_trained(net: Net) -> None:
         )
 
 
-def _check_drawn(net: Net, again: Net) -> None:
-    """Raise UserError if a net that was built twice from one seed has other tensors."""
+def _check_drawn(what: str, modules: nn.Module, again: nn.Module) -> None:
+    """Raise UserError if modules that were built twice from one seed have other tensors."""
     others = again.state_dict()
-    if differ := [name for name, tensor in net.state_dict().items() if not torch.equal(tensor, others[name])]:
+    if differ := [name for name, tensor in modules.state_dict().items() if not torch.equal(tensor, others[name])]:
         raise UserError(
-            f"architecture {net.network.architecture!r}: {', '.join(differ[:NAMED])} would begin with other values each time: "
-            f"draw them from the generator that the net is built with, not from PyTorch's own."
+            f"{what}: {', '.join(differ[:NAMED])} would begin with other values each time: draw them from the generator that a "
+            f"net is built with, or from draws.torch_generator(...) in a method, not from PyTorch's own."
         )
+
+
+def _check_random(what: str, modules: nn.Module) -> None:
+    """Raise UserError for PyTorch's dropout, whose random numbers the run's seed does not decide."""
+    if drop := [name for name, module in modules.named_modules() if _drops(module)]:
+        raise UserError(
+            f"{what}: {', '.join(drop[:NAMED])}: PyTorch's dropout would draw other numbers each time. Set it to 0, or use "
+            f"fspkd.models.dropout.Dropout, as fspkd/models/maxout.py does."
+        )
+
+
+def _drops(module: nn.Module) -> bool:
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    return isinstance(module, nn.MultiheadAttention | nn.RNNBase) and module.dropout > 0
 
 
 def teacher_accuracy(teacher: PretrainedWeights, images: Images) -> float:

@@ -23,7 +23,7 @@ from fspkd.runs.predictions import save_predictions
 from fspkd.runs.spec import Run
 from fspkd.train.machine import description
 from fspkd.train.metrics import MetricsFile
-from fspkd.train.nets import checksum, finished_net, initial_net, teacher_accuracy
+from fspkd.train.nets import check_method, checksum, finished_net, initial_net, teacher_accuracy
 from fspkd.train.progress import tell
 from fspkd.weights import load, save, save_weights
 
@@ -50,7 +50,9 @@ def new_member(run: Run, images: Images, stream: torch.cuda.Stream | None) -> Me
     """The engine's part of a run, at its start. Raises UserError for weights that are missing or damaged."""
     precision = usable_precision(run.spec.training.precision, images.device)
     teacher = finished_net(run.teacher, images.shape, images.classes) if run.teacher else None
-    return Member(run.spec, images, initial_net(run, images), teacher, precision, stream)
+    student = initial_net(run, images)
+    check_method(run, student, teacher)
+    return Member(run.spec, images, student, teacher, precision, stream)
 
 
 class Session:

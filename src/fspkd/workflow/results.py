@@ -46,11 +46,19 @@ class ResultRule(Result):
 
     def decided_by(self) -> list[str]:
         """The settings and the runs that decide it: if they change, it is made again."""
+        return [*self._words, _for_a_page(self._settings), *(run.id for run in self.runs)]
+
+    @property
+    def _settings(self) -> str:
         if self.name:
-            settings = self.settings.model_dump_json(exclude_none=True)
-        else:
-            settings = self.plan.preset.model_dump_json(include=SHOWN, exclude_none=True)
-        return [_for_a_page(settings), *(run.id for run in self.runs)]
+            return self.settings.model_dump_json(exclude_none=True)
+        return self.plan.preset.model_dump_json(include=SHOWN, exclude_none=True)
+
+    @property
+    def _words(self) -> list[str]:
+        """What a table says below, if its numbers demonstrate nothing but that the workflow runs."""
+        preset = self.plan.preset
+        return [_for_a_page(preset.about)] if self.kind == "table" and preset.demonstration else []
 
     def gone(self) -> list[str]:
         """If it exists: all outputs of those runs that it shows of which some are missing."""
@@ -86,10 +94,11 @@ class ResultRule(Result):
             (first,) = self.nets
             weights = [run.weights for run in (first.start, first.teacher, first) if run]
             return {**shared, "data": [ancient(str(first.data.path))], "weights": list(map(str, weights))}
+        reference = getattr(self.settings, "reference", None)
         return {
             **shared,
             "predictions": [str(net.folder.predictions) for net in self.nets],
-            "reference": [str(CONFIG / self.settings.reference)] if self.settings.reference else [],
+            "reference": [str(CONFIG / reference)] if reference else [],
         }
 
     def _figures_code(self) -> list[str]:
@@ -137,11 +146,9 @@ class ResultRule(Result):
         return {"code": code("report/pictures"), "csv": [self.file]}
 
     @property
-    def picture_title(self) -> str:
+    def picture_decided_by(self) -> list[str]:
         """What decides that picture, besides its inputs."""
-        if self.name:
-            return _for_a_page(self.settings.title)
-        return "claims of a demonstration" if self.plan.preset.demonstration else "claims"
+        return [*self._words, _for_a_page(self._settings)]
 
     def _summary(self) -> Files:
         preset = self.plan.preset
@@ -198,6 +205,6 @@ class ResultRules:
         """What the picture of a table, or of the claims, is made from."""
         return self._pictured(wildcards).picture_inputs()
 
-    def picture_title(self, wildcards: Wildcards) -> str:
-        """What decides that picture, besides its inputs."""
-        return self._pictured(wildcards).picture_title
+    def picture_decided_by(self, wildcards: Wildcards) -> list[str]:
+        """What decides the picture of a table, or of the claims, besides its inputs."""
+        return self._pictured(wildcards).picture_decided_by
