@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from fspkd.models.net import Net
 
 
+NAMED = 5  # nets in a warning
+
+
 @dataclass(frozen=True)
 class SavedRun:
     """A finished run: a net through one stage. Files that it reads are checked against its manifest."""
@@ -220,7 +223,10 @@ class Results:
         return settings.loc[:, settings.astype(str).nunique(dropna=False) > 1]
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table, indexed by row name, with a warning if it is of former settings; raises UserError if it is not made yet."""
+        """A table, indexed by row name; raises UserError if it is not made yet.
+
+        A warning says if the preset has been changed since, so that nets of it are not trained yet.
+        """
         path = self.folder / f"{name}.csv"
         if not path.exists():
             there = [file.stem for file in self.folder.glob("*.csv")]
@@ -229,9 +235,10 @@ class Results:
             with chdir(self._runs.parents[1]):
                 gone = [run.id for run in Result(self._plan, "table", name).runs if not run.folder.is_finished]
             if gone:
+                told = f"{', '.join(gone[:NAMED])}{' and others' if gone[NAMED:] else ''}"
                 warnings.warn(
-                    f"{path}: was made for other nets than the preset has now: {', '.join(gone)} are not trained yet. "
-                    f"Make it again: snakemake {path}",
+                    f"{path}: was made for other nets than the preset has now, some of which are not trained yet: {told}. Make "
+                    f"it again: snakemake {self._plan.preset.results}/{path.name}",
                     stacklevel=2,
                 )
         frame = read_labelled(path)

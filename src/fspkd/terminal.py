@@ -30,7 +30,9 @@ from fspkd.train.metrics import COLUMNS
 TRAINING = re.compile(r"^train (\S+): (?:at most )?(\d+) iterations", re.MULTILINE)  # a training rule's message
 NOISE = "--keep-incomplete mode"  # about outputs, which are written whole or not at all
 SHOWN = ("table", "claims")  # the rules whose results are also printed
-SCRIPT = "\n    sbatch call:"  # in what the SLURM executor says of a job that was refused: what follows is as Snakemake made it
+# What follows in an executor's reason for a failure: the command that it made, or that there are logs, which are shown.
+NOT_A_REASON = re.compile(r"\n    sbatch call:|For further error details see")
+MOST_OTHERS = 5  # jobs that train nothing, in the view
 SECONDS_BETWEEN_DRAWINGS = 0.5
 MOST_LOOKS = 4  # at measurements, per second: they may be on a file system that many nodes share
 TAIL = 4096  # bytes of measurements that are read
@@ -120,15 +122,16 @@ class View:
         for training in trainings:
             if time.monotonic() - training.looked >= len(trainings) / MOST_LOOKS:
                 training.look()
-        most = max(1, options.size.height - len(others) - 5)  # what overflows a terminal is cut off at its end
-        yield from others
+        last = [*([Text(self.queue)] if self.queue else []), Text(self._total(trainings), style="bold")]
+        # What overflows a terminal is cut off at its end. A heading, and two lines on what is left out, may come on top.
+        taken = sum(len(console.render_lines(text, options)) for text in (*others[:MOST_OTHERS], *last))
+        room = max(1, options.size.height - taken - 4)
+        yield from others[:MOST_OTHERS]
+        yield from _left_out(others[MOST_OTHERS:])
         if trainings:
-            yield self._rows(trainings[:most])
-        if more := trainings[most:]:
-            yield Text(f"and {len(more)} more")
-        if self.queue:
-            yield Text(self.queue)
-        yield Text(self._total(trainings), style="bold")
+            yield self._rows(trainings[:room])
+        yield from _left_out(trainings[room:])
+        yield from last
 
     def _rows(self, trainings: list[Training]) -> Table:
         rows = Table("in training", "", "iterations", "loss", "test", "it/s", "left", box=None, pad_edge=False)
@@ -161,11 +164,16 @@ class View:
         return text
 
 
+def _left_out(entries: list) -> list[Text]:
+    """A line on how many there are, if any."""
+    return [Text(f"and {len(entries)} more")] if entries else []
+
+
 class Lines(DefaultFormatter):
     """Snakemake's lines; for a failed job what it was to do, why SLURM ended or refused it, and its logs."""
 
     def format_job_error(self, msg: dict) -> str:
-        reason = (msg["rule_msg"] or "").partition(SCRIPT)[0]
+        reason = NOT_A_REASON.split(msg["rule_msg"] or "")[0]
         logs = [log for log in msg["log"] if Path(log).exists()] or msg["log"][:1]
         shown = [line for log in logs for line in show_logs([log])]
         return "\n".join([f"{timestamp()}\nFailed: {msg['task']}", *([reason] if reason else []), *shown])

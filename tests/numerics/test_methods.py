@@ -48,7 +48,7 @@ def test_pairs_of_networks_whose_maps_do_not_fit_are_refused_before_anything_is_
     attention = AttentionTransfer(method="attention_transfer", schedule="s", teacher="teacher/1", sections=(4,))
     assert attention.size_problem(small, wide, (32, 32)) is None
     told = attention.size_problem(small, imagenet, (32, 48))
-    assert "at section4 are of 4x6 pixels in the student and 1x2 in the teacher" in told
+    assert "at section4 are of 6x4 pixels in the student and 2x1 in the teacher" in told
 
 
 def test_attention_map_is_the_normalised_mean_of_squares() -> None:

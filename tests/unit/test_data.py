@@ -121,6 +121,10 @@ def test_colours_of_more_than_8_bits_are_refused(tmp_path: Path) -> None:
     (root / "train/bee/1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + png)
     with pytest.raises(UserError, match=r"train/bee/1.png: has RGB;16B pixels.*Convert"):
         read_source(folder(root))
+    (root / "train/bee/1.png").unlink()
+    Image.new("I;16", (6, 6)).save(root / "train/bee/1.tif")
+    with pytest.raises(UserError, match=r"train/bee/1.tif: has I;16 pixels"):
+        read_source(folder(root))
 
 
 def test_images_one_folder_too_deep_are_told(tmp_path: Path) -> None:
@@ -159,6 +163,7 @@ def test_of_two_data_sets_in_a_folder_one_has_to_be_named(tmp_path: Path) -> Non
     shutil.rmtree(tmp_path / "all/flowers")
     for split in ("train", "test"):
         (tmp_path / "all/birds" / split / ".ipynb_checkpoints").mkdir()
+        (tmp_path / "all/birds" / split / "ant/.ipynb_checkpoints").mkdir()
     packed = read_source(folder(tmp_path / "all"))
     assert (packed.classes, packed.source) == (["ant", "bee", "cat"], f"image folder {tmp_path / 'all/birds'}")
 

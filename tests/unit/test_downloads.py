@@ -88,6 +88,12 @@ def test_broken_download_is_retried_and_a_whole_one_never_repeated(cifar_server:
     assert read_source(elsewhere).sha256 == packed.sha256
     make_folder(sources.DOWNLOADS / "flowers")  # another data set beside it
     assert read_source(elsewhere).sha256 == packed.sha256
+    batch = sources.DOWNLOADS / "cifar-10-batches-py/test_batch"
+    content = batch.read_bytes()
+    batch.write_bytes(content[:-1])
+    with pytest.raises(UserError, match="holds neither train/ and test/ nor a complete CIFAR10"):
+        read_source(elsewhere)
+    batch.write_bytes(content)
     assert cifar_server["requests"] == requests
 
 

@@ -168,19 +168,23 @@ def test_why_slurm_ended_or_refused_a_job_is_told(on_screen: tuple[LogHandler, S
     handler, screen = on_screen
     Path("slurm.log").write_text("Killed\n")
     info = {"jobid": 3, "rule_name": "train", "rule_msg": "train results/runs/teachers/net-1: 5 iterations", "log": []}
-    reasons = (
-        "SLURM-job '47' failed, SLURM status is: 'OUT_OF_MEMORY'",
-        "sbatch failed: limit\n    sbatch call:\n --x",
-    )
+    of_executor = "For further error details see the cluster/cloud log and the log files of the involved rule(s)."
+    reasons = ("SLURM status is: 'OUT_OF_MEMORY'. Reason: Unknown.", "sbatch failed: limit\n    sbatch call:\n --x\n")
     for reason, log in zip(reasons, ("slurm.log", "none.log"), strict=True):
         handler.handle(logging.makeLogRecord({"event": LogEvent.JOB_INFO, **info}))
-        error = {**info, "rule_msg": reason, "log": ["results/logs/net-1.log", log], "levelno": logging.ERROR}
+        error = {
+            **info,
+            "rule_msg": reason + of_executor,
+            "log": ["results/logs/net-1.log", log],
+            "levelno": logging.ERROR,
+        }
         handler.handle(logging.makeLogRecord({"event": LogEvent.JOB_ERROR, **error}))
     told = "\n".join(screen.lines())
     assert told.count("Failed: train results/runs/teachers/net-1: 5 iterations\n") == 2
     for part in (reasons[0], "Logfile slurm.log:", "Killed", "sbatch failed: limit", "net-1.log not found"):
         assert told.count(part) == 1, part
     assert "sbatch call" not in told
+    assert "For further" not in told
 
 
 def test_the_view_shows_what_the_queue_does_and_looks_rarely_at_many_nets(
@@ -193,13 +197,20 @@ def test_the_view_shows_what_the_queue_does_and_looks_rarely_at_many_nets(
     message = "\n".join(f"train results/runs/teachers/net-{net}: 5 iterations" for net in range(100))
     for fields in (
         {"event": LogEvent.PROGRESS, "done": 0, "total": 2},
-        {"msg": "SLURM: wait (Priority): 8", "levelno": logging.INFO},
+        {"msg": f"SLURM: wait (Priority): {' '.join(map(str, range(100, 160)))}", "levelno": logging.INFO},
+        *(
+            {"event": LogEvent.JOB_INFO, "jobid": job, "rule_name": "draw", "rule_msg": f"draw {job}", "log": []}
+            for job in range(100, 120)
+        ),
         {"event": LogEvent.JOB_INFO, "jobid": 1, "rule_name": "train", "rule_msg": message, "log": []},
     ):
         handler.handle(logging.makeLogRecord(fields))
     time.sleep(1.2)  # it is drawn twice more
-    assert any("SLURM: wait (Priority): 8" in line for line in screen.lines())
-    assert any(re.search(r"^and [1-9]\d more", line) for line in screen.lines())
+    lines = [line.rstrip() for line in screen.lines()]
+    assert any("SLURM: wait (Priority): 100 101" in line for line in lines)
+    assert any(" 158 159" in line for line in lines)
+    assert any(re.search(r"^0 of 2 steps", line) for line in lines)
+    assert [line for line in lines if re.search(r"^and \d+ more", line)][-2:] == ["and 15 more", "and 89 more"]
     assert len(looks) == len(set(looks)) == 100
 
 

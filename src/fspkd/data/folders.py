@@ -152,7 +152,7 @@ def read_image_folder(path: Path, size: int | None, where: str) -> PackedData:
             f"{where}: class folder {unreadable!r} in {root}: its name is not in UTF-8, as files with results are. Rename it."
         )
     files = {
-        split: [(f, label) for label, name in enumerate(names) for f in sorted((root / split / name).iterdir())]
+        split: [(file, label) for label, name in enumerate(names) for file in _files(root / split / name)]
         for split in SPLITS
     }
     for split in SPLITS:
@@ -162,6 +162,11 @@ def read_image_folder(path: Path, size: int | None, where: str) -> PackedData:
     labels = {split: np.array([label for _, label in files[split]]) for split in SPLITS}
     paths = {split: [file for file, _ in files[split]] for split in SPLITS}
     return PackedData(_read_images(paths, size, False, where), labels, names, f"image folder {root}")
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a class."""
+    return sorted(file for file in folder.iterdir() if not (_is_hidden(file) and file.is_dir()))
 
 
 def read_cub200(path: Path, size: int, where: str) -> PackedData:
@@ -257,8 +262,7 @@ def _decode(file: Path, size: int | None, square: bool) -> np.ndarray:
                 raise UserError(
                     f"{file}: has {_size_of(image.size)} pixels, more than {MOST_PIXELS:,} in all. Replace or remove it."
                 )
-            stored = next((str(tile[-1]) for tile in image.tile if ";16" in str(tile[-1])), image.mode)
-            if stored[0] in "IF" or stored != image.mode:  # of colours, Pillow would keep the higher byte alone
+            if (stored := _with_more_than_8_bits(image)) is not None:
                 raise UserError(
                     f"{file}: has {stored} pixels, with more than 8 bits. Convert the images to 8 bits per channel."
                 )
@@ -270,6 +274,16 @@ def _decode(file: Path, size: int | None, square: bool) -> np.ndarray:
             return resize(image, size)
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{file}: cannot be read as an image: {error}. Replace or remove it.") from None
+
+
+def _with_more_than_8_bits(image: Image.Image) -> str | None:
+    """The mode of an opened image's pixels in its file if a channel has more than 8 bits, else None.
+
+    Of colours with 16, Pillow would keep the higher byte alone.
+    """
+    stored = (tile[-1][0] if isinstance(tile[-1], tuple) else tile[-1] for tile in getattr(image, "tile", ()))
+    wide = (str(mode) for mode in stored if ";16" in str(mode) and mode != "BGR;16")  # that one has 16 bits in all
+    return next(wide, image.mode if image.mode[0] in "IF" else None)
 
 
 def resize(image: Image.Image, size: int | None) -> np.ndarray:

@@ -24,6 +24,13 @@ from fspkd.draws import Draws
 from fspkd.errors import UserError, advice, is_of_the_machine
 
 DOWNLOADS = Path("data/downloads")
+# What torchvision stores of each of its data sets in a folder.
+OF_TORCHVISION = {
+    "CIFAR10": "cifar-10-batches-py",
+    "CIFAR100": "cifar-100-python",
+    "MNIST": "MNIST/raw",
+    "SVHN": "*_32x32.mat",
+}
 ATTEMPTS = 4
 SECONDS_WITHOUT_DATA = 60  # after which a connection counts as broken
 CUB200 = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
@@ -87,11 +94,9 @@ def _read_location(settings: Data, place: Path, where: str) -> PackedData:
     These come before folders beside them, which may be of another data set.
     """
     if isinstance(settings, Torchvision) and not is_archive(place) and not has_splits(place):
-        try:
+        there = any(place.glob(OF_TORCHVISION[settings.dataset]))
+        if there or not find_splits(place, where):
             return _read_torchvision(settings.dataset, place, settings.size, settings.extra)
-        except UserError:
-            if not find_splits(place, where):
-                raise
     if isinstance(settings, Torchvision) and settings.extra:
         raise UserError(
             f"{where}: data set {settings.name!r} has extra = True, but folders {{train,test}}/<class>/* do not show "

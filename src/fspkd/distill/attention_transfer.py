@@ -38,7 +38,7 @@ class AttentionTransfer(TaughtMethod):
             ours, theirs = (tuple(network.size(tap, pixels) for pixels in size) for network in (student, teacher))
             if ours != theirs:
                 return (
-                    f"the maps at {tap} are of {ours[0]}x{ours[1]} pixels in the student and {theirs[0]}x{theirs[1]} in the "
+                    f"the maps at {tap} are of {ours[1]}x{ours[0]} pixels in the student and {theirs[1]}x{theirs[0]} in the "
                     f"teacher, and only maps of one size can be compared. Give another network, or other sections."
                 )
         return None

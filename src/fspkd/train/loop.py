@@ -157,9 +157,9 @@ class Loop:
     def advance(self) -> list[Session]:
         """Run some iterations of every step, queued in turns; the host prepares the next ones while the device works.
 
-        Return the failed sessions.
+        Return the failed sessions. Raises UserError if an iteration draws numbers that no run's seed decides.
         """
-        begin = time.monotonic()
+        begin, unseeded = time.monotonic(), torch.get_rng_state()
         counts = [step.load() for step in self.steps]
         for number in range(max(counts)):
             for step, count in zip(self.steps, counts, strict=True):
@@ -168,6 +168,12 @@ class Loop:
         for step in self.steps:
             step.prepare()
         measured = [step.fetch() for step in self.steps]
+        if not torch.equal(unseeded, torch.get_rng_state()):
+            raise UserError(
+                f"{', '.join(session.run.id for session in self.sessions)}: PyTorch's own generator was asked for random "
+                f"numbers, as its dropout does, and no seed decides them. Take them from the run's draws: docs/methods.md says "
+                f"how."
+            )
         seconds = time.monotonic() - begin
         failed = []
         self.block = max(1, int(max(counts) * SECONDS_AT_ONCE / seconds))

@@ -52,10 +52,10 @@ def initial_net(run: Run, images: Images) -> Net:
             f"Start from weights that were trained on such images."
         ) from None
     _check_trained(net)
-    what = f"architecture {run.network.architecture!r}"
-    _check_random(what, net)
     if state is None:
-        _check_drawn(what, net, start.initial_net(run.spec, images, None, False))
+        _check_drawn(
+            f"architecture {run.network.architecture!r}", net, start.initial_net(run.spec, images, None, False)
+        )
     return net
 
 
@@ -63,7 +63,6 @@ def check_method(run: Run, student: Net, teacher: Net | None) -> None:
     """Raise UserError if the run's seed does not decide the values that its method's own modules begin with."""
     method, draws = run.spec.method, run.spec.draws
     own, again = (nn.ModuleDict(method.modules(draws, student, teacher)) for _ in range(2))
-    _check_random(f"method {method.method!r}", own)
     _check_drawn(f"method {method.method!r}", own, again)
 
 
@@ -83,26 +82,17 @@ def _check_trained(net: Net) -> None:
 def _check_drawn(what: str, modules: nn.Module, again: nn.Module) -> None:
     """Raise UserError if modules that were built twice from one seed have other tensors."""
     others = again.state_dict()
-    if differ := [name for name, tensor in modules.state_dict().items() if not torch.equal(tensor, others[name])]:
+    tensors = {name: value for name, value in modules.state_dict().items() if isinstance(value, Tensor)}
+    if differ := [name for name, tensor in tensors.items() if not _same(tensor, others[name])]:
         raise UserError(
             f"{what}: {', '.join(differ[:NAMED])} would begin with other values each time: draw them from the generator that a "
             f"net is built with, or from draws.torch_generator(...) in a method, not from PyTorch's own."
         )
 
 
-def _check_random(what: str, modules: nn.Module) -> None:
-    """Raise UserError for PyTorch's dropout, whose random numbers the run's seed does not decide."""
-    if drop := [name for name, module in modules.named_modules() if _drops(module)]:
-        raise UserError(
-            f"{what}: {', '.join(drop[:NAMED])}: PyTorch's dropout would draw other numbers each time. Set it to 0, or use "
-            f"fspkd.models.dropout.Dropout, as fspkd/models/maxout.py does."
-        )
-
-
-def _drops(module: nn.Module) -> bool:
-    if isinstance(module, nn.modules.dropout._DropoutNd):
-        return module.p > 0
-    return isinstance(module, nn.MultiheadAttention | nn.RNNBase) and module.dropout > 0
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have the same values, NaN counting as one."""
+    return torch.equal(one.isnan(), other.isnan()) and torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def teacher_accuracy(teacher: PretrainedWeights, images: Images) -> float:
