@@ -143,6 +143,7 @@ def test_intervals_over_nets_are_from_the_spread_within_all_rows(project: Projec
     partial = tables.make_table(plan, "table1").set_index("row").loc["Student*"]
     assert partial[["average", "average_ci95"]].isna().all()  # no interval around nothing
     assert partial["net2"] == 75
+    assert "±" not in tables.shown_table(tables.make_table(plan, "table1")).set_index("")["average"]["Student*"]
 
 
 def test_table_without_a_reference_and_of_single_nets(project: Project) -> None:

@@ -150,7 +150,7 @@ def table_csv(frame: pd.DataFrame) -> bytes:
 
 def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
     """A table formatted for readers: a text per cell, 'ours ± half the interval (published)'; quoted rows are marked."""
-    quoted, shown = _is_quoted(frame), pd.DataFrame({"": row_labels(frame)})
+    shown = pd.DataFrame({"": row_labels(frame)})
     for column in frame.columns[1:]:
         if column.endswith((PUBLISHED, INTERVAL, QUOTED)):
             continue
@@ -159,7 +159,8 @@ def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
         for suffix, form in ((INTERVAL, " ± {}"), (PUBLISHED, " ({})")):
             if column + suffix in frame:
                 added = as_texts(frame[column + suffix], number).map(form.format)
-                texts = texts + (added.mask(quoted, "") if suffix == INTERVAL else added)
+                is_not_known = frame[column + suffix].isna() & (suffix == INTERVAL)
+                texts = texts + added.mask(is_not_known, "")
         heading = column.replace("net", "net ") if is_net(column) else column
         shown[heading] = texts
     return shown
