@@ -156,7 +156,8 @@ class Screen(io.StringIO):
 def on_screen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[LogHandler, Screen]]:
     """A handler whose view is drawn on a screen."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TERM", "xterm")
+    for name, value in {"TERM": "xterm", "COLUMNS": "80", "LINES": "25"}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr("fspkd.terminal.is_live", False)  # the view changes it
     monkeypatch.setattr(sys, "stderr", screen := Screen())
     handler = LogHandler(SETTINGS, None)
@@ -210,7 +211,7 @@ def test_the_view_shows_what_the_queue_does_and_looks_rarely_at_many_nets(
     assert any("SLURM: wait (Priority): 100 101" in line for line in lines)
     assert any(" 158 159" in line for line in lines)
     assert any(re.search(r"^0 of 2 steps", line) for line in lines)
-    assert [line for line in lines if re.search(r"^and \d+ more", line)][-2:] == ["and 15 more", "and 89 more"]
+    assert [line for line in lines if re.search(r"^and \d+ more", line)][-2:] == ["and 15 more", "and 90 more"]
     assert len(looks) == len(set(looks)) == 100
 
 
