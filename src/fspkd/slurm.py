@@ -293,18 +293,19 @@ def mend_executor() -> None:
     import snakemake_executor_plugin_slurm as plugin
 
     query = plugin.query_job_status
-    looks, lost = defaultdict(int), set()
+    looks = defaultdict(int)
 
     async def settled(command: str, logger: Any) -> tuple[dict[str, str], float]:
         states, duration = await query(command, logger)
         if states is None:
             return {}, 0.0  # jobs of unknown state are looked for again
-        states = {job: "CANCELLED" if job in lost else state.split()[0] for job, state in states.items()}
-        gone = not_queued({job for job, state in states.items() if state in ("PREEMPTED", "NODE_FAIL")})
-        for job in states:
+        states = {job: state.split()[0] for job, state in states.items()}
+        undecided = {job for job in states if looks[job] <= LOOKS_UNTIL_LOST}
+        gone = not_queued({job for job in undecided if states[job] in ("PREEMPTED", "NODE_FAIL")})
+        for job in undecided:
             looks[job] = looks[job] + 1 if job in gone else 0
+        for job in states:
             if looks[job] > LOOKS_UNTIL_LOST:
-                lost.add(job)
                 states[job] = "CANCELLED"
         return states, duration
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from fspkd.config.data import WEIGHTS_FILES
 from fspkd.config.preset import Preset, Row
-from fspkd.config.results import Curves, Depth, Figure, InferenceTime, Matrices, Plateau, Table, TrainingTime
+from fspkd.config.results import Curves, Depth, InferenceTime, Matrices, Plateau, Table, TrainingTime
 from fspkd.config.training import ByValidation, divided, divided_stop
 from fspkd.settings import row_of, suggest
 
@@ -55,7 +55,7 @@ def problems(preset: Preset) -> Iterator[str]:
             Plateau: _plateau,
             Matrices: _matrices,
         }
-        yield from checks.get(type(figure), _drawn)(preset, name, figure)
+        yield from checks[type(figure)](preset, name, figure)
     yield from _files(preset)
     for name, timing in preset.timings.items():
         if isinstance(timing, InferenceTime):
@@ -218,11 +218,6 @@ def _intervals(preset: Preset, where: str, table: Table) -> Iterator[str]:
         )
     if not several:
         yield f"{where}: intervals over nets come from the spread within rows, but no row has two nets. Give one nets: 2"
-
-
-def _drawn(preset: Preset, name: str, figure: Figure) -> Iterator[str]:
-    for nets in figure.nets:
-        yield from _nets(preset, nets, f"figures.{name}")
 
 
 def _curves(preset: Preset, name: str, figure: Curves) -> Iterator[str]:

@@ -15,7 +15,7 @@ def module_of(entry: Figure | Timing) -> ModuleType:
     readers, and `how(frame)` a text on what was timed.
 
     Another kind of figure is also a class of its settings in `config/results.py`, which derives from `Drawing` and is named
-    in `Figure`; its caption in `workflow/report/<kind>.rst`; and, where they differ from the nets that it names and their
-    predictions, what is checked of it in `config/references.py`, drawn in `Plan.drawn`, and read in `workflow/results.py`.
+    in `Figure`; its caption in `workflow/report/<kind>.rst`; what is checked of it in `config/references.py`; what it reads in
+    `workflow/results.py`; and which runs it draws in `Plan.drawn`, if these are not the nets that it names.
     """
     return importlib.import_module(f"fspkd.report.{entry.kind}")

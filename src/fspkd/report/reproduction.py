@@ -82,7 +82,9 @@ def recompute(plan: Plan) -> list[Path]:
             written.append(tables.write(plan, name))
         else:
             _delete(plan, name)
-    for name in (name for name in plan.preset.figures if name not in _of_weights(plan)):
+    for name in plan.preset.figures:
+        if name in _of_weights(plan):
+            continue
         if all(any(net.folder.is_finished for net in nets) for nets in plan.drawn(name)):
             written.append(figures.write(plan, name))
         else:

@@ -94,11 +94,10 @@ class ResultRule(Result):
             (first,) = self.nets
             weights = [run.weights for run in (first.start, first.teacher, first) if run]
             return {**shared, "data": [ancient(str(first.data.path))], "weights": list(map(str, weights))}
-        reference = getattr(self.settings, "reference", None)
         return {
             **shared,
             "predictions": [str(net.folder.predictions) for net in self.nets],
-            "reference": [str(CONFIG / reference)] if reference else [],
+            "reference": [str(CONFIG / self.settings.reference)] if self.settings.reference else [],
         }
 
     def _figures_code(self) -> list[str]:
