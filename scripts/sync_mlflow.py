@@ -16,7 +16,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="*", help="folders of results (default: those of all presets)")
     parser.add_argument(
-        "--server", help="MLflow's tracking URI; if it is a server's address, print where it shows the runs"
+        "--server",
+        help="only print where the server at this address shows the runs; where they are sent to, the variable "
+        "MLFLOW_TRACKING_URI says (default: mlflow.db)",
     )
     args = parser.parse_args()
     for results in args.results:

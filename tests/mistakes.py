@@ -102,7 +102,13 @@ MISTAKES = [
         r"rows.student.stage2.schedule = 'shrot'.*did you mean 'short'\?",
         told_by_schema=False,
     ),
-    Mistake("rows.student.stage2.method", "fsp", r"rows.student.stage2"),
+    Mistake("rows.student.stage2.method", "fsp", r"rows.student.stage2.teacher: missing"),
+    Mistake(
+        "rows.fitnet.stage2",
+        {"method": "fsp", "teacher": "teacher/1", "schedule": "short"},
+        r"rows.fitnet.stage2.method = 'fsp': does not train the classifier",
+        told_by_schema=False,
+    ),
     Mistake("schedules.short", [], r"schedules.short = \[\]: must not be empty"),
     Mistake(
         "rows.student.stage1.method", "fps", r"tiny.yaml: rows.student.stage1.method = 'fps': must be one of .*'fsp'"

@@ -155,6 +155,8 @@ def test_tied_shares_one_permutation_and_independent_none() -> None:
     tied = settings(shuffle="tied").permutations(Draws(1, "s"), NETWORK)
     assert torch.equal(tied[0][0], tied[0][1])
     assert torch.equal(tied[0][1], tied[1][0])
+    tied = settings(shuffle="tied", layers="module").permutations(Draws(1, "s"), NETWORK)
+    assert all(torch.equal(rows, columns) == (section == 0) for section, (rows, columns) in enumerate(tied))
     independent = settings(shuffle="independent").permutations(Draws(1, "s"), NETWORK)
     assert not torch.equal(independent[0][1], independent[1][0])
     none = settings().permutations(Draws(1, "s"), NETWORK)

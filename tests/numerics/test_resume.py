@@ -136,6 +136,7 @@ def test_checkpoint_of_other_code_or_images_is_not_used_where_it_is_finished_or_
 ) -> None:
     project.train("teacher/1")
     run = project.plan().net("teacher/1")
+    whole = run.folder.read_manifest().weights_sha256
     run.folder.manifest.unlink()
     other = {"engine": "other", "method": "code"}
     with monkeypatch.context() as patch:
@@ -158,6 +159,7 @@ def test_checkpoint_of_other_code_or_images_is_not_used_where_it_is_finished_or_
     project.train("teacher/1")
     assert "cannot resume from its checkpoint, so it starts over" in capsys.readouterr().out
     assert [attempt.from_iteration for attempt in run.folder.read_manifest().attempts] == [0]
+    assert run.folder.read_manifest().weights_sha256 == whole  # not from the half that could be loaded
     run.folder.manifest.unlink()
     data = load_packed(run.data.path)
     data.images["train"][0] ^= 1

@@ -16,7 +16,9 @@ from torch.nn import functional as F
 
 from fspkd.data.packed import PackedData, load_packed, save_packed
 from fspkd.engine import step, validation
+from fspkd.engine.member import Member
 from fspkd.engine.step import steps_of
+from fspkd.errors import UserError
 from fspkd.runs.folder import RunFolder
 from fspkd.runs.spec import Run
 from fspkd.train import loop, session
@@ -253,3 +255,11 @@ def test_validation_images_decide_and_test_images_do_not(project: Project) -> No
         decided[changed] = (outcome(run)[0][:3], outcome(run)[1], metrics.to_csv())
     assert decided["test"] == decided["nothing"]
     assert decided["validation"][0] != decided["nothing"][0]
+
+
+def test_a_validation_loss_that_is_not_finite_is_a_failure(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would never be the best, so the weights of the beginning would be kept."""
+    project.train("teacher/1")
+    monkeypatch.setattr(Member, "validate", lambda self: (None, math.nan))
+    with pytest.raises(UserError, match=rf"iteration {EVERY}: the loss on validation images is nan"):
+        loop.train(first_stages(project)[:1], torch.device("cpu"), 1000)

@@ -44,6 +44,15 @@ def plain_net(net: torch.nn.Module) -> plain.ResNet:
     return oracle.double()
 
 
+def test_runs_on_different_data_are_not_trained_together(project: Project) -> None:
+    project.set("data.others", {**project.content["data"]["images"], "validation": 100})
+    project.set("rows.other", {**project.content["rows"]["teacher"], "data": "others"})
+    project.pack()
+    runs = [project.plan().net(f"{row}/1") for row in ("teacher", "other")]
+    with pytest.raises(UserError, match=r"are trained on different data"):
+        loop.train(runs, torch.device("cpu"), 1000)
+
+
 @pytest.mark.parametrize("case", ["scratch", "weights of another net", "hint", "kd", "fsp", "shuffled fsp"])
 def test_engine_equals_the_plain_loop(project: Project, case: str) -> None:
     """Fifty iterations and a change of rate, on the same batches; the plain loop computes in double precision."""

@@ -141,6 +141,13 @@ def test_a_ratio_stands_beside_what_is_published_of_the_same_two_curves(project:
     pretend(project)
     figures.write(project.plan(), "figure3")
     assert curves.on_page(project.plan(), "figure3")[1]["published"].tolist() == ["about 3", "–"]
+    drawn = project.plan().curves("figure3").items()
+    flat = [("training loss", label, net.id, 20 if label == "Teacher" else 10) for label, nets in drawn for net in nets]
+    pd.DataFrame(flat, columns=["measure", "curve", "net", "iteration"]).to_csv(
+        "results/tiny/figure3_flat.csv", index=False
+    )
+    row = curves.on_page(project.plan(), "figure3")[1].iloc[0]
+    assert row[["Teacher: flat from", "Student: flat from", "Teacher / Student"]].tolist() == ["20", "10", "2.00"]
     project.set("figures.figure3.curves", {"Student": "student", "Teacher": "teacher"})
     figures.write(project.plan(), "figure3")
     assert curves.on_page(project.plan(), "figure3")[1]["published"].tolist() == ["–", "–"]

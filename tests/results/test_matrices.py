@@ -10,7 +10,7 @@ from conftest import Project, images_of
 
 from fspkd.report import figures, matrices
 from fspkd.report.summary import summary
-from fspkd.train.nets import finished_net
+from fspkd.train.nets import finished_net, initial_net
 
 
 @pytest.fixture
@@ -48,11 +48,12 @@ def test_matrices_are_those_of_the_nets_and_the_teacher_is_shuffled(drawn: Proje
     with torch.no_grad():
         teacher = finished_net(first.teacher, images.shape, images.classes).eval().taps(x, ("stem", "section1"))
         student = finished_net(first, images.shape, images.classes).train().taps(x, ("stem", "section1"))
+        before = initial_net(first, images).train().taps(x, ("stem", "section1"))
     rows, columns = first.spec.method.permutations(first.spec.draws, first.spec.network)[0]
     of_teacher = by_loops(*teacher.values())[:, rows][:, :, columns]
     np.testing.assert_allclose(found["stem to section1"][matrices.TEACHER], of_teacher, rtol=1e-4)
     np.testing.assert_allclose(found["stem to section1"][matrices.AFTER], by_loops(*student.values()), rtol=1e-4)
-    assert not np.allclose(found["stem to section1"][matrices.BEFORE], found["stem to section1"][matrices.AFTER])
+    np.testing.assert_allclose(found["stem to section1"][matrices.BEFORE], by_loops(*before.values()), rtol=1e-4)
 
 
 def test_the_figure_its_numbers_and_the_page_that_shows_it(drawn: Project) -> None:

@@ -80,7 +80,8 @@ def check_everything(project: Project, client: MlflowClient) -> None:
         assert f"runs/{first.info.run_id})" in net.data.tags["mlflow.note.content"]
         tags = {"preset": "tiny", "table": "table1", "row": row.info.run_name, "net": str(run.spec.number), "seed": "1"}
         assert tags.items() <= net.data.tags.items()
-        assert {"git_commit", "host", "weights_sha256"} <= net.data.tags.keys()
+        assert {"host", "weights_sha256"} <= net.data.tags.keys()
+        assert net.data.tags.get("git_commit") == run.folder.read_manifest().attempts[-1].git_commit
         assert net.data.params["network.depth"] == "8"
         assert net.data.params["method.method"] == run.spec.method.method
         assert {"manifest.json", "run.yaml", "metrics.csv"} <= {a.path for a in client.list_artifacts(net.info.run_id)}

@@ -25,7 +25,7 @@ from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.runs.journal import read_journal
 from fspkd.tracking import follow, sync
-from fspkd.tracking.follow import SECONDS_TO_FINISH, Follower, Sender, tell
+from fspkd.tracking.follow import FOLLOWED, SECONDS_TO_FINISH, Follower, Sender, tell
 from fspkd.tracking.sync import Sync
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -256,3 +256,13 @@ def test_server_that_fails_in_the_middle(workflow: Project, disk: Path, server: 
     for key in ("loss", "test_accuracy"):
         wanted = [(i, v) for i, v in expected(run.folder.growing_metrics, key) if i <= saved]
         assert points(client, tracked, key) == wanted
+
+
+def test_the_wait_at_the_end_is_short(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv(SECONDS_TO_FINISH, "0.2")
+    monkeypatch.setenv(FOLLOWED, "1")
+    follower = Follower()
+    follower.process = slow = subprocess.Popen(["sleep", "60"], stdin=subprocess.PIPE)
+    follower.stop()
+    assert slow.wait(5) == -signal.SIGKILL
+    assert "the rest is sent next time" in capsys.readouterr().err

@@ -115,6 +115,9 @@ def test_an_archive_inside_another_repository_has_no_commit(tmp_path: Path, monk
     git("add", ".")
     git("commit", "--quiet", "--message", "with this one in it")
     assert re.fullmatch("[0-9a-f]{40}", commit())
+    with (tmp_path / "unpacked/src/fspkd/times.py").open("a") as file:
+        file.write("\n")
+    assert re.fullmatch("[0-9a-f]{40}-dirty", commit())
 
 
 def test_without_git_the_commit_is_the_one_that_the_workflow_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,13 @@ def test_a_time_comparison_of_other_rows_is_refused(project: Project, role: str,
         project.plan()
 
 
+def test_a_time_comparison_of_nets_that_a_teacher_helps_to_the_end_is_refused(project: Project) -> None:
+    """It counts the seconds of each last stage as those of plain training."""
+    project.set("rows.student.stage2", {"method": "kd", "teacher": "teacher/1", "schedule": "short"})
+    with pytest.raises(UserError, match=r"students = 'student': must start from scratch and end with cross_entropy"):
+        project.plan()
+
+
 def test_a_time_comparison_of_nets_with_a_teacher_each_is_refused(project: Project) -> None:
     project.set("rows.student.stage1_shared", False)
     project.set("rows.student.stage1.teacher", "teacher")

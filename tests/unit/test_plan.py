@@ -73,6 +73,12 @@ def test_a_net_cannot_learn_from_one_of_other_data_but_start_from_it(project: Pr
     assert plan.net("student/1").phase == "teachers"
     project.set("rows.student.data", "images")
     assert not project.plan().net("student/1").is_transfer
+    project.set("networks.wide", {"architecture": "cifar_resnet", "depth": 8, "width": 8})
+    project.set("rows.student.network", "wide")
+    with pytest.raises(
+        UserError, match=r"student-1 starts from teacher-1-\w+, whose network is .*width=4.* and not .*width=8"
+    ):
+        project.plan()
 
 
 def test_nets_may_not_come_from_images_that_are_held_out(project: Project) -> None:

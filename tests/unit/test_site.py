@@ -101,6 +101,37 @@ def test_a_cluster_without_accounts_is_warned_of(
     assert ["--slurm-status-command squeue" in text for text in told] == [True] * warned
 
 
+@pytest.mark.parametrize(
+    ("limit", "minutes"),
+    [("infinite", None), ("30:00", 30), ("4:00:00", 240), ("1-00:00:00", 1440), ("2-12:30:00", 3630)],
+)
+def test_a_job_longer_than_its_partition_allows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, minutes: int | None
+) -> None:
+    answer_as("sbatch", tmp_path, monkeypatch)
+    answer_as("sacct", tmp_path, monkeypatch)
+    answer_as("sinfo", tmp_path, monkeypatch, f"gpu* {limit}")
+    check_site(Site(runtime=minutes or 100_000), print)
+    if minutes:
+        with pytest.raises(UserError, match=rf"the partition allows {minutes} minutes"):
+            check_site(Site(runtime=minutes + 1), print)
+
+
+def test_a_gpu_whose_nodes_are_away_is_waited_for_and_one_that_no_node_has_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_as("sbatch", tmp_path, monkeypatch)
+    with (tmp_path / "bin/sbatch").open("a") as script:
+        script.write("\necho 'Requested node configuration is not available' >&2\nexit 1\n")
+    answer_as("sacct", tmp_path, monkeypatch)
+    answer_as("sinfo", tmp_path, monkeypatch, "gpu* gpu:a100:4")
+    told: list[str] = []
+    with pytest.raises(UserError, match="would reject it: Requested node configuration"):
+        check_site(Site(gpu_model="h100"), told.append)
+    check_site(Site(gpu_model="a100"), told.append)
+    assert [text[-19:] for text in told] == ["The jobs will wait."]
+
+
 def test_the_job_that_snakemake_runs_in_is_none_of_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = Path.cwd()
     lines = (f"7|RUNNING|None|{here}", f"8|PENDING|Priority|{here}", "9|RUNNING|None|/elsewhere")

@@ -48,6 +48,7 @@ def settle(folder: Path, patch: pytest.MonkeyPatch) -> Project:
     patch.setenv("PYTHONPATH", str(folder / "src"))
     patch.setenv(FOLLOWED, "1")
     patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)  # where the user may sign commits
+    patch.setenv("DVC_GLOBAL_CONFIG_DIR", str(folder / "none"))  # where the user may have a cache of their own
     for variable in ("GIT_AUTHOR", "GIT_COMMITTER"):
         patch.setenv(f"{variable}_NAME", "test")
         patch.setenv(f"{variable}_EMAIL", "test@example.org")
