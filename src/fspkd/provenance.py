@@ -133,7 +133,8 @@ def _names(node: ast.AST, file: Path) -> list[str]:
 
 def effective(source: str) -> str:
     """The text of code without what has no effect; the same in every version of Python."""
-    lines = [line.encode() for line in source.splitlines(keepends=True)]
+    # Lines as Python counts them, unlike splitlines, which also ends one at a form feed.
+    lines = [line.encode() for line in io.StringIO(source)]
     starts = [0, *accumulate(map(len, lines))]
     cuts = []
     nodes: Iterator[Any] = ast.walk(ast.parse(source))  # of which some have no position; statements do
@@ -150,7 +151,7 @@ def effective(source: str) -> str:
         kept.append(content[done:begin])
         done = max(done, end)
     text = b"".join([*kept, content[done:]]).decode()
-    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip())
+    return "\n".join(line.rstrip() for line in text.split("\n") if line.strip())
 
 
 def effective_cpp(source: str) -> str:

@@ -9,8 +9,14 @@ from fspkd.data.sets import DataSet, PretrainedWeights
 from fspkd.plan import Plan
 from fspkd.runs.spec import Run, with_origins
 
-# The suffix of the file that stands for a result, by kind.
-ENDS = {"table": ".csv", "figure": ".png", "timing": ".csv", "claims": ".csv", "summary": ".html"}
+# The suffixes of a result's files, by kind: first of the one that stands for it. A figure also has files of numbers.
+ENDS = {
+    "table": (".csv", ".md", ".tex", ".html", ".png", ".svg"),
+    "figure": (".png", ".svg"),
+    "timing": (".csv", ".html"),
+    "claims": (".csv", ".md", ".html", ".png", ".svg"),
+    "summary": (".html",),
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,13 @@ class Result:
     @property
     def file(self) -> str:
         """The file that stands for it."""
-        return f"{self.plan.preset.results}/{self.name or self.kind}{ENDS[self.kind]}"
+        return self.files[0]
+
+    @property
+    def files(self) -> list[str]:
+        """All of its files, but those of a table for `dvc metrics`."""
+        ends = (*ENDS[self.kind], *(self.settings.ends if self.kind == "figure" else ()))
+        return [f"{self.plan.preset.results}/{self.name or self.kind}{end}" for end in ends]
 
     @property
     def settings(self) -> Any:

@@ -64,13 +64,14 @@ class SavedRun:
     def predictions(self) -> tuple[np.ndarray, np.ndarray]:
         """Logits (N, K) and labels (N,) of the test images, in the order of the packed data.
 
-        Raises UserError for a first stage, which has none.
+        An exported run's logits are float16, less each image's highest. Raises UserError for a first stage, which has none.
         """
         if self.spec.stage == 1:
             raise UserError(
                 f"{self.folder}: is a first stage, which has no predictions. See the run that starts from it."
             )
-        return load_predictions(self.folder.vouched(self.folder.predictions))
+        logits, labels = load_predictions(self.folder.vouched(self.folder.predictions))
+        return logits, labels.astype(np.int64)
 
     def net(self) -> "Net":
         """The trained net, on the CPU and in eval mode: images (B, C, H, W) to logits (B, K).

@@ -300,12 +300,12 @@ def mend_executor() -> None:
         if states is None:
             return {}, 0.0  # jobs of unknown state are looked for again
         states = {job: state.split()[0] for job, state in states.items()}
-        undecided = {job for job in states if looks[job] <= LOOKS_UNTIL_LOST}
+        undecided = {job for job in states if looks[job] < LOOKS_UNTIL_LOST}
         gone = not_queued({job for job in undecided if states[job] in ("PREEMPTED", "NODE_FAIL")})
         for job in undecided:
             looks[job] = looks[job] + 1 if job in gone else 0
         for job in states:
-            if looks[job] > LOOKS_UNTIL_LOST:
+            if looks[job] >= LOOKS_UNTIL_LOST:
                 states[job] = "CANCELLED"
         return states, duration
 

@@ -14,6 +14,9 @@ import torch
 from conftest import Project, images_of
 from torch.nn import functional as F
 
+from fspkd import provenance
+from fspkd.data.packed import PackedData, load_data
+from fspkd.data.sets import DataSet
 from fspkd.distill.fsp import Fsp
 from fspkd.engine import start, step
 from fspkd.engine.batches import Batches, Images, batch_draws
@@ -51,6 +54,24 @@ def test_runs_on_different_data_are_not_trained_together(project: Project) -> No
     runs = [project.plan().net(f"{row}/1") for row in ("teacher", "other")]
     with pytest.raises(UserError, match=r"are trained on different data"):
         loop.train(runs, torch.device("cpu"), 1000)
+
+
+def test_code_that_is_edited_while_a_job_is_about_to_start_trains_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be recorded for a net that was trained by what had been imported before."""
+    package = shutil.copytree(provenance.PACKAGE, project.folder / "package" / "fspkd")
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+
+    def edited(data: DataSet) -> PackedData:
+        with (package / "models" / "cifar_resnet.py").open("a") as file:
+            file.write("\nx = 1\n")
+        return load_data(data)
+
+    monkeypatch.setattr(loop, "load_data", edited)
+    with pytest.raises(UserError, match=r"teacher-1-\w+: the code that trains this run was edited while"):
+        project.train("teacher/1")
+    assert not project.plan().net("teacher/1").folder.is_finished
 
 
 @pytest.mark.parametrize("case", ["scratch", "weights of another net", "hint", "kd", "fsp", "shuffled fsp"])

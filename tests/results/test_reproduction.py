@@ -135,6 +135,7 @@ def test_results_without_any_net_any_more_are_deleted(made: Project) -> None:
     made.set("seed", 77)
     recompute(exported_plan("tiny"))
     assert {path.name for path in HERE.glob("*.*")} == {"claims.csv", "claims.html", "claims.md", "nets.csv"}
+    assert not (HERE / "metrics" / "table1").exists()
 
 
 def test_another_preset_that_is_not_valid_and_figures_of_weights_hinder_nothing(made: Project) -> None:

@@ -108,6 +108,7 @@ def check_everything(project: Project, client: MlflowClient) -> None:
         "figure3.png",
         "figure3.svg",
         "figure3.csv",
+        "figure3_flat.csv",
     }
     copy = Path(client.download_artifacts(runs["table1"].info.run_id, "table1.csv"))
     assert copy.read_bytes() == Path("results/tiny/table1.csv").read_bytes()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -23,6 +24,7 @@ from shortages import small_disk
 
 from fspkd.errors import UserError
 from fspkd.plan import Plan
+from fspkd.runs.folder import RunFolder
 from fspkd.runs.journal import read_journal
 from fspkd.tracking import follow, sync
 from fspkd.tracking.follow import FOLLOWED, SECONDS_TO_FINISH, Follower, Sender, tell
@@ -266,3 +268,25 @@ def test_the_wait_at_the_end_is_short(monkeypatch: pytest.MonkeyPatch, capsys: p
     follower.stop()
     assert slow.wait(5) == -signal.SIGKILL
     assert "the rest is sent next time" in capsys.readouterr().err
+
+
+def test_a_net_that_cannot_be_read_keeps_no_other_row_from_being_sent(
+    made: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither one of the preset nor, as a clone that several people share may have, one of another's."""
+    folder = made.plan().net("teacher/2").folder
+    others = RunFolder(shutil.copytree(folder.path, folder.path.with_name("teacher-2-others")))
+    content = folder.journal.read_bytes()
+    for journal in (folder.journal, others.journal):
+        journal.unlink()
+        journal.mkdir()  # which not even root can read
+    sender = Sender([Path("results/tiny")])
+    assert not sender.send()
+    assert sender.has_answer
+    told = capsys.readouterr().err
+    assert all(str(journal) in told for journal in (folder.journal, others.journal))
+    assert held(MlflowClient())["Student*, net 1"].info.status == "FINISHED"
+    folder.journal.rmdir()
+    folder.journal.write_bytes(content)
+    assert sender.send()
+    check_everything(made, MlflowClient())

@@ -111,7 +111,7 @@ def test_figure_of_rows_in_no_table_is_a_run_of_its_own_and_sent_again_when_it_i
     figure = held(send(made).store.client)["figure3"]
     assert figure.data.tags.items() >= {"kind": "figure", "figure": "figure3"}.items()
     artifacts = {a.path for a in client.list_artifacts(figure.info.run_id)}
-    assert artifacts == {"figure3.png", "figure3.svg", "figure3.csv"}
+    assert artifacts == {"figure3.png", "figure3.svg", "figure3.csv", "figure3_flat.csv"}
 
     sender = Sender([Path("results/tiny")])
     assert sender.send()

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from image_folders import folder, make_folder, read_source
 from PIL import Image
-from shortages import memory_left, no_more_files
+from shortages import may_not_be_read, memory_left, no_more_files
 
 from fspkd.config.data import Digits, Torchvision
-from fspkd.data.packed import PackedData, load_packed, save_packed
+from fspkd.data.packed import PackedData, load_packed, read_sha256, save_packed
 from fspkd.data.sets import DataSet
 from fspkd.errors import UserError
 
@@ -205,6 +205,17 @@ def test_encrypted_and_odd_zips_are_told(tmp_path: Path) -> None:
             read_source(folder(tmp_path / f"{name}.zip"))
 
 
+def test_images_that_may_not_be_read_are_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody should delete them."""
+    monkeypatch.chdir(tmp_path)
+    make_folder(Path("images"))
+    shutil.make_archive("packed", "tar", "images")
+    image = next(Path("images/train").glob("*/*"))
+    for file, place in ((image, "images"), (Path("packed.tar"), "packed.tar")):
+        with may_not_be_read(file), pytest.raises(PermissionError):
+            read_source(folder(Path(place)))
+
+
 def test_image_in_an_archive_is_named_by_archive_and_member(tmp_path: Path) -> None:
     """Its provenance is the archive too, so that it packs to the same bytes wherever it was unpacked."""
     root = make_folder(tmp_path / "images")
@@ -257,6 +268,12 @@ def test_packed_file_is_the_same_again_and_a_flipped_bit_is_noticed(packed_digit
         (tmp_path / "flipped.npz").write_bytes(flipped)
         with pytest.raises(UserError, match=r"flipped.npz: this packed data set is damaged. Delete it"):
             load_packed(tmp_path / "flipped.npz")
+    flipped = bytearray(content)
+    flipped[content.rindex(b"facts.npy") - 46 + 8] ^= 1  # the flag that zip has for encrypted files
+    (tmp_path / "flipped.npz").write_bytes(flipped)
+    for read in (load_packed, read_sha256):
+        with pytest.raises(UserError, match=r"flipped.npz: this packed data set is damaged"):
+            read(tmp_path / "flipped.npz")
     (tmp_path / "half.npz").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"half.npz: this packed data set is damaged"):
         load_packed(tmp_path / "half.npz")

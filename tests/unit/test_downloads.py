@@ -180,6 +180,13 @@ def test_mnist_and_svhn_as_torchvision_keeps_them(tmp_path: Path, monkeypatch: p
     assert data.images["train"].shape == (20, 28, 28, 1)
     assert sorted(map(bytes, data.images["test"])) == sorted(map(bytes, digits))
     assert data.classes == [str(i) for i in range(10)]
+    monkeypatch.setattr(sources, "DOWNLOADS", tmp_path)
+    images = raw / "train-images-idx3-ubyte"
+    for content in (images.read_bytes()[:1000], b""):
+        images.write_bytes(content)
+        for place in (None, str(tmp_path)):
+            with pytest.raises(UserError, match=r"/MNIST: its files are damaged: .*Delete that folder"):
+                read_source(DataSet(mnist, place))
 
     house_numbers = draw.integers(0, 256, (32, 32, 3, 20), dtype=np.uint8)
     entries = {}

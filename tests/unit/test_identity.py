@@ -265,3 +265,4 @@ class A(Settings):
 '''
     left = ["import os", "class A(Settings):", "    size: int = 1", '    def f(self, x: str = "ä") -> str:']
     assert effective(source).splitlines() == [*left, "        if x:", '        return "# no comment"']
+    assert effective("x = 'a\x0cb' # hi\n") == "x = 'a\x0cb'"  # a form feed ends no line

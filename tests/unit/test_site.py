@@ -164,7 +164,7 @@ def test_a_job_that_is_preempted_and_not_queued_again_is_lost(tmp_path: Path, mo
         script.write(f"\necho >> {tmp_path}/asked\n")
     slurm.mend_executor()
     seen = [asyncio.run(plugin.query_job_status("sacct", None))[0] for _ in range(6)]
-    assert [look["1"] for look in seen] == 3 * ["PREEMPTED"] + 3 * ["CANCELLED"]
+    assert [look["1"] for look in seen] == 2 * ["PREEMPTED"] + 4 * ["CANCELLED"]
     assert seen[-1] == {"1": "CANCELLED", "2": "PREEMPTED", "3": "CANCELLED", "4": "RUNNING"}
     states["2"] = "RUNNING"
     asyncio.run(plugin.query_job_status("sacct", None))

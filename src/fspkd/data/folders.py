@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from fspkd.data.packed import SPLITS, PackedData
-from fspkd.errors import UserError
+from fspkd.errors import UserError, is_of_the_machine
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 MOST_PIXELS = 50_000_000  # of an image: 150 MB once decoded
@@ -54,6 +54,8 @@ def unpacked(archive: Path, where: str) -> Iterator[Path]:
         # RuntimeError: encrypted; NotImplementedError: a compression method that Python lacks
         except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, OSError, EOFError, ValueError,
                 RuntimeError, NotImplementedError) as error:  # fmt: skip
+            if is_of_the_machine(error):
+                raise
             raise UserError(f"{where}: this archive cannot be unpacked: {error}. Fetch or make it again.") from None
         try:
             yield Path(folder)
@@ -213,6 +215,8 @@ def _read_cub200_list(file: Path, where: str) -> dict[str, str]:
     try:
         return dict(line.split() for line in file.read_text().splitlines() if line.strip())
     except (OSError, ValueError) as error:
+        if is_of_the_machine(error):
+            raise
         problem = (
             error.strerror if isinstance(error, OSError) else "not two columns: the number of an image, and a value"
         )
@@ -273,6 +277,8 @@ def _decode(file: Path, size: int | None, square: bool) -> np.ndarray:
                 image = image.crop((left, top, left + edge, top + edge))
             return resize(image, size)
     except (OSError, SyntaxError, ValueError) as error:
+        if is_of_the_machine(error):
+            raise
         raise UserError(f"{file}: cannot be read as an image: {error}. Replace or remove it.") from None
 
 

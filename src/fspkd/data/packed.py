@@ -6,7 +6,8 @@ checksum and the same training, whatever source or order they came in. The hash 
 
 import hashlib
 import json
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,8 +89,11 @@ def save_packed(data: PackedData, path: Path) -> None:
 
 
 def read_sha256(path: Path) -> str:
-    """Read the checksum that identifies a packed data set, without its images."""
-    with np.load(path) as file:
+    """Read the checksum that identifies a packed data set, without its images.
+
+    Raises UserError if it is missing, and DamagedError if it cannot be read.
+    """
+    with _damage_told(path), np.load(path) as file:
         return json.loads(file["facts"].tobytes())["sha256"]
 
 
@@ -112,7 +116,7 @@ def load_packed(path: Path) -> PackedData:
 
     Raises UserError if it is missing, and DamagedError if it is damaged.
     """
-    try:
+    with _damage_told(path):
         with np.load(path) as file:
             facts = json.loads(file["facts"].tobytes())
             splits = (*SPLITS, VALIDATION) if f"{VALIDATION}_images" in file else SPLITS
@@ -122,13 +126,21 @@ def load_packed(path: Path) -> PackedData:
         more = (facts.get("raw_sha256"), facts.get("pinned"))
         data = PackedData(images, labels, facts["classes"], facts["source"], preprocess, *more)
         expected = (facts["sha256"], facts.get("stored_sha256", facts["sha256"]))
-        damaged = (data.sha256, data.stored_sha256) != expected
+        if (data.sha256, data.stored_sha256) != expected:
+            raise ValueError("other checksums")
+    return data
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """In this context a packed data set is read; raises UserError if it is missing, and DamagedError if that fails."""
+    try:
+        yield
     except FileNotFoundError:
         raise UserError(f"{path}: no such packed data set. Make it with: snakemake {path}") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError, RecursionError) as error:
+    except Exception as error:  # zipfile, numpy, zlib and json each raise their own
         if is_of_the_machine(error):
             raise
-        damaged = True
-    if damaged:
-        raise DamagedError(f"{path}: this packed data set is damaged. Delete it and make it again: snakemake {path}")
-    return data
+        raise DamagedError(
+            f"{path}: this packed data set is damaged. Delete it and make it again: snakemake {path}"
+        ) from None

@@ -33,6 +33,7 @@ OF_TORCHVISION = {
 }
 ATTEMPTS = 4
 SECONDS_WITHOUT_DATA = 60  # after which a connection counts as broken
+MNIST_FILES = 4  # images and labels of both splits
 CUB200 = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 CUB200_MD5 = "97eceeb196236b17998738112f37df78"
 
@@ -195,7 +196,15 @@ def _read_torchvision(
     def read(split: str) -> Any:
         kind = getattr(torchvision.datasets, name)
         chosen = {"split": split} if name == "SVHN" else {"train": split == "train"}
-        return kind(root, download=download is not None, **chosen)
+        try:
+            return kind(root, download=download is not None, **chosen)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            # Once unpacked, MNIST's files are not checked; where none is missing, it is one of them that cannot be read.
+            if name == "MNIST" and len([*root.glob("MNIST/raw/*-ubyte")]) == MNIST_FILES:
+                raise UserError(
+                    f"{root / 'MNIST'}: its files are damaged: {error}. Delete that folder, and download or copy it again."
+                ) from None
+            raise
 
     try:
         sets = {

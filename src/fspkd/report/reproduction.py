@@ -1,5 +1,6 @@
 """A preset's exported runs, and what is computed from them alone: tables, figures, claims, and a list of the nets."""
 
+import shutil
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,7 @@ from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.plan import Plan, load_plans, not_found
 from fspkd.report import claims, figures, tables
-from fspkd.result import wanted_by_results
+from fspkd.result import Result, wanted_by_results
 from fspkd.runs.exported import export_run
 from fspkd.runs.folder import ExportedFolder
 from fspkd.runs.spec import Run
@@ -81,14 +82,14 @@ def recompute(plan: Plan) -> list[Path]:
         if any(net.folder.is_finished for net in plan.shown(table.rows)):
             written.append(tables.write(plan, name))
         else:
-            _delete(plan, name)
+            _delete(Result(plan, "table", name))
     for name in plan.preset.figures:
         if name in _of_weights(plan):
             continue
         if all(any(net.folder.is_finished for net in nets) for nets in plan.drawn(name)):
             written.append(figures.write(plan, name))
         else:
-            _delete(plan, name)
+            _delete(Result(plan, "figure", name))
     if plan.claims:
         written.append(claims.write(plan))
     written.append(Path(plan.preset.results) / "nets.csv")
@@ -96,10 +97,11 @@ def recompute(plan: Plan) -> list[Path]:
     return written
 
 
-def _delete(plan: Plan, name: str) -> None:
-    """Delete the files of a table or figure."""
-    for end in (".csv", "_flat.csv", ".md", ".html", ".tex", ".png", ".svg"):
-        Path(plan.preset.results, f"{name}{end}").unlink(missing_ok=True)
+def _delete(result: Result) -> None:
+    for file in map(Path, result.files):
+        file.unlink(missing_ok=True)
+    if result.kind == "table":
+        shutil.rmtree(tables.metrics_folder(result), ignore_errors=True)
 
 
 def nets(plan: Plan) -> pd.DataFrame:

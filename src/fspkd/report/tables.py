@@ -198,8 +198,9 @@ def as_texts(numbers: pd.Series, form: str) -> pd.Series:
 
 def write(plan: Plan, name: str) -> Path:
     """Write a table as CSV, Markdown, HTML and LaTeX, and its metrics for DVC in a folder; returns the CSV's path."""
-    table, csv, frame = plan.preset.tables[name], Path(Result(plan, "table", name).file), make_table(plan, name)
-    _write_metrics(frame.set_index("row").loc[list(table.rows)], csv.parent / "metrics" / name)
+    result = Result(plan, "table", name)
+    table, csv, frame = plan.preset.tables[name], Path(result.file), make_table(plan, name)
+    _write_metrics(frame.set_index("row").loc[list(table.rows)], metrics_folder(result))
     write_atomically(csv, table_csv(frame))
     shown = shown_table(frame)
     published = "; in brackets the published value" if table.reference else ""
@@ -227,6 +228,11 @@ def write(plan: Plan, name: str) -> Path:
     write_atomically(csv.with_suffix(".tex"), ("".join(f"% {comment}\n" for comment in comments) + latex).encode())
     write_atomically(csv.with_suffix(".html"), table_page(title, shown, notes=below))
     return csv
+
+
+def metrics_folder(table: Result) -> Path:
+    """Where `dvc metrics` finds the values of a table's rows."""
+    return Path(table.plan.preset.results, "metrics", str(table.name))
 
 
 def _write_metrics(rows: pd.DataFrame, folder: Path) -> None:

@@ -131,8 +131,20 @@ class Run:
 
     @property
     def code_sha256(self) -> dict[str, str]:
-        """Checksums of the code that decides its outcome, as it is now."""
-        return code_sha256(self.architectures, self.spec.method.method, self.spec.training.optimizer.algorithm)
+        """Checksums of the code that decides its outcome, as this process first found it."""
+        return code_sha256(*self._code)
+
+    @property
+    def _code(self) -> tuple[frozenset[str], str, str]:
+        return self.architectures, self.spec.method.method, self.spec.training.optimizer.algorithm
+
+    def check_code(self) -> None:
+        """Raise UserError if the code that decides its outcome was edited since this process first took its checksums."""
+        if code_sha256(*self._code) != code_sha256.__wrapped__(*self._code):
+            raise UserError(
+                f"{self.folder}: the code that trains this run was edited while it was about to start. Run the same command "
+                f"again."
+            )
 
     @property
     def is_of_other_code(self) -> bool:

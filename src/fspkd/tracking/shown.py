@@ -6,10 +6,9 @@ from pathlib import Path
 
 from fspkd.plan import Plan
 from fspkd.report.tables import make_table, table_csv
+from fspkd.result import results_of
 from fspkd.tracking.labels import digest_of, rows_of
 from fspkd.tracking.store import Store
-
-RESULT_FILES = (".csv", ".md", ".html", ".tex", ".png", ".svg")
 
 
 class Shown:
@@ -60,13 +59,15 @@ class Shown:
         self.sent[name] = written  # from before they were read: what was written meanwhile is sent next time
 
     def _files(self, name: str) -> list[Path]:
-        """The paths of the files of a table, figure or time comparison; its CSV file comes first."""
-        return [Path(self.preset.results) / f"{name}{end}" for end in RESULT_FILES]
+        """The paths of the files of a table, figure or time comparison."""
+        result = next(result for result in results_of(self.plan) if result.name == name)
+        return list(map(Path, result.files))
 
     def _current_files(self, name: str) -> list[Path]:
         """The files of a table, figure or time comparison; none if they were made from other runs than the plan's."""
         files = self._files(name)
-        if not (csv := files[0]).exists():
+        csv = next(file for file in files if file.name == f"{name}.csv")
+        if not csv.exists():
             return []
         if name in self.preset.tables:
             current = csv.read_bytes() == table_csv(make_table(self.plan, name))

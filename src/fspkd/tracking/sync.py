@@ -1,5 +1,6 @@
 """A preset in MLflow: an experiment with a run for each table row, and below it one for each net and stage."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -71,7 +72,9 @@ class Sync:
             if name not in self.complete:
                 try:
                     send(part)
-                except (UserError, ValueError, KeyError) as problem:
+                except (UserError, ValueError, KeyError, OSError) as problem:
+                    if isinstance(problem, OSError) and not _is_of_results(problem):
+                        raise
                     problems.append(f"{name}: {type(problem).__name__}: {problem}")
         return problems
 
@@ -93,8 +96,11 @@ class Sync:
             folder, name = RunFolder(file.parent), file.parent.name
             if name in self.plan.runs or name in self.complete or name in self.foreign:
                 continue
-            is_finished = folder.is_finished
-            journal = read_journal(folder)
+            try:
+                is_finished, journal = folder.is_finished, read_journal(folder)
+            except OSError as error:  # such as somebody else's that may not be read
+                self.damage.setdefault(f"{error.filename}: {error.strerror}, so it is not sent", False)
+                continue
             if journal and journal.attempt.preset == self.preset.name:
                 with suppress(UserError):  # from a version of this package with other settings
                     yield run_in(folder)
@@ -323,3 +329,8 @@ class Sync:
 def _points(frame: pd.DataFrame, step: str, keys: Sequence[str]) -> Iterator[tuple[int, int, dict[str, float]]]:
     for row in frame.to_dict("records"):
         yield int(row[step]), int(row["time"]), {key: row[key] for key in keys if pd.notna(row.get(key))}
+
+
+def _is_of_results(error: OSError) -> bool:
+    """Whether an error is about a file of results, and not the network or a file of MLflow's."""
+    return error.filename is not None and Path(os.fsdecode(error.filename)).is_relative_to(RUNS.parent)

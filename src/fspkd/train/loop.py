@@ -35,9 +35,11 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float, 
     has to write them again. On SIGTERM and SIGINT it saves checkpoints and exits with 128 plus the signal's number.
 
     A run's weights have the same bits whatever trains beside it, and whichever `preset` it is trained for. Raises
-    UserError for inputs that are missing, damaged or another run's; and, after the other runs have finished, for a loss
-    or a gradient that is not finite.
+    UserError for inputs that are missing, damaged or another run's; for code that was edited while this waited; and, after
+    the other runs have finished, for a loss or a gradient that is not finite.
     """
+    # Of the code that is imported by now, not of what it is edited to while this process waits for another.
+    _ = [run.code_sha256 for run in runs]
     with ExitStack() as locks, _stop_signals() as stopped:
         # Sorted, so that two processes never wait for each other.
         claimed = {run.id: _claim(run, locks, stopped) for run in sorted(runs, key=lambda run: run.id)}
@@ -56,6 +58,8 @@ def train(runs: Sequence[Run], device: torch.device, checkpoint_seconds: float, 
             )
         images = Images(load_data(data), data.settings.augment, device)
         sessions = [Session(run, images, new_stream(device), preset) for run in unfinished]
+        for run in unfinished:  # networks and optimizers were imported only by now
+            run.check_code()
         with usage_recorded([run.folder for run in unfinished], device):
             Loop(sessions, checkpoint_seconds, stopped).to_the_end()
 

@@ -4,7 +4,6 @@ import math
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from zipfile import BadZipFile
 
 import torch
 
@@ -41,7 +40,7 @@ def is_complete(run: Run) -> bool:
         return False
     try:
         data = read_sha256(run.data.path)
-    except (OSError, ValueError, KeyError, BadZipFile):  # training meets the same problem and reports it
+    except (OSError, UserError):  # training meets the same problem and reports it
         return False
     return inputs_sha256(run, data) == run.folder.read_manifest().inputs_sha256
 
