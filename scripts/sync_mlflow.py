@@ -17,8 +17,8 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="*", help="folders of results (default: those of all presets)")
     parser.add_argument(
         "--server",
-        help="only print where the server at this address shows the runs; where they are sent to, the variable "
-        "MLFLOW_TRACKING_URI says (default: mlflow.db)",
+        help="the address of an MLflow server: the experiments' pages there are printed. Where runs are sent is up to the "
+        "variable MLFLOW_TRACKING_URI (default: mlflow.db)",
     )
     args = parser.parse_args()
     for results in args.results:

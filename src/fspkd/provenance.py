@@ -65,7 +65,7 @@ def code_files(networks: Collection[str], method: str, optimizer: str) -> dict[s
     `engine`: all of it, and what it imports. `network`, `method`, `optimizer`: the modules with those names, and what they
     import that is in no earlier part. Raises UserError for a name without a module.
     """
-    found = {"engine": with_imports((PACKAGE / "engine").glob("*.py"), DECIDING)}
+    found = {"engine": with_imports((PACKAGE / "engine").glob("[!.]*.py"), DECIDING)}  # no editor's files
     modules = {
         "network": [PACKAGE / "models" / f"{name}.py" for name in sorted(networks)],
         "method": [PACKAGE / "distill" / f"{method}.py"],

@@ -9,7 +9,8 @@ from fspkd.data.sets import DataSet, PretrainedWeights
 from fspkd.plan import Plan
 from fspkd.runs.spec import Run, with_origins
 
-# The suffixes of a result's files, by kind: first of the one that stands for it. A figure also has files of numbers.
+# The suffixes of a result's files, by kind; the first is that of the file that stands for it. A figure also has files of
+# numbers.
 ENDS = {
     "table": (".csv", ".md", ".tex", ".html", ".png", ".svg"),
     "figure": (".png", ".svg"),

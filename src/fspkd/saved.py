@@ -64,7 +64,8 @@ class SavedRun:
     def predictions(self) -> tuple[np.ndarray, np.ndarray]:
         """Logits (N, K) and labels (N,) of the test images, in the order of the packed data.
 
-        An exported run's logits are float16, less each image's highest. Raises UserError for a first stage, which has none.
+        An exported run's logits are less each image's highest, and float16 unless that changes a prediction. Raises
+        UserError for a first stage, which has none.
         """
         if self.spec.stage == 1:
             raise UserError(

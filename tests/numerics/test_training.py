@@ -56,16 +56,18 @@ def test_runs_on_different_data_are_not_trained_together(project: Project) -> No
         loop.train(runs, torch.device("cpu"), 1000)
 
 
+@pytest.mark.parametrize("written", ["\nx = 1\n", "\ndef unfinished(:\n"])
 def test_code_that_is_edited_while_a_job_is_about_to_start_trains_nothing(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    project: Project, monkeypatch: pytest.MonkeyPatch, written: str
 ) -> None:
     """It would be recorded for a net that was trained by what had been imported before."""
-    package = shutil.copytree(provenance.PACKAGE, project.folder / "package" / "fspkd")
+    no_caches = shutil.ignore_patterns("__pycache__")
+    package = shutil.copytree(provenance.PACKAGE, project.folder / "package" / "fspkd", ignore=no_caches)
     monkeypatch.setattr(provenance, "PACKAGE", package)
 
     def edited(data: DataSet) -> PackedData:
         with (package / "models" / "cifar_resnet.py").open("a") as file:
-            file.write("\nx = 1\n")
+            file.write(written)
         return load_data(data)
 
     monkeypatch.setattr(loop, "load_data", edited)

@@ -179,6 +179,13 @@ def test_a_preset_that_shares_nets_is_sent_what_it_shows(made: Project) -> None:
     Path("results/drawn").mkdir()
     Path("results/drawn/figure3.png").touch()
     assert has_begun(plan_for(Path("results/drawn")))
+    Path("results/drawn/figure3.png").unlink()
+    journal = made.plan().net("teacher/1").folder.journal
+    journal.rename("journal")
+    journal.mkdir()  # which not even root can read, so sending tells that it cannot be read
+    assert has_begun(plan_for(Path("results/drawn")))
+    journal.rmdir()
+    Path("journal").rename(journal)
     assert made.run("snakemake", "results/child/mine.csv", **{FOLLOWED: "1"}).returncode == 0
     sync = Sync(plan_for(Path("results/child")))
     assert sync.send_all() == []

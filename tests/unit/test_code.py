@@ -110,7 +110,7 @@ def test_an_archive_inside_another_repository_has_no_commit(tmp_path: Path, monk
     monkeypatch.delenv(COMMIT, raising=False)
     git("init", "--quiet")
     git("commit", "--quiet", "--allow-empty", "--message", "another project")
-    shutil.copytree(PACKAGE, tmp_path / "unpacked/src/fspkd")
+    shutil.copytree(PACKAGE, tmp_path / "unpacked/src/fspkd", ignore=shutil.ignore_patterns("__pycache__"))
     assert commit() == "None"
     git("add", ".")
     git("commit", "--quiet", "--message", "with this one in it")

@@ -203,6 +203,12 @@ def test_encrypted_and_odd_zips_are_told(tmp_path: Path) -> None:
         (tmp_path / f"{name}.zip").write_bytes(changed)
         with pytest.raises(UserError, match=rf"{name}.zip': this archive cannot be unpacked: .*{told}"):
             read_source(folder(tmp_path / f"{name}.zip"))
+    for members in (("a", "a/b"), ("a/b", "a")):  # which no folder can hold
+        with zipfile.ZipFile(tmp_path / "both.zip", "w") as both:
+            for member in members:
+                both.writestr(member, "x")
+        with pytest.raises(UserError, match=r"both.zip': this archive cannot be unpacked: .*directory"):
+            read_source(folder(tmp_path / "both.zip"))
 
 
 def test_images_that_may_not_be_read_are_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,11 +182,15 @@ def test_mnist_and_svhn_as_torchvision_keeps_them(tmp_path: Path, monkeypatch: p
     assert data.classes == [str(i) for i in range(10)]
     monkeypatch.setattr(sources, "DOWNLOADS", tmp_path)
     images = raw / "train-images-idx3-ubyte"
-    for content in (images.read_bytes()[:1000], b""):
-        images.write_bytes(content)
+    content = images.read_bytes()
+    for damaged in (content[:1000], b"", content[:2] + bytes([10]) + content[3:], bytes(4) + content[4:]):
+        images.write_bytes(damaged)
         for place in (None, str(tmp_path)):
-            with pytest.raises(UserError, match=r"/MNIST: its files are damaged: .*Delete that folder"):
+            with pytest.raises(UserError, match=r"/MNIST: its files are damaged \(.+\). Delete that folder"):
                 read_source(DataSet(mnist, place))
+    images.write_bytes(struct.pack(">4i", 0x803, 19, 28, 28) + digits[1:].tobytes())
+    with pytest.raises(UserError, match=r"MNIST has 19 images there and 20 labels \(train\)"):
+        read_source(DataSet(mnist, str(tmp_path)))
 
     house_numbers = draw.integers(0, 256, (32, 32, 3, 20), dtype=np.uint8)
     entries = {}

@@ -54,7 +54,8 @@ def unpacked(archive: Path, where: str) -> Iterator[Path]:
         # RuntimeError: encrypted; NotImplementedError: a compression method that Python lacks
         except (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, OSError, EOFError, ValueError,
                 RuntimeError, NotImplementedError) as error:  # fmt: skip
-            if is_of_the_machine(error):
+            # A member below another that is a file, or in the place of a folder, is the archive's fault.
+            if is_of_the_machine(error) and not isinstance(error, NotADirectoryError | IsADirectoryError):
                 raise
             raise UserError(f"{where}: this archive cannot be unpacked: {error}. Fetch or make it again.") from None
         try:

@@ -198,13 +198,15 @@ def _read_torchvision(
         chosen = {"split": split} if name == "SVHN" else {"train": split == "train"}
         try:
             return kind(root, download=download is not None, **chosen)
-        except (RuntimeError, ValueError, AssertionError) as error:
+        except Exception as error:  # each part of a damaged file has its own
             # Once unpacked, MNIST's files are not checked; where none is missing, it is one of them that cannot be read.
-            if name == "MNIST" and len([*root.glob("MNIST/raw/*-ubyte")]) == MNIST_FILES:
-                raise UserError(
-                    f"{root / 'MNIST'}: its files are damaged: {error}. Delete that folder, and download or copy it again."
-                ) from None
-            raise
+            files = [file for file in root.glob("MNIST/raw/*-ubyte") if file.is_file()]
+            if name != "MNIST" or len(files) < MNIST_FILES or is_of_the_machine(error):
+                raise
+            raise UserError(
+                f"{root / 'MNIST'}: its files are damaged ({str(error) or type(error).__name__}). Delete that folder, and "
+                f"download or copy it again."
+            ) from None
 
     try:
         sets = {
@@ -228,6 +230,11 @@ def _read_torchvision(
             array = array[..., None] if grey else array
         images[split] = array
         labels[split] = np.asarray(data.labels if name == "SVHN" else data.targets)
+        if len(images[split]) != len(labels[split]):
+            raise UserError(
+                f"{root}: {name} has {len(images[split])} images there and {len(labels[split])} labels ({split}). Delete its "
+                f"files, and download or copy them again."
+            )
     if extra:
         for of_split in (images, labels):
             of_split["train"] = np.concatenate([of_split["train"], of_split.pop("extra")])

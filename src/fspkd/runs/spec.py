@@ -140,10 +140,13 @@ class Run:
 
     def check_code(self) -> None:
         """Raise UserError if the code that decides its outcome was edited since this process first took its checksums."""
-        if code_sha256(*self._code) != code_sha256.__wrapped__(*self._code):
+        try:
+            is_edited = code_sha256(*self._code) != code_sha256.__wrapped__(*self._code)
+        except (SyntaxError, OSError):  # half written
+            is_edited = True
+        if is_edited:
             raise UserError(
-                f"{self.folder}: the code that trains this run was edited while it was about to start. Run the same command "
-                f"again."
+                f"{self.folder}: the code that trains this run was edited while it was about to start. Start it again."
             )
 
     @property

@@ -26,6 +26,7 @@ from fspkd.errors import UserError
 from fspkd.plan import Plan, load_plans
 from fspkd.result import results_of
 from fspkd.runs.journal import read_journal
+from fspkd.runs.spec import Run
 
 if TYPE_CHECKING:
     from fspkd.tracking.sync import Sync
@@ -85,8 +86,16 @@ def followed(results: Path) -> Iterator[None]:
 def has_begun(plan: Plan) -> bool:
     """Whether anything was made for a preset: a table or figure, or a net that others may share."""
     drawn = (Path(result.file) for result in results_of(plan) if result.kind in ("table", "figure"))
-    journals = (read_journal(run.folder) for run in plan.runs.values())
-    return any(file.exists() for file in drawn) or any(j and j.attempt.preset == plan.preset.name for j in journals)
+    return any(file.exists() for file in drawn) or any(_trains(plan.preset.name, run) for run in plan.runs.values())
+
+
+def _trains(preset: str, run: Run) -> bool:
+    """Whether a run was last trained for a preset; True if that cannot be read, since those who send tell why."""
+    try:
+        journal = read_journal(run.folder)
+    except OSError:
+        return True
+    return journal is not None and journal.attempt.preset == preset
 
 
 class Sender:
@@ -107,11 +116,7 @@ class Sender:
             self.plans |= load_plans(only=missing)[0]  # ignores problems: presets may be half edited
         for results in self.results:
             plan = self.plans.get(str(results))
-            try:
-                if results not in self.syncs and (plan is None or not has_begun(plan)):
-                    continue
-            except OSError as error:  # such as a journal without read permission
-                problems.append(str(error))
+            if results not in self.syncs and (plan is None or not has_begun(plan)):
                 continue
             try:
                 with LOCK:  # one process at a time checks what is there and sends the rest

@@ -332,5 +332,5 @@ def _points(frame: pd.DataFrame, step: str, keys: Sequence[str]) -> Iterator[tup
 
 
 def _is_of_results(error: OSError) -> bool:
-    """Whether an error is about a file of results, and not the network or a file of MLflow's."""
+    """Whether an error is about a file of results that cannot be opened, and not the network or a file of MLflow's."""
     return error.filename is not None and Path(os.fsdecode(error.filename)).is_relative_to(RUNS.parent)
