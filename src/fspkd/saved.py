@@ -62,7 +62,7 @@ class SavedRun:
 
     @property
     def predictions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits (N, K) and labels (N,) of the test images, in the order of the packed data.
+        """Logits (N, K) and labels (N,) of the test images, in the order of the packed data: by label, then by SHA-256.
 
         An exported run's logits are less each image's highest, and float16 unless that changes a prediction. Raises
         UserError for a first stage, which has none.

@@ -215,3 +215,27 @@ def test_pages_show_the_tables_that_are_committed(page: str) -> None:
     assert quoted
     for path, table in quoted:
         assert table.strip() == (REPOSITORY / path).read_text().split("\n\n")[1].strip(), path
+
+
+def test_every_column_of_results_is_explained() -> None:
+    page = (REPOSITORY / "docs" / "files.md").read_text()
+    columns = {name for csv in REPOSITORY.glob("reproduction/*/*.csv") for name in pd.read_csv(csv, nrows=0)}
+    # A curve's label comes before ": ", and nets and rounds are numbered.
+    own = {re.sub(r"^(net|round)\d+$", r"\g<1>1", name) for name in columns if ": " not in name}
+    explained = {re.sub(r".*(_published|_ci95)$", r"…\1", name) for name in own}
+    assert len(explained) > 40
+    assert [name for name in sorted(explained) if f"`{name}`" not in page] == []
+
+
+def test_nets_are_listed_with_where_they_are_shown(made: Project) -> None:
+    exported(made)
+    nets = pd.read_csv(HERE / "nets.csv", keep_default_na=False).set_index("run")
+    plan = made.plan()
+    shown = {
+        run.id: f"table1: {label}" for label, row in plan.preset.tables["table1"].rows.items() for run in plan.nets(row)
+    }
+    assert nets["shown_as"].to_dict() == {run: shown.get(run, "") for run in nets.index}
+    student = plan.net("student/2")
+    line = nets.loc[student.id]
+    assert (line["row"], line["number"], line["stage"], line["held_out"]) == ("student", "2", 2, 0)
+    assert (line["start"], line["teacher"]) == (student.start.id, "")

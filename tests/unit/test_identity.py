@@ -113,7 +113,7 @@ NOTHING = {
         edit, "src/fspkd/engine/batches.py", "the images have", "these images have"
     ),
     "a figure": partial(edit, "src/fspkd/report/curves.py", "figsize=(8, 3.4)", "figsize=(8, 3)"),
-    "a table": partial(edit, "src/fspkd/report/tables.py", 'label=f"tab:{name}"', 'label=f"table:{name}"'),
+    "a table": partial(edit, "src/fspkd/report/tables.py", 'label=f"tab:', 'label=f"table:'),
     "another preset": another_preset,
 }
 SOMETHING = {

@@ -51,7 +51,8 @@ NOTE = (
 
 
 def judge(plan: Plan) -> pd.DataFrame:
-    """Judge a preset's claims: claim, where, unit, published, ours, low, high, has_to_be, threshold, n, p, p_holm, verdict.
+    """Judge a preset's claims: claim, where, compared, unit, published, ours, low, high, has_to_be, threshold, n, p, p_holm
+    and verdict.
 
     Differences between rows are in percentage points; times and flat parts are ratios. `n` is the number of independent
     seeds; p-values are two-sided, and `p_holm` are adjusted for all claims of the preset.
@@ -104,6 +105,7 @@ def _measured(plan: Plan, claim: Claim) -> dict[str, object]:
     return {
         "claim": claim.claim,
         "where": claim.where,
+        "compared": _compared(claim),
         "unit": found.unit,
         "published": found.published,
         "ours": found.estimate.value,
@@ -115,6 +117,12 @@ def _measured(plan: Plan, claim: Claim) -> dict[str, object]:
         "p": found.p,
         "holds": found.holds,
     }
+
+
+def _compared(claim: Claim) -> str:
+    """What its numbers are of: its settings, in one line."""
+    settings = claim.model_dump(exclude={"claim", "where"}, exclude_unset=True)
+    return "; ".join(f"{key}: {value}" for key, value in settings.items())
 
 
 def _rows(plan: Plan, claim: RowsClaim) -> Measured:

@@ -1,6 +1,7 @@
 """Figures of how long nets only guess: their training loss relative to that of predicting all classes equally likely."""
 
 import math
+from itertools import cycle
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +24,7 @@ WINDOW = 50  # iterations that a loss is averaged over
 LEFT = 0.99  # of the loss of guessing: below it, a net has left the plateau
 HALF = 0.5
 POINTS = 200  # drawn per curve
+STYLES = ("-", "--", "-.", ":")  # of lines, so that these do not differ by colour alone
 
 
 def guessing_loss(net: Run, classes: int) -> pd.Series:
@@ -82,14 +84,14 @@ def draw(title: str, curves: dict[str, dict[str, pd.Series]]) -> plt.Figure:
     sns.set_theme(context="paper", style="whitegrid")
     drawing, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     handles: dict[str, plt.Line2D] = {}
-    for color, (label, nets) in zip(colors(len(curves)), curves.items(), strict=True):
+    for color, style, (label, nets) in zip(colors(len(curves)), cycle(STYLES), curves.items(), strict=False):
         at = [first_below(LEFT, relative) for relative in nets.values()]
         left = [iteration for iteration in at if not math.isnan(iteration)]
         told = _told(sum(left) / len(left), WINDOW in left) if left else "never"
         told += f" ({len(left)} of {len(nets)} nets)" if 0 < len(left) < len(nets) else ""
         for iteration, relative in zip(at, nets.values(), strict=True):
             drawn = relative.iloc[np.unique(np.geomspace(1, len(relative), POINTS).astype(int)) - 1]
-            (line,) = axes.plot(drawn.index, drawn, color=color, linewidth=1)
+            (line,) = axes.plot(drawn.index, drawn, color=color, linestyle=style, linewidth=1)
             handles.setdefault(f"{label}: {told}", line)
             if not math.isnan(iteration) and iteration > WINDOW:
                 axes.plot(iteration, relative[iteration], "o", color=color, markersize=4)

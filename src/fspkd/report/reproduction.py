@@ -105,8 +105,8 @@ def _delete(result: Result) -> None:
 
 
 def nets(plan: Plan) -> pd.DataFrame:
-    """A line for each finished run: its accuracy, what made it, and what it cost."""
-    lines = []
+    """A line for each finished run: what it is, its accuracy, what made it, and what it cost."""
+    lines, labels = [], _labels(plan)
     for run in wanted_by_results(plan):
         if not run.folder.is_finished:
             continue
@@ -115,6 +115,15 @@ def nets(plan: Plan) -> pd.DataFrame:
         lines.append(
             {
                 "run": run.id,
+                "row": run.spec.row,
+                "number": run.spec.number,
+                "replicate": run.spec.replicate,
+                "stage": run.spec.stage,
+                "shown_as": "; ".join(labels.get(run, [])),
+                "data": run.spec.data,
+                "held_out": run.data.settings.hold_out or 0,
+                "start": run.spec.start,
+                "teacher": run.spec.teacher,
                 "test_accuracy": None if manifest.test_accuracy is None else round(manifest.test_accuracy, 2),
                 "iterations": manifest.iterations,
                 "hours": round(manifest.seconds / 3600, 2),
@@ -128,7 +137,17 @@ def nets(plan: Plan) -> pd.DataFrame:
                 "weights_sha256": manifest.weights_sha256,
             }
         )
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines).astype({"number": "Int64"} if lines else {})
+
+
+def _labels(plan: Plan) -> dict[Run, list[str]]:
+    """The tables that show a net, each with the label of its row there."""
+    labels: dict[Run, list[str]] = {}
+    for name, table in plan.preset.tables.items():
+        for label, reference in table.rows.items():
+            for net in plan.nets(reference):
+                labels.setdefault(net, []).append(f"{name}: {label}")
+    return labels
 
 
 def _of_weights(plan: Plan) -> set[str]:

@@ -220,7 +220,7 @@ def write(plan: Plan, name: str) -> Path:
     latex = shown.map(lambda text: text.translate(LATEX)).to_latex(
         index=False,
         caption=" ".join([title, *key]).translate(LATEX),
-        label=f"tab:{name}",
+        label=f"tab:{plan.preset.name}-{name}",
         column_format="l" + "r" * (shown.shape[1] - 1),
     )
     comments = [r"needs \usepackage{booktabs}", *warnings(plan, name)]
