@@ -3,7 +3,6 @@
 import copy
 import math
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,24 +13,20 @@ import torch
 from conftest import Project, images_of
 from torch.nn import functional as F
 
-from fspkd import provenance
-from fspkd.data.packed import PackedData, load_data
-from fspkd.data.sets import DataSet
 from fspkd.distill.fsp import Fsp
-from fspkd.engine import start, step
-from fspkd.engine.batches import Batches, Images, batch_draws
+from fspkd.engine import step
+from fspkd.engine.batches import Batches, batch_draws
 from fspkd.engine.evaluate import accuracy_and_loss
 from fspkd.engine.member import Member
 from fspkd.engine.objective import Objective
 from fspkd.engine.schedule import learning_rate
 from fspkd.engine.step import steps_of
-from fspkd.errors import UserError
 from fspkd.models import build
 from fspkd.models.net import Net
 from fspkd.runs.folder import RunFolder
 from fspkd.runs.spec import Run
-from fspkd.train import loop, session
-from fspkd.train.nets import check_method, finished_net, initial_net
+from fspkd.train import loop
+from fspkd.train.nets import finished_net, initial_net
 from fspkd.train.session import Session
 from fspkd.weights import load_weights
 
@@ -45,35 +40,6 @@ def plain_net(net: torch.nn.Module) -> plain.ResNet:
     oracle = plain.ResNet(8, 4, channels=1)
     oracle.load_state_dict(net.state_dict())
     return oracle.double()
-
-
-def test_runs_on_different_data_are_not_trained_together(project: Project) -> None:
-    project.set("data.others", {**project.content["data"]["images"], "validation": 100})
-    project.set("rows.other", {**project.content["rows"]["teacher"], "data": "others"})
-    project.pack()
-    runs = [project.plan().net(f"{row}/1") for row in ("teacher", "other")]
-    with pytest.raises(UserError, match=r"are trained on different data"):
-        loop.train(runs, torch.device("cpu"), 1000)
-
-
-@pytest.mark.parametrize("written", ["\nx = 1\n", "\ndef unfinished(:\n"])
-def test_code_that_is_edited_while_a_job_is_about_to_start_trains_nothing(
-    project: Project, monkeypatch: pytest.MonkeyPatch, written: str
-) -> None:
-    """It would be recorded for a net that was trained by what had been imported before."""
-    no_caches = shutil.ignore_patterns("__pycache__")
-    package = shutil.copytree(provenance.PACKAGE, project.folder / "package" / "fspkd", ignore=no_caches)
-    monkeypatch.setattr(provenance, "PACKAGE", package)
-
-    def edited(data: DataSet) -> PackedData:
-        with (package / "models" / "cifar_resnet.py").open("a") as file:
-            file.write(written)
-        return load_data(data)
-
-    monkeypatch.setattr(loop, "load_data", edited)
-    with pytest.raises(UserError, match=r"teacher-1-\w+: the code that trains this run was edited while"):
-        project.train("teacher/1")
-    assert not project.plan().net("teacher/1").folder.is_finished
 
 
 @pytest.mark.parametrize("case", ["scratch", "weights of another net", "hint", "kd", "fsp", "shuffled fsp"])
@@ -173,73 +139,6 @@ def test_teachers_part_is_computed_once_for_nets_that_share_it(
     monkeypatch.setattr(Fsp, "targets", lambda *args: calls.append(1) or targets(*args))
     loop.train([net.start for net in project.plan().rows["student"]], torch.device("cpu"), 1000)
     assert len(calls) == 10  # iterations
-
-
-def test_architectures_and_methods_that_nothing_trains_or_seeds_are_refused(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As those of a lab may be: a module that is named after no part, and weights and dropout that PyTorch draws."""
-    run = project.plan().net("teacher/1")
-    images = images_of(run)
-
-    def built_with(change: Callable[[torch.nn.Module], object]) -> None:
-        def changed(*args: object) -> torch.nn.Module:
-            net = build(*args)
-            change(net)
-            return net
-
-        monkeypatch.setattr(start, "build", changed)
-
-    built_with(lambda net: net.add_module("norm", torch.nn.BatchNorm2d(4)))
-    with pytest.raises(
-        UserError, match=r"'cifar_resnet': nothing would train norm.weight, norm.bias: .*stem, section1"
-    ):
-        initial_net(run, images)
-    built_with(lambda net: net.stem[1].reset_parameters())
-    with pytest.raises(UserError, match=r"'cifar_resnet': stem.1.weight would begin with other values each time"):
-        initial_net(run, images)
-    built_with(lambda net: net.stem.append(torch.nn.Dropout(0.1)))
-    with pytest.raises(UserError, match=rf"{run.id}: PyTorch's own generator was asked for random numbers"):
-        loop.train([run], torch.device("cpu"), 1000)
-    assert not run.folder.manifest.exists()
-    built_with(lambda net: None)
-    net = initial_net(run, images)
-    check_method(run, net, None)
-    method = type(run.spec.method)
-    monkeypatch.setattr(method, "modules", lambda *given: {"head": torch.nn.Linear(4, 4)})
-    with pytest.raises(UserError, match=r"'cross_entropy': head.weight, head.bias would begin with other values each"):
-        check_method(run, net, None)
-    best = torch.nn.Module()
-    best.register_buffer("loss", torch.tensor([float("nan"), 0]))
-    monkeypatch.setattr(method, "modules", lambda *given: {"best": best})
-    check_method(run, net, None)
-
-
-def test_one_that_diverges_does_not_stop_the_others(project: Project) -> None:
-    project.set("rows.student.stage1_shared", False)
-    project.train("teacher/1")
-    plan = project.plan()
-    bad, good = (net.start for net in plan.rows["student"])
-    alone = plan.net("teacher/2")
-    state = initial_net(bad, images_of(bad)).state_dict()
-    broken = {**state, "stem.1.weight": state["stem.1.weight"] * float("nan")}
-    with pytest.MonkeyPatch.context() as patch:
-
-        def broken_net(run: Run, images: Images) -> torch.nn.Module:
-            net = initial_net(run, images)
-            if run is bad:
-                net.load_state_dict(broken)
-            return net
-
-        patch.setattr(session, "initial_net", broken_net)
-        with pytest.raises(UserError, match=r"student-1-stage1.*iteration 1: the loss is nan"):
-            loop.train([bad, good, alone], torch.device("cpu"), 1000)
-    assert not bad.folder.manifest.exists()
-    together = good.folder.read_manifest().weights_sha256
-    assert alone.folder.read_manifest().iterations == 20
-    shutil.rmtree(good.folder)
-    loop.train([good], torch.device("cpu"), 1000)
-    assert good.folder.read_manifest().weights_sha256 == together
 
 
 def test_a_device_is_given_no_more_than_it_computes_in_time_to_be_stopped(
@@ -398,17 +297,6 @@ def test_accuracy_is_exact(right: int, count: int, percent: float) -> None:
     accuracy, loss = accuracy_and_loss(torch.eye(2)[:1].expand(count, 2), labels)  # all predictions are class 0
     assert accuracy == percent
     assert loss == pytest.approx(math.log(1 + math.e) - percent / 100, rel=1e-5)
-
-
-def test_loss_that_is_not_finite_names_run_step_and_setting(project: Project) -> None:
-    project.set("rows.student.stage1.reduction", "sum")
-    project.set("schedules.first", [{"until": 40, "rate": 1e6}])
-    with pytest.raises(
-        UserError, match=r"student-stage1-\w+: iteration \d+: the .* is (nan|inf).*reduction = 'sum'.*1e\+06"
-    ):
-        project.train("student/1")
-    run = project.plan().net("student/1").start
-    assert not run.folder.weights.exists()
 
 
 def test_freed_memory_is_not_given_back_and_taken_anew(project: Project) -> None:
