@@ -15,7 +15,7 @@ min_version("9.27")  # before the imports that need it
 
 from snakemake.logging import logger
 
-from fspkd.slurm import prepare_slurm
+from fspkd.slurm.executor import prepare_slurm
 from fspkd.targets import look_at_targets
 from fspkd.terminal import expect
 from fspkd.tracking.follow import Follower
@@ -39,15 +39,10 @@ look_at_targets(workflow, PLANS.values(), PROBLEMS, RESULTS.of_other_code)
 
 onstart:
     if not workflow.touch:
-        expect(
-            [
-                job.params.message
-                for job in workflow.dag.needrun_jobs()
-                if "message" in job.params.keys()
-            ]
-        )
+        jobs = list(workflow.dag.needrun_jobs())
+        expect([job.message or "" for job in jobs])
         if workflow.executor_plugin.name == "slurm":
-            prepare_slurm(SITE, logger)
+            prepare_slurm(SITE, jobs, logger)
         share_gpus(workflow)
         FOLLOWER.start(list(PLANS))
 

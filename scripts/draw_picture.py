@@ -5,8 +5,9 @@ import argparse
 from pathlib import Path
 
 from fspkd.errors import run_command
-from fspkd.plan import plan_for, result_of
+from fspkd.plans import plan_for
 from fspkd.report import pictures
+from fspkd.result import Result
 
 
 def main() -> None:
@@ -17,7 +18,7 @@ def main() -> None:
     if args.output.stem == "claims":
         pictures.write_claims(plan)
     else:
-        pictures.write_table(plan, result_of(plan, "tables", args.output))
+        pictures.write_table(plan, Result.at(plan, "table", args.output).name)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 from fspkd.data.packed import load_data
 from fspkd.data.sets import DataSet, PretrainedWeights
 from fspkd.errors import DamagedError, run_command
-from fspkd.plan import plan_for
+from fspkd.plans import plan_for
 from fspkd.result import read_by_results, wanted_by_results
 from fspkd.runs.folder import PHASES
 from fspkd.runs.spec import Run

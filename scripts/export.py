@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from fspkd.errors import run_command
-from fspkd.plan import plan_for
+from fspkd.plans import plan_for
 from fspkd.report.reproduction import export, exported, of_former_settings, recompute
 
 

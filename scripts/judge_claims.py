@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 
 from fspkd.errors import UserError, run_command
-from fspkd.plan import plan_for
+from fspkd.plans import plan_for
 from fspkd.report import claims
 from fspkd.result import Result
 from fspkd.runs.spec import check_finished

@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 
 from fspkd.errors import run_command
-from fspkd.plan import plan_for, result_of
+from fspkd.plans import plan_for
 from fspkd.report import figures
 from fspkd.result import Result
 from fspkd.runs.spec import check_finished
@@ -17,10 +17,10 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="the figure's PNG file")
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
-    name = result_of(plan, "figures", args.output)
-    check_finished(Result(plan, "figure", name).runs)
+    figure = Result.at(plan, "figure", args.output)
+    check_finished(figure.runs)
     with followed(args.output.parent):
-        figures.write(plan, name)
+        figures.write(plan, figure.name)
 
 
 if __name__ == "__main__":

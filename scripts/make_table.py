@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 
 from fspkd.errors import run_command
-from fspkd.plan import plan_for, result_of
+from fspkd.plans import plan_for
 from fspkd.report import tables
 from fspkd.result import Result
 from fspkd.runs.spec import check_finished
@@ -17,10 +17,10 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="the table's CSV file")
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
-    name = result_of(plan, "tables", args.output)
-    check_finished(Result(plan, "table", name).runs)
+    table = Result.at(plan, "table", args.output)
+    check_finished(table.runs)
     with followed(args.output.parent):
-        csv = tables.write(plan, name)
+        csv = tables.write(plan, table.name)
     print(csv.with_suffix(".md").read_text(), flush=True)
 
 

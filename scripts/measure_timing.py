@@ -5,7 +5,8 @@ import argparse
 from pathlib import Path
 
 from fspkd.errors import run_command
-from fspkd.plan import plan_for, result_of
+from fspkd.plans import plan_for
+from fspkd.result import Result
 from fspkd.tracking.follow import followed
 
 
@@ -15,17 +16,17 @@ def main() -> None:
     parser.add_argument("--device", help="cpu, cuda or cuda:N; by default the GPU where there is one")
     args = parser.parse_args()
     plan = plan_for(args.output.parent)
-    name = result_of(plan, "timings", args.output)
+    timing = Result.at(plan, "timing", args.output)
 
     from fspkd.engine import device
     from fspkd.report import timings
     from fspkd.report.kinds import module_of
     from fspkd.train.gpus import free_gpu
 
-    kind = module_of(plan.preset.timings[name])
-    frame = kind.measure(plan, name, device.choose(args.device or free_gpu(), threads=1))
+    kind = module_of(timing.settings)
+    frame = kind.measure(plan, timing.name, device.choose(args.device or free_gpu(), threads=1))
     with followed(args.output.parent):
-        timings.write(plan, name, frame)
+        timings.write(plan, timing.name, frame)
     print(kind.shown_timing(frame).to_string(index=False), flush=True)
 
 

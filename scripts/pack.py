@@ -12,7 +12,8 @@ from pathlib import Path
 from fspkd.data.pack import pack
 from fspkd.data.sets import DataSet, PretrainedWeights
 from fspkd.errors import UserError, run_command
-from fspkd.plan import Plan, load_plans, not_found
+from fspkd.plan import Plan
+from fspkd.plans import load_plans, not_found
 from fspkd.result import shown_by_results
 from fspkd.runs.spec import Run
 from fspkd.settings import suggest

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from fspkd.errors import UserError, run_command
-from fspkd.plan import load_plans, plan_for
+from fspkd.plans import load_plans, plan_for
 from fspkd.tracking.follow import Sender, has_begun, without_password
 
 

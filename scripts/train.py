@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from fspkd.errors import UserError, run_command
-from fspkd.plan import plan_for
+from fspkd.plans import plan_for
 from fspkd.tracking.follow import followed
 
 

@@ -5,6 +5,7 @@ DVC compares these files, so that a changed setting, or a change in the code, re
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import yaml
@@ -12,11 +13,13 @@ import yaml
 from fspkd.config.load import CONFIG
 from fspkd.errors import run_command
 from fspkd.files import file_sha256, write_atomically
-from fspkd.plan import Plan, plan_for
+from fspkd.plan import Plan
+from fspkd.plans import plan_for
 from fspkd.result import Result, read_by_results, wanted_by_results
 from fspkd.runs.folder import PHASES
 from fspkd.runs.spec import Run
 from fspkd.settings import Settings
+from fspkd.workflow.dvc import PARAMS, left_out
 
 
 def settings_of(settings: Settings) -> dict:
@@ -53,6 +56,11 @@ def main() -> None:
         "claims": [settings_of(claim) for claim in plan.claims],
         "page": preset.model_dump(mode="json", include={"about", "demonstration"}),
     }
+    if missing := left_out(plan):
+        print(
+            f"{PARAMS} does not name {', '.join(missing)}: made all the same, but DVC will not keep them.",
+            file=sys.stderr,
+        )
     for phase, content in phases.items():
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         write_atomically(args.results / "plan" / f"{phase}.yaml", text.encode())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fspkd.errors import run_command
 from fspkd.files import write_atomically
-from fspkd.plan import plan_for
+from fspkd.plans import plan_for
 from fspkd.report.summary import summary
 
 

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Self
 
 from fspkd.config.results import TrainingTime
 from fspkd.data.sets import DataSet, PretrainedWeights
+from fspkd.errors import UserError
 from fspkd.plan import Plan
 from fspkd.runs.spec import Run, with_origins
+from fspkd.settings import suggest
 
 # The suffixes of a result's files, by kind; the first is that of the file that stands for it. A figure also has files of
 # numbers.
@@ -26,7 +29,15 @@ class Result:
 
     plan: Plan
     kind: str
-    name: str | None = None
+    name: str = ""  # of claims and the summary, of which there is one
+
+    @classmethod
+    def at(cls, plan: Plan, kind: str, path: Path) -> Self:
+        """The table, figure or timing whose file a path names; raises UserError if the preset has none of that name."""
+        known = getattr(plan.preset, f"{kind}s")
+        if path.stem not in known:
+            raise UserError(f"{path}: {path.stem!r}: no such entry in {kind}s{suggest(path.stem, known)}")
+        return cls(plan, kind, path.stem)
 
     @property
     def file(self) -> str:
@@ -51,7 +62,7 @@ class Result:
             case "table":
                 return self.plan.shown(self.settings.rows)
             case "figure":
-                return list(dict.fromkeys(chain.from_iterable(self.plan.drawn(cast(str, self.name)))))
+                return list(dict.fromkeys(chain.from_iterable(self.plan.drawn(self.name))))
             case "timing":
                 return [net for nets in self.settings.nets for net in self.plan.nets(nets, 1)]
         return self.plan.compared

@@ -16,7 +16,8 @@ import pandas as pd
 
 from fspkd.config.load import CONFIG, preset_files
 from fspkd.errors import UserError
-from fspkd.plan import Plan, load_plans
+from fspkd.plan import Plan
+from fspkd.plans import load_plans
 from fspkd.report.labelled import read_labelled
 from fspkd.result import Result
 from fspkd.runs.folder import RUNS, ExportedFolder, Manifest, RunFolder

@@ -1,5 +1,6 @@
 """What Snakemake can be asked to make, what exists already, and targets that nothing makes. Imports no torch."""
 
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,7 +10,8 @@ from snakemake.logging import logger
 from tabulate import tabulate
 
 from fspkd.errors import UserError
-from fspkd.plan import Plan, not_found
+from fspkd.plan import Plan
+from fspkd.plans import not_found
 from fspkd.result import results_of, wanted_by_results
 from fspkd.settings import suggest
 
@@ -28,7 +30,7 @@ def check_targets(
     """Raise UserError for a target that nothing makes: its preset is invalid, or its name is wrong."""
     rules = list(rules)
     known = [rule.name for rule in rules] + [result.file for plan in plans for result in results_of(plan)]
-    for target in targets:
+    for target in map(os.path.normpath, targets):  # as Snakemake reads them
         if target in known or any(rule.is_producer(target) for rule in rules):
             continue
         is_valid = not problems or any(plan.preset.results == str(Path(target).parent) for plan in plans)
@@ -41,8 +43,8 @@ def look_at_targets(
 ) -> None:
     """Have a Snakemake workflow look at its targets when it builds its DAG; it does not know them while it reads its rules.
 
-    Before that, report targets that nothing makes or, without targets, print an overview of what there is; after it, report
-    the nets of other code, since only then is it known which nets are shown.
+    Before that, report targets that nothing makes or, without targets and a rule with `default_target: True`, print an
+    overview of what there is; after it, report the nets of other code, since only then is it known which nets are shown.
     """
     build = workflow._build_dag
 
@@ -54,7 +56,7 @@ def look_at_targets(
             raise WorkflowError(str(error)) from None
         for problem in problems:
             logger.warning(f"skipped: {problem}")
-        if not (asked.targets or asked.target_jobs or asked.forcerun):
+        if not (asked.targets or asked.target_jobs or asked.forcerun or workflow.default_target):
             print(overview(plans))
             raise SystemExit
         build()

@@ -23,7 +23,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from fspkd.runs.folder import RunFolder
-from fspkd.slurm import QUEUE
+from fspkd.slurm.queue import QUEUE
 from fspkd.times import duration
 from fspkd.train.metrics import COLUMNS
 
@@ -272,7 +272,7 @@ class LogHandler(LogHandlerBase):
             accuracy = f", test {float(training.accuracy):.2f} %" if training.accuracy else ""
             self._tell(f"trained {training.folder}: {training.done:,} iterations{accuracy}")
         if job and not job.trainings:
-            self._tell("\n".join(list(show_logs(job.logs))[2:-1]) if job.rule in SHOWN else f"done: {job.message}")
+            self._tell(Path(job.logs[0]).read_text() if job.rule in SHOWN else f"done: {job.message}")
 
     def _tell(self, text: str, style: str = "") -> None:
         self.live.console.print(Text(text.strip("\n"), style=style), soft_wrap=True)

@@ -282,21 +282,25 @@ def test_requeued_job_goes_on_in_its_tracked_run(on_cluster: Project, server: Se
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "options", "told"),
     [
-        ({"slurm_account": "nobody"}, "Invalid account or account/partition combination"),
-        ({"slurm_partition": "fast"}, "Invalid partition name"),
-        ({"gpu_model": "h100"}, "Requested node configuration is not available"),
-        ({"runtime": 2000}, "the partition allows 1440 minutes"),
-        ({"slurm_acount": "research"}, "slurm_acount = 'research': unknown key"),
+        ({"slurm_account": "nobody"}, (), "Invalid account or account/partition combination"),
+        ({"slurm_partition": "fast"}, (), "Invalid partition name"),
+        ({}, ("--default-resources", "slurm_partition=fast"), "Invalid partition name"),
+        ({"gpu_model": "h100"}, (), "Requested node configuration is not available"),
+        ({"runtime": 2000}, (), "the partition allows 1440 minutes"),
+        ({}, ("--set-resources", "RULE:runtime=2000"), "the partition allows 1440 minutes"),
+        ({"slurm_acount": "research"}, (), "slurm_acount = 'research': unknown key"),
     ],
 )
 def test_what_slurm_would_refuse_is_told_before_anything_runs(
-    on_cluster: Project, settings: dict[str, str], told: str
+    on_cluster: Project, settings: dict[str, str], options: tuple[str, ...], told: str
 ) -> None:
     set_site(on_cluster, **settings)
     started = time.time()
-    result = on_cluster.run("snakemake", "--profile", "slurm", TABLE)
+    rule = f"train_{on_cluster.plan().net('teacher/1').id.replace('-', '_')}"  # of a job of several nets
+    options = tuple(option.replace("RULE", rule) for option in options)
+    result = on_cluster.run("snakemake", "--profile", "slurm", TABLE, *options)
     assert result.returncode == 1
     said = " ".join((result.stdout + result.stderr).split())
     assert "slurm/site.yaml: " in said

@@ -10,7 +10,7 @@ from conftest import Project
 from mlflow.entities import Run
 from sent import held, send
 
-from fspkd.plan import plan_for
+from fspkd.plans import plan_for
 from fspkd.report import tables
 from fspkd.tracking.follow import FOLLOWED, Sender, has_begun
 from fspkd.tracking.sync import Sync

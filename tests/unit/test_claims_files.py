@@ -8,7 +8,8 @@ from conftest import REPOSITORY, Project
 
 from fspkd.config.load import load_preset, preset_files
 from fspkd.errors import UserError
-from fspkd.plan import Plan, load_plans
+from fspkd.plan import Plan
+from fspkd.plans import load_plans
 from fspkd.report.claims import judge
 
 

@@ -13,7 +13,8 @@ from mistakes import MISTAKES, depth
 from fspkd.config.load import load_preset
 from fspkd.config.references import problems
 from fspkd.errors import UserError
-from fspkd.plan import Plan, load_plans
+from fspkd.plan import Plan
+from fspkd.plans import load_plans
 
 
 @pytest.mark.parametrize(("key", "value", "message"), [mistake[:3] for mistake in MISTAKES])

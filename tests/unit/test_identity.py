@@ -11,7 +11,7 @@ from conftest import REPOSITORY, Project, edit
 
 from fspkd import provenance
 from fspkd.errors import UserError
-from fspkd.plan import load_plans
+from fspkd.plans import load_plans
 from fspkd.provenance import code_files, effective
 from fspkd.runs.folder import PHASES
 

@@ -9,10 +9,12 @@ from snakemake.io import is_flagged
 
 from fspkd.engine.batches import batch_draws
 from fspkd.errors import UserError
-from fspkd.plan import Plan, load_plans
+from fspkd.plan import Plan
+from fspkd.plans import load_plans
 from fspkd.result import wanted_by_results
 from fspkd.runs.folder import PHASES
-from fspkd.workflow.training import packed_files, phase_outputs, training_rules
+from fspkd.workflow.dvc import left_out, packed_files, phase_outputs
+from fspkd.workflow.training import training_rules
 
 
 def ids(plan: Plan) -> dict[str, str]:
@@ -233,6 +235,16 @@ def test_phases_hold_what_results_wait_for_alone(project: Project) -> None:
         "stage1": {plan.net("fitnet/1").start.id},
     }
     assert packed_files(plan) == [str(plan.net("fitnet/1").data.path)]
+
+
+def test_what_dvc_is_not_told_of_is_named(project: Project) -> None:
+    plan = project.plan()
+    assert left_out(plan) == []  # no file, so no DVC
+    given = {"results": "results/tiny", "tables": [], "figures": ["figure3"], "timings": None}
+    Path("params.yaml").write_text(yaml.safe_dump(given))
+    assert left_out(plan) == ["table1", "timing", "claims"]
+    Path("params.yaml").write_text(yaml.safe_dump({**given, "results": "results/other"}))
+    assert left_out(plan) == []
 
 
 def test_of_trainings_that_are_timed_their_teachers_alone_are_trained(project: Project) -> None:

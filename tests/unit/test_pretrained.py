@@ -19,7 +19,8 @@ from fspkd.plan import Plan
 from fspkd.runs.spec import Run, check_finished
 from fspkd.train.nets import finished_net, initial_net
 from fspkd.weights import load_weights, weights_sha256
-from fspkd.workflow.training import packed_files, training_rules
+from fspkd.workflow.dvc import packed_files
+from fspkd.workflow.training import training_rules
 
 FILE = Path("mine.pt")
 

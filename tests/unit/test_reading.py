@@ -8,7 +8,7 @@ from conftest import Project
 
 from fspkd.config.load import load_preset, read_yaml
 from fspkd.errors import UserError
-from fspkd.plan import load_plans, plan_for
+from fspkd.plans import load_plans, plan_for
 from fspkd.workflow.results import ResultRule
 
 

@@ -16,7 +16,8 @@ from shortages import no_more_files
 import fspkd
 from fspkd.data.packed import load_packed
 from fspkd.errors import UserError
-from fspkd.plan import Plan, load_plans
+from fspkd.plan import Plan
+from fspkd.plans import load_plans
 from fspkd.runs.folder import RunFolder
 from fspkd.runs.predictions import load_predictions
 

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import snakemake_executor_plugin_slurm as plugin
 from conftest import REPOSITORY
+from snakemake.common.tbdstring import TBDString
 
-from fspkd import slurm
 from fspkd.errors import UserError
-from fspkd.slurm import Site, check_site, describe_queue, gpu_models, load_site
+from fspkd.slurm import queue
+from fspkd.slurm.executor import mend_executor
+from fspkd.slurm.queue import describe_queue
+from fspkd.slurm.site import Site, check_site, gpu_models, load_site
 
 
 @pytest.mark.parametrize(
@@ -69,6 +72,14 @@ def test_a_slice_of_a_gpu_is_asked_for_in_the_place_of_one(tmp_path: Path) -> No
         site.write_text(content)
         with pytest.raises(UserError, match=message):
             load_site(site)
+
+
+def test_what_a_job_asks_for_is_what_snakemake_makes_of_the_settings() -> None:
+    """Its options and profiles give more, such as --default-resources, or change some, such as --set-resources."""
+    site = Site(slurm_partition="gpu", mem_mb=4000)
+    asked = site.as_asked({"slurm_account": "vision", "runtime": 60, "mem_mb": TBDString(), "tmpdir": "/tmp", "gpu": 1})
+    assert asked == Site(slurm_partition="gpu", mem_mb=4000, slurm_account="vision", runtime=60)
+    assert {"--account=vision", "--partition=gpu", "--time=60", "--mem=4000"} < set(asked.options())
 
 
 def test_an_option_that_snakemake_sets_itself_is_refused() -> None:
@@ -137,7 +148,7 @@ def test_the_job_that_snakemake_runs_in_is_none_of_its_jobs(tmp_path: Path, monk
     lines = (f"7|RUNNING|None|{here}", f"8|PENDING|Priority|{here}", "9|RUNNING|None|/elsewhere")
     answer_as("squeue", tmp_path, monkeypatch, *lines)
     assert describe_queue() == "SLURM: running: 7, wait (Priority): 8"
-    monkeypatch.setattr(slurm, "OWN_JOB", "7")
+    monkeypatch.setattr(queue, "OWN_JOB", "7")
     assert describe_queue() == "SLURM: wait (Priority): 8"
 
 
@@ -162,7 +173,7 @@ def test_a_job_that_is_preempted_and_not_queued_again_is_lost(tmp_path: Path, mo
     answer_as("squeue", tmp_path, monkeypatch, "2", "4")
     with (tmp_path / "bin/squeue").open("a") as script:
         script.write(f"\necho >> {tmp_path}/asked\n")
-    slurm.mend_executor()
+    mend_executor()
     seen = [asyncio.run(plugin.query_job_status("sacct", None))[0] for _ in range(6)]
     assert [look["1"] for look in seen] == 2 * ["PREEMPTED"] + 4 * ["CANCELLED"]
     assert seen[-1] == {"1": "CANCELLED", "2": "PREEMPTED", "3": "CANCELLED", "4": "RUNNING"}

@@ -256,10 +256,18 @@ def test_without_a_target_there_is_an_overview(made: Project) -> None:
     assert names == ["table1", "figure3", "timing", "claims"]
 
 
+def test_a_rule_may_be_the_default_target_in_the_place_of_the_overview(made: Project) -> None:
+    with (made.folder / "Snakefile").open("a") as snakefile:
+        snakefile.write(
+            "rule all:\n    default_target: True\n    input: 'results/tiny/figure3.png'\n    localrule: True\n"
+        )
+    assert re.search(r"^all +1$", said(made, "-n"), re.MULTILINE)
+
+
 def test_a_target_that_nothing_makes_and_a_preset_that_is_not_valid_are_told(made: Project) -> None:
     (made.folder / "config" / "mine.yaml").write_text("extends: tiny\nresults: results/mine\nsede: 3\n")
     (made.folder / "config" / "twin.yaml").write_text("extends: tiny\n")
-    valid = said(made, "-n", "results/tiny/table1.csv")
+    valid = said(made, "-n", "./results/tiny//table1.csv")
     assert "skipped: config/mine.yaml: sede = 3: unknown key" in valid
     assert "skipped: config/twin.yaml: results = 'results/tiny': config/tiny.yaml writes there already" in valid
     made_before = made.folder / "results" / "mine" / "table1.csv"

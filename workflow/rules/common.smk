@@ -11,12 +11,13 @@ import os
 from snakemake.exceptions import WorkflowError
 
 from fspkd.errors import UserError
-from fspkd.plan import load_plans
+from fspkd.plans import load_plans
 from fspkd.provenance import HUGE_PAGES
-from fspkd.slurm import load_site
+from fspkd.slurm.site import load_site
 from fspkd.terminal import quietly
 from fspkd.workflow.names import names_in, one_of
-from fspkd.workflow.training import dvc_plan, members_of
+from fspkd.workflow.dvc import dvc_plan
+from fspkd.workflow.training import members_of
 
 os.environ.setdefault(*HUGE_PAGES)  # for all jobs
 

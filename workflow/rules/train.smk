@@ -10,12 +10,8 @@ others nothing.
 """
 
 from fspkd.runs.folder import PHASES
-from fspkd.workflow.training import (
-    mend_failures,
-    packed_files,
-    phase_outputs,
-    training_rules,
-)
+from fspkd.workflow.dvc import packed_files, phase_outputs
+from fspkd.workflow.training import mend_failures, training_rules
 
 mend_failures()
 

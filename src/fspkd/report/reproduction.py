@@ -12,7 +12,8 @@ from fspkd.config.results import Matrices
 from fspkd.data.sets import LOCATION_VARIABLE
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
-from fspkd.plan import Plan, load_plans, not_found
+from fspkd.plan import Plan
+from fspkd.plans import load_plans, not_found
 from fspkd.report import claims, figures, tables
 from fspkd.result import Result, wanted_by_results
 from fspkd.runs.exported import export_run

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from fspkd.errors import UserError
-from fspkd.plan import Plan, load_plans
+from fspkd.plan import Plan
+from fspkd.plans import load_plans
 from fspkd.result import results_of
 from fspkd.runs.journal import read_journal
 from fspkd.runs.spec import Run

@@ -175,7 +175,7 @@ class ResultRules:
     of_other_code: set[str] = field(default_factory=set)
 
     def _of(self, kind: str, wildcards: Wildcards) -> ResultRule:
-        return ResultRule(self.plans[wildcards.results], kind, wildcards.get(kind))
+        return ResultRule(self.plans[wildcards.results], kind, wildcards.get(kind, ""))
 
     def _pictured(self, wildcards: Wildcards) -> ResultRule:
         plan, name = self.plans[wildcards.results], wildcards.picture

@@ -12,15 +12,13 @@ from typing import Any
 from snakemake.io import ancient
 from snakemake.iocontainers import Wildcards
 
-from fspkd.config.load import read_yaml
 from fspkd.errors import UserError
 from fspkd.plan import Plan
-from fspkd.result import read_by_results, wanted_by_results
+from fspkd.result import wanted_by_results
 from fspkd.runs.folder import PHASES
 from fspkd.runs.spec import Run
 from fspkd.workflow.names import one_of
 
-DVC = Path("params.yaml")
 KNOWN_GPUS = Path("/proc/driver/nvidia/gpus")
 Files = dict[str, list[str]]
 
@@ -171,21 +169,6 @@ def mend_failures() -> None:
     PersistenceBase.restore_output = lambda self, path: False
 
 
-def dvc_plan(plans: dict[str, Plan]) -> Plan | None:
-    """The plan of the preset that params.yaml names, if there is such a file and such a preset."""
-    return plans.get(str(read_yaml(DVC).get("results"))) if DVC.exists() else None
-
-
 def run_outputs(run: Run) -> list[str]:
     """The files of a run that others read."""
     return [str(file) for file in (*run.folder.outputs(run.spec.stage), run.folder.manifest)]
-
-
-def phase_outputs(plan: Plan, phase: str) -> list[str]:
-    """The files of all runs of a phase that results wait for."""
-    return [file for run in wanted_by_results(plan) if run.phase == phase for file in run_outputs(run)]
-
-
-def packed_files(plan: Plan) -> list[str]:
-    """The packed data sets and pretrained weights that the results of a preset wait for."""
-    return [ancient(str(read.path)) for read in read_by_results(plan)]

@@ -1,37 +1,22 @@
-"""What jobs request of a SLURM site, checking that before anything is submitted, and reporting on the queue.
+"""What jobs request of a SLURM site, and checking that before anything is submitted."""
 
-Imports no torch.
-"""
-
-import getpass
 import math
-import os
 import re
 import shlex
 import subprocess
-import threading
-import time
-from collections import defaultdict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
-from snakemake.exceptions import WorkflowError
+from snakemake.common.tbdstring import TBDString
 
 from fspkd.config.load import explain, read_yaml
 from fspkd.errors import UserError
-from fspkd.provenance import COMMIT, git_commit
 from fspkd.settings import PositiveInt, Settings, matching
 
 SITE = Path("slurm/site.yaml")
-SECONDS_BETWEEN_LOOKS = 20
-SECONDS_BETWEEN_REMINDERS = 600
 MOST_PARTS = 4  # of a job's time
-LOOKS_UNTIL_LOST = 3  # in a row that found a job preempted and not queued again
-QUEUE = "SLURM: "  # before what is said about the queue
-OWN_JOB = os.environ.get("SLURM_JOB_ID")  # that this process runs in; Snakemake's executor removes the variable
 
 
 def _split(options: str) -> str:
@@ -92,6 +77,15 @@ class Site(Settings):
         given |= {} if self.gres else {"gpu": 1}
         return {**given, "runtime": runtime}
 
+    def as_asked(self, resources: Mapping[str, Any]) -> Self:
+        """These settings as a job's resources have them, which Snakemake's options and profiles change and add to."""
+        known = {key: resources.get(key) for key in type(self).model_fields}
+        return self.model_copy(
+            update={
+                key: value for key, value in known.items() if value is not None and not isinstance(value, TBDString)
+            }
+        )
+
     def options(self) -> list[str]:
         """The options of sbatch for such a job, at its last attempt."""
         named = {
@@ -148,8 +142,8 @@ def check_site(site: Site, warn: Callable[[str], None]) -> None:
         warn(f"{asked}, and has no node for it now: {reason}. The jobs will wait.")
     elif answer.returncode:
         raise UserError(
-            f"{asked}, and would reject it: {reason}. Set account, partition, GPU model and the like in that file; "
-            f"docs/slurm.md has examples."
+            f"{asked}, and would reject it: {reason}. Set account, partition, GPU model and the like in that file, "
+            f"or where Snakemake has others from; docs/slurm.md has examples."
         )
     limits = [_minutes(limit) for limit in _sinfo("%l", site)]
     limit = None if None in limits else max(minutes for minutes in limits if minutes is not None)
@@ -206,141 +200,3 @@ def _minutes(limit: str) -> int | None:
         return None
     hours, minutes, _ = [0, 0, 0, *map(int, parts)][-3:]
     return 1440 * int(days or 0) + 60 * hours + minutes
-
-
-def watch_queue(tell: Callable[[str], None]) -> None:
-    """Report, for ever, what the jobs of this folder are doing, whenever that changes, and now and then while they wait."""
-    before, told_at = "", 0.0
-    while True:
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-        now = describe_queue()
-        waited = time.monotonic() - told_at
-        if now != before or ("wait" in now and waited > SECONDS_BETWEEN_REMINDERS):
-            tell(now or f"{QUEUE}no jobs in the queue")
-            before, told_at = now, time.monotonic()
-
-
-def describe_queue() -> str:
-    """A line on the jobs of this folder: which run, which wait, and for what; empty if there are none."""
-    try:
-        jobs = _jobs()
-    except QueueError as error:
-        return f"{QUEUE}the queue cannot be queried: {error}"
-    states = [f"{state}: {' '.join(numbers)}" for state, numbers in sorted(jobs.items())]
-    advice = ""
-    if any("MaxWallDuration" in state for state in jobs):  # sbatch refuses such jobs at some sites only
-        advice = (
-            f". Your account or QOS does not allow jobs of that time, so they wait for ever: lower runtime in {SITE}"
-        )
-    return f"{QUEUE}{', '.join(states)}{advice}" if states else ""
-
-
-def _jobs() -> dict[str, list[str]]:
-    """The jobs of this folder by state, without the one that this process runs in."""
-    jobs = defaultdict(list)
-    for line in _squeue("%i|%T|%r|%Z"):
-        number, state, reason, folder = line.split("|", 3)
-        if os.path.realpath(folder) == os.path.realpath(".") and number != OWN_JOB:
-            jobs[f"wait ({reason})" if state == "PENDING" else state.lower()].append(number)
-    return jobs
-
-
-def not_queued(jobs: set[str]) -> set[str]:
-    """Those of the jobs that neither wait nor run; none if the queue cannot be asked."""
-    try:
-        return jobs.difference(_squeue("%i")) if jobs else set()
-    except QueueError:
-        return set()
-
-
-def prepare_slurm(site: Site, logger: Any) -> None:
-    """Check a site's settings, pass the commit on to jobs, and report what the queue does while the workflow runs.
-
-    Raises WorkflowError, which Snakemake reports, if `check_site` raises UserError.
-    """
-    try:
-        check_site(site, logger.warning)
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
-    if commit := git_commit():
-        os.environ[COMMIT] = commit
-    with suppress(QueueError):  # the watch reports it
-        if before := [number for numbers in _jobs().values() for number in numbers]:
-            logger.warning(
-                f"SLURM: earlier jobs of this folder: {' '.join(before)}. For each net that they train, a new job would wait, "
-                f"holding a GPU: better scancel them, since nets resume from their checkpoints."
-            )
-    threading.Thread(target=watch_queue, args=[logger.info], daemon=True).start()
-
-
-def mend_executor() -> None:
-    """Change some behaviours of the SLURM executor, version 2.8, before it starts.
-
-    Each until it is fixed upstream; numbers are of issues in snakemake/snakemake-executor-plugin-slurm.
-
-    - It looks for ended jobs 40 s after its start and less and less often while none ends, in the end every three minutes;
-      so it would notice the end of an hour-long job minutes late. Here it looks every --seconds-between-status-checks.
-      Intended upstream; #319 asks what that option means.
-    - It waits for ever for a cancelled job, since sacct adds who cancelled it ("CANCELLED by 1000"). Once fixed
-      (snakemake/snakemake#2167), broken again by #415; no issue is open.
-    - It waits for ever for a job that was preempted, or whose node failed, and that SLURM does not queue again. It has
-      waited since #132, which is right if SLURM does queue it; no issue is open for the other case.
-    - It waits for ever for all jobs once sacct has not answered: #207.
-    - On Ctrl-C it does not cancel jobs whose states it is querying, and still submits those that are due; no issue is open.
-    - Its search for an account fails with a message about options of sacct (broken by #415; no issue is open); without an
-      account SLURM takes the user's default.
-    """
-    import snakemake_executor_plugin_slurm as plugin
-
-    query = plugin.query_job_status
-    looks = defaultdict(int)
-
-    async def settled(command: str, logger: Any) -> tuple[dict[str, str], float]:
-        states, duration = await query(command, logger)
-        if states is None:
-            return {}, 0.0  # jobs of unknown state are looked for again
-        states = {job: state.split()[0] for job, state in states.items()}
-        undecided = {job for job in states if looks[job] < LOOKS_UNTIL_LOST}
-        gone = not_queued({job for job in undecided if states[job] in ("PREEMPTED", "NODE_FAIL")})
-        for job in undecided:
-            looks[job] = looks[job] + 1 if job in gone else 0
-        for job in states:
-            if looks[job] >= LOOKS_UNTIL_LOST:
-                states[job] = "CANCELLED"
-        return states, duration
-
-    def cancel_all(executor: Any, jobs: object) -> None:
-        executor._job_submission_executor.shutdown(wait=True, cancel_futures=True)
-        try:
-            _ask("scancel", "--name", executor.run_uuid)
-        except QueueError as error:
-            executor.logger.warning(f"SLURM: jobs may go on, since scancel failed: {error}")
-
-    plugin.query_job_status = settled
-    plugin.Executor.cancel_jobs = cancel_all
-    plugin.get_account = lambda logger: None
-    plugin.Executor.next_seconds_between_status_checks = property(
-        lambda self: self.workflow.remote_execution_settings.seconds_between_status_checks,
-        lambda self, longer: None,
-    )
-
-
-class QueueError(Exception):
-    """SLURM has not answered."""
-
-
-def _squeue(fields: str) -> list[str]:
-    return _ask("squeue", "--noheader", f"--format={fields}").splitlines()
-
-
-def _ask(command: str, *options: str) -> str:
-    """What a command says about this user's jobs."""
-    try:
-        answer = subprocess.run(
-            [command, "--user", getpass.getuser(), *options], capture_output=True, text=True, timeout=60
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise QueueError(error) from None
-    if answer.returncode:
-        raise QueueError(" ".join(answer.stderr.split()))
-    return answer.stdout
