@@ -106,7 +106,7 @@ MISTAKES = [
     Mistake(
         "rows.fitnet.stage2",
         {"method": "fsp", "teacher": "teacher/1", "schedule": "short"},
-        r"rows.fitnet.stage2.method = 'fsp': does not train the classifier",
+        r"rows.fitnet.stage2.method = 'fsp': does not train the classifier, since its loss reads stem, section1, .* alone",
         told_by_schema=False,
     ),
     Mistake("schedules.short", [], r"schedules.short = \[\]: must not be empty"),

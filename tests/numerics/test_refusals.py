@@ -71,6 +71,9 @@ def test_architectures_and_methods_that_nothing_trains_or_seeds_are_refused(
     built_with(lambda net: net.stem[1].reset_parameters())
     with pytest.raises(UserError, match=r"'cifar_resnet': stem.1.weight would begin with other values each time"):
         initial_net(run, images)
+    built_with(lambda net: setattr(net.section1[0].conv2, "weight", net.section1[0].conv1.weight))
+    with pytest.raises(UserError, match=r"'cifar_resnet': section1.0.conv1.weight and section1.0.conv2.weight are one"):
+        initial_net(run, images)
     built_with(lambda net: net.stem.append(torch.nn.Dropout(0.1)))
     with pytest.raises(UserError, match=rf"{run.id}: PyTorch's own generator was asked for random numbers"):
         loop.train([run], torch.device("cpu"), 1000)
@@ -82,10 +85,30 @@ def test_architectures_and_methods_that_nothing_trains_or_seeds_are_refused(
     monkeypatch.setattr(method, "modules", lambda *given: {"head": torch.nn.Linear(4, 4)})
     with pytest.raises(UserError, match=r"'cross_entropy': head.weight, head.bias would begin with other values each"):
         check_method(run, net, None)
+    shared = torch.nn.ModuleList([torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)])
+    shared[1].bias = shared[0].bias
+    monkeypatch.setattr(method, "modules", lambda *given: {"heads": shared})
+    with pytest.raises(UserError, match=r"'cross_entropy': 0.heads.0.bias and 0.heads.1.bias are one parameter"):
+        check_method(run, net, None)
     best = torch.nn.Module()
     best.register_buffer("loss", torch.tensor([float("nan"), 0]))
     monkeypatch.setattr(method, "modules", lambda *given: {"best": best})
     check_method(run, net, None)
+
+
+@pytest.mark.parametrize(
+    "factor", [lambda x: x.max().item(), lambda x: x[x > 0].mean(), lambda x: 1.0 if x.sum() > 0 else 2.0]
+)
+def test_a_loss_that_a_gpu_could_not_capture_is_refused_on_a_cpu_too(
+    project: Project, monkeypatch: pytest.MonkeyPatch, factor: Callable[[torch.Tensor], torch.Tensor | float]
+) -> None:
+    run = project.plan().net("teacher/1")
+    method = type(run.spec.method)
+    loss = method.loss
+    monkeypatch.setattr(method, "loss", lambda self, taps, *given: loss(self, taps, *given) * factor(taps["logits"]))
+    with pytest.raises(UserError, match=r"an iteration asks a tensor for its values"):
+        loop.train([run], torch.device("cpu"), 1000)
+    assert not run.folder.manifest.exists()
 
 
 def test_one_that_diverges_does_not_stop_the_others(project: Project) -> None:

@@ -2,7 +2,7 @@
 Tables, figures, time comparisons, verdicts on claims, and the summary of a preset.
 
 Needs:  metrics, manifests and test predictions of the nets that they show; the published numbers; for a time comparison
-        the packed data, and the weights of teachers, or of the nets that infer
+        the packed data, and the weights of teachers, or of the nets that infer; for a figure of matrices both too
 Makes:  <results>/<table>.csv, .md, .html, .tex, and its metrics, <results>/metrics/<table>/<row>.json;
         <results>/<figure>.png, .svg, .csv, and _flat.csv of curves; <results>/<timing>.csv, .html;
         <results>/claims.csv, .md, .html; a picture of each table and of the claims, .png, .svg;

@@ -129,16 +129,20 @@ def _stage(preset: Preset, where: str, row: Row, stage: str) -> Iterator[str]:
             f"{where}.schedule: divide_schedules.{row.data} = {by} turns its iterations {untils} into {shortened}. "
             f"Divide by less"
         )
-    algorithm = (row.optimizer or preset.training.optimizer).algorithm
-    if algorithm != "heavy_ball" and any(p.momentum is not None or p.momentum_to is not None for p in pieces):
+    optimizer = row.optimizer or preset.training.optimizer
+    if not optimizer.follows_momentum and any(p.momentum is not None or p.momentum_to is not None for p in pieces):
         yield (
-            f"{where}.schedule = {method.schedule!r}: sets a momentum, which {algorithm} does not take from a schedule. Give "
-            f"the row optimizer: {{algorithm: heavy_ball, momentum: ...}}"
+            f"{where}.schedule = {method.schedule!r}: sets a momentum, which {optimizer.algorithm} does not take from a "
+            f"schedule. Give the row optimizer: {{algorithm: heavy_ball, momentum: ...}}"
         )
     if teacher := getattr(method, "teacher", None):
         yield from _teacher(preset, teacher, f"{where}.teacher", row, stage)
-    if stage == "stage2" and not method.trains_classifier:
-        yield f"{where}.method = {method.method!r}: does not train the classifier"
+    network = preset.networks.get(row.network)
+    if stage == "stage2" and network and "logits" not in (taps := method.student_taps(network)):
+        yield (
+            f"{where}.method = {method.method!r}: does not train the classifier, since its loss reads {', '.join(taps)} alone. "
+            f"Use it in stage1, or one that reads logits"
+        )
     try:
         hash(method)
     except TypeError:

@@ -3,7 +3,7 @@
 Declare a new setting here as `X | None = None`, where None means what was done before: it is left out of what names runs.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -85,7 +85,14 @@ def divided_stop(stop: Stop | None, by: int, evaluate_every: int | None) -> ByVa
     return stop.model_copy(update={"patience": max(1, _part(stop.patience, by)), "every": every})
 
 
-class Sgd(Settings):
+class _Optimizer(Settings):
+    """What all optimizers' settings have."""
+
+    follows_momentum: ClassVar[bool] = False
+    """whether a schedule may set the momentum"""
+
+
+class Sgd(_Optimizer):
     """Stochastic gradient descent with momentum, as in torch.optim.SGD."""
 
     algorithm: Literal["sgd"]
@@ -106,19 +113,20 @@ class Sgd(Settings):
         return self
 
 
-class HeavyBall(Settings):
+class HeavyBall(_Optimizer):
     """Stochastic gradient descent with classical momentum: v = momentum v - rate gradient, and v is added to the weights.
 
     With a constant rate and momentum it is what `sgd` does; if they change, the earlier steps in v keep their length.
     """
 
+    follows_momentum: ClassVar[bool] = True
     algorithm: Literal["heavy_ball"]
     """how weights are updated"""
     momentum: Fraction
     """the fraction of the last step that the next one keeps; a schedule may override it"""
 
 
-class Rmsprop(Settings):
+class Rmsprop(_Optimizer):
     """RMSProp with a floor: E = decay E + (1 - decay) gradient^2, from E = 0; a step is rate gradient / max(sqrt(E), floor)."""
 
     algorithm: Literal["rmsprop"]

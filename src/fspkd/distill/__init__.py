@@ -6,8 +6,9 @@ To add one, write a module here (method.py says what it needs; kd.py is a short 
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from typing import Literal, get_origin
 
-from fspkd.distill.method import Method, TaughtMethod
+from fspkd.distill.method import Method
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -15,7 +16,7 @@ for _module in pkgutil.iter_modules(__path__):
 
 def _below(base: type[Method]) -> Iterator[type[Method]]:
     for derived in base.__subclasses__():
-        if derived is not TaughtMethod:
+        if get_origin(derived.model_fields["method"].annotation) is Literal:  # else a base class of methods
             yield derived
         yield from _below(derived)
 

@@ -60,7 +60,6 @@ def fsp_loss(teacher: list[Tensor], student: list[Tensor], weight: float, reduct
 class Fsp(TaughtMethod):
     """The FSP paper's stage 1: match the student's FSP matrices to those of a frozen, optionally shuffled teacher."""
 
-    trains_classifier: ClassVar[bool] = False
     targets_are_of_images: ClassVar[bool] = True
     method: Literal["fsp"]
     """how the stage trains"""

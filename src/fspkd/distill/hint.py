@@ -46,7 +46,6 @@ class Hint(TaughtMethod):
     is a convolution that makes the sizes equal, followed by the teacher's non-linearity.
     """
 
-    trains_classifier: ClassVar[bool] = False
     targets_are_of_images: ClassVar[bool] = True
     method: Literal["hint"]
     """how the stage trains"""

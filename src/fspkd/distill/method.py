@@ -22,7 +22,6 @@ class Method(Settings):
     in, `targets` and `loss` are given float32 and compute in it.
     """
 
-    trains_classifier: ClassVar[bool] = True
     targets_are_of_images: ClassVar[bool] = False
     """whether an image's targets are the same in any batch, so that they can be computed once and kept"""
     method: str
@@ -39,7 +38,7 @@ class Method(Settings):
         return None
 
     def student_taps(self, student: Network) -> tuple[str, ...]:
-        """The student's taps for the loss; only layers up to the last of them are trained."""
+        """The student's taps for the loss; only layers up to the last of them are trained, in a last stage all."""
         return ("logits",)
 
     def teacher_taps(self, teacher: Network) -> tuple[str, ...]:
@@ -93,7 +92,8 @@ class TaughtMethod(Method):
                     f"another method."
                 )
         if len(student.sections) != len(teacher.sections):
-            return "student and teacher are of different architectures. Give both the same."
+            counts = f"{student.name} has {len(student.sections)} sections, and {teacher.name} {len(teacher.sections)}"
+            return f"compares the ends of sections, but {counts}. Give nets with as many, or another method."
         if sections[-1] > len(student.sections):
             return f"sections = {list(sections)}: the networks have {len(student.sections)}. Name those that there are."
         return None

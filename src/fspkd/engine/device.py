@@ -14,7 +14,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 def choose(name: str | None, threads: int) -> torch.device:
     """Set up torch for a device, by default the GPU if there is one; raises UserError if it is unavailable.
 
-    float32 means float32 (no TF32), and algorithms are deterministic, so that a seed gives the same bits again.
+    float32 means float32 (no TF32), and the algorithms of cuDNN and attention are deterministic, so that a seed gives the same
+    bits again.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the same bits also on several streams
     torch.set_num_threads(threads)

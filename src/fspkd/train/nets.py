@@ -39,7 +39,7 @@ def initial_net(run: Run, images: Images) -> Net:
     """The net that a run trains, as it is at its start.
 
     Raises UserError if the weights that it starts from do not fit, or for an architecture with mistakes that training
-    would not show: parameters that no part trains, or that the run's seed does not decide.
+    would not show: parameters that no part trains, that two layers share, or that the run's seed does not decide.
     """
     state = _weights(run.start) if run.start else None
     try:
@@ -52,6 +52,7 @@ def initial_net(run: Run, images: Images) -> Net:
             f"Start from weights that were trained on such images."
         ) from None
     _check_trained(net)
+    _check_own(f"architecture {run.network.architecture!r}", net)
     if state is None:
         _check_drawn(
             f"architecture {run.network.architecture!r}", net, start.initial_net(run.spec, images, None, False)
@@ -60,9 +61,13 @@ def initial_net(run: Run, images: Images) -> Net:
 
 
 def check_method(run: Run, student: Net, teacher: Net | None) -> None:
-    """Raise UserError if the run's seed does not decide the values that its method's own modules begin with."""
+    """Raise UserError for mistakes in a method's own modules that training would not show.
+
+    They share parameters with each other or the net, or the run's seed does not decide the values that they begin with.
+    """
     method, draws = run.spec.method, run.spec.draws
     own, again = (nn.ModuleDict(method.modules(draws, student, teacher)) for _ in range(2))
+    _check_own(f"method {method.method!r}", nn.ModuleList([own, student]))
     _check_drawn(f"method {method.method!r}", own, again)
 
 
@@ -76,6 +81,18 @@ def _check_trained(net: Net) -> None:
             f"architecture {net.network.architecture!r}: nothing would train {', '.join(left[:NAMED])}: a module with "
             f"parameters must have the name of the part that uses it ({', '.join(net.parts)}), or be the classifier, "
             f"{net.classifier!r}, or lie within one of these. Move it."
+        )
+
+
+def _check_own(what: str, modules: nn.Module) -> None:
+    """Raise UserError if layers share a parameter: in bfloat16 the gradient of one of them would be lost."""
+    owners: dict[int, list[str]] = {}
+    for name, module in modules.named_modules():
+        for parameter, tensor in module.named_parameters(recurse=False):
+            owners.setdefault(id(tensor), []).append(f"{name}.{parameter}")
+    if shared := next((names for names in owners.values() if len(names) > 1), None):
+        raise UserError(
+            f"{what}: {' and '.join(shared)} are one parameter, and gradients would be lost. Use one layer in both places."
         )
 
 
