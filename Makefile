@@ -40,7 +40,7 @@ quickstart: .venv/ready  ## Table 1, figure 3 and times on handwritten digits, i
 
 help: .venv/ready  ## this, and what can be made
 	@sed -n 's/^\([a-z-]*\):.*##/make \1:/p' $(MAKEFILE_LIST)
-	@echo && snakemake --quiet all
+	@echo && snakemake --dry-run --quiet all  # a fork may have a rule that runs without a target
 
 report: members = $(if $(findstring quickstart,$(RESULTS)),4,1)  # its nets train in less time than Python takes to start
 report: .venv/ready  ## everything on one page and as Snakemake's report, of both quickstarts or by RESULTS=results/mini

@@ -43,8 +43,8 @@ def look_at_targets(
 ) -> None:
     """Have a Snakemake workflow look at its targets when it builds its DAG; it does not know them while it reads its rules.
 
-    Before that, report targets that nothing makes or, without targets and a rule with `default_target: True`, print an
-    overview of what there is; after it, report the nets of other code, since only then is it known which nets are shown.
+    Before that, report targets that nothing makes or, without targets and a rule in Snakefile itself, print an overview of
+    what there is; after it, report the nets of other code, since only then is it known which nets are shown.
     """
     build = workflow._build_dag
 

@@ -303,7 +303,8 @@ def test_what_slurm_would_refuse_is_told_before_anything_runs(
     result = on_cluster.run("snakemake", "--profile", "slurm", TABLE, *options)
     assert result.returncode == 1
     said = " ".join((result.stdout + result.stderr).split())
-    assert "slurm/site.yaml: " in said
+    where = "slurm/site.yaml, Snakemake's options and profiles: " if options else "slurm/site.yaml: "
+    assert where in said
     assert told in said
     assert "Traceback" not in said
     assert accounted(started).empty

@@ -80,6 +80,9 @@ def test_what_a_job_asks_for_is_what_snakemake_makes_of_the_settings() -> None:
     asked = site.as_asked({"slurm_account": "vision", "runtime": 60, "mem_mb": TBDString(), "tmpdir": "/tmp", "gpu": 1})
     assert asked == Site(slurm_partition="gpu", mem_mb=4000, slurm_account="vision", runtime=60)
     assert {"--account=vision", "--partition=gpu", "--time=60", "--mem=4000"} < set(asked.options())
+    assert site.as_asked({"slurm_partition": 100}).options()[0] == "--partition=100"
+    with pytest.raises(UserError, match=r"Snakemake's options and profiles: slurm_extra: .*No closing quotation"):
+        site.as_asked({"slurm_extra": "--comment='x"})
 
 
 def test_an_option_that_snakemake_sets_itself_is_refused() -> None:

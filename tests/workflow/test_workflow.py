@@ -256,11 +256,9 @@ def test_without_a_target_there_is_an_overview(made: Project) -> None:
     assert names == ["table1", "figure3", "timing", "claims"]
 
 
-def test_a_rule_may_be_the_default_target_in_the_place_of_the_overview(made: Project) -> None:
+def test_a_rule_in_snakefile_itself_takes_the_place_of_the_overview(made: Project) -> None:
     with (made.folder / "Snakefile").open("a") as snakefile:
-        snakefile.write(
-            "rule all:\n    default_target: True\n    input: 'results/tiny/figure3.png'\n    localrule: True\n"
-        )
+        snakefile.write("rule all:\n    input: 'results/tiny/figure3.png'\n    localrule: True\n")
     assert re.search(r"^all +1$", said(made, "-n"), re.MULTILINE)
 
 

@@ -12,7 +12,7 @@ from snakemake.exceptions import WorkflowError
 from fspkd.errors import UserError
 from fspkd.provenance import COMMIT, git_commit
 from fspkd.slurm.queue import QueueError, ask, not_queued, own_jobs, watch_queue
-from fspkd.slurm.site import MOST_PARTS, Site, check_site
+from fspkd.slurm.site import MOST_PARTS, OPTIONS, SITE, Site, check_site
 
 LOOKS_UNTIL_LOST = 3  # in a row that found a job preempted and not queued again
 
@@ -25,7 +25,7 @@ def prepare_slurm(site: Site, jobs: Iterable[Any], logger: Any) -> None:
     """
     try:
         for asked in _asked(site, jobs):
-            check_site(asked, logger.warning)
+            check_site(asked, logger.warning, str(SITE) if asked == site else f"{SITE}, {OPTIONS}")
     except UserError as error:
         raise WorkflowError(str(error)) from None
     if commit := git_commit():
@@ -40,13 +40,13 @@ def prepare_slurm(site: Site, jobs: Iterable[Any], logger: Any) -> None:
 
 
 def _asked(site: Site, jobs: Iterable[Any]) -> list[Site]:
-    """What those of the jobs that get a GPU from SLURM ask for at their last attempt, each once."""
+    """What those of the jobs that take a site's settings ask for at their last attempt, each once."""
     of_jobs = (
         job.rule.expand_resources(job.wildcards_dict, job.input, MOST_PARTS, {"tmpdir"})
         for job in jobs
         if not job.is_local
     )
-    return list(dict.fromkeys(site.as_asked(asked) for asked in of_jobs if asked.get("gpu") or asked.get("gres")))
+    return list(dict.fromkeys(site.as_asked(asked) for asked in of_jobs if asked.get("checkpoint_seconds")))
 
 
 def mend_executor() -> None:

@@ -16,6 +16,7 @@ from fspkd.errors import UserError
 from fspkd.settings import PositiveInt, Settings, matching
 
 SITE = Path("slurm/site.yaml")
+OPTIONS = "Snakemake's options and profiles"
 MOST_PARTS = 4  # of a job's time
 
 
@@ -38,7 +39,7 @@ GpuModel = Annotated[
 ]
 
 
-class Site(Settings):
+class Site(Settings, coerce_numbers_to_str=True):
     """What jobs request of a site besides one GPU, by the names that Snakemake's SLURM executor knows."""
 
     slurm_account: Text | None = None
@@ -78,13 +79,16 @@ class Site(Settings):
         return {**given, "runtime": runtime}
 
     def as_asked(self, resources: Mapping[str, Any]) -> Self:
-        """These settings as a job's resources have them, which Snakemake's options and profiles change and add to."""
+        """These settings as a job's resources have them, which Snakemake's options and profiles change and add to.
+
+        Raises UserError for values that these settings do not take.
+        """
         known = {key: resources.get(key) for key in type(self).model_fields}
-        return self.model_copy(
-            update={
-                key: value for key, value in known.items() if value is not None and not isinstance(value, TBDString)
-            }
-        )
+        given = {key: value for key, value in known.items() if value is not None and not isinstance(value, TBDString)}
+        try:
+            return type(self).model_validate({**self.model_dump(exclude_none=True), **given}, strict=False)
+        except ValidationError as error:
+            raise UserError(explain(error, [(Path(OPTIONS), given)], given)) from None
 
     def options(self) -> list[str]:
         """The options of sbatch for such a job, at its last attempt."""
@@ -114,8 +118,8 @@ def load_site(path: Path = SITE) -> Site:
         raise UserError(explain(error, [(path, content)], content)) from None
 
 
-def check_site(site: Site, warn: Callable[[str], None]) -> None:
-    """Ask SLURM whether it would take a job; raises UserError with its answer if it would not.
+def check_site(site: Site, warn: Callable[[str], None], where: str = str(SITE)) -> None:
+    """Ask SLURM whether it would take a job; raises UserError with its answer, and `where` that can be set, if it would not.
 
     It says the same of a GPU that does not exist and of one whose nodes are all away for now; the latter is a warning.
     """
@@ -124,8 +128,8 @@ def check_site(site: Site, warn: Callable[[str], None]) -> None:
     for pattern, what in get_forbidden_slurm_options().items():
         if re.search(pattern, site.slurm_extra or ""):
             raise UserError(
-                f"{SITE}: slurm_extra = {site.slurm_extra!r}: Snakemake sets the {what} itself, and would refuse every job. "
-                f"Remove that option; if it has a key of its own in that file, set it there (docs/slurm.md)."
+                f"{where}: slurm_extra = {site.slurm_extra!r}: Snakemake sets the {what} itself, and would refuse every job. "
+                f"Remove that option; if it has a key of its own in {SITE}, set it there (docs/slurm.md)."
             )
     command = ["sbatch", "--test-only", *site.options(), "--wrap=true"]
     try:
@@ -135,22 +139,22 @@ def check_site(site: Site, warn: Callable[[str], None]) -> None:
             "sbatch: no such command. Start snakemake --profile slurm on a login node of a SLURM cluster."
         ) from None
     reason = " ".join(answer.stderr.replace("sbatch: ", "").split())
-    asked = f"{SITE}: SLURM was asked for a training job with {shlex.join(command[2:-1])}"
+    asked = f"{where}: SLURM was asked for a training job with {shlex.join(command[2:-1])}"
     if answer.returncode and "nable to contact" in reason:
         raise UserError(f"SLURM does not answer: {reason}. Try again later; sinfo shows when it is back.")
     if answer.returncode and "node configuration is not available" in reason and _has_gpu(site):
         warn(f"{asked}, and has no node for it now: {reason}. The jobs will wait.")
     elif answer.returncode:
         raise UserError(
-            f"{asked}, and would reject it: {reason}. Set account, partition, GPU model and the like in that file, "
-            f"or where Snakemake has others from; docs/slurm.md has examples."
+            f"{asked}, and would reject it: {reason}. Set account, partition, GPU model and the like there; "
+            f"docs/slurm.md has examples."
         )
     limits = [_minutes(limit) for limit in _sinfo("%l", site)]
     limit = None if None in limits else max(minutes for minutes in limits if minutes is not None)
     if limit is not None and site.runtime > limit:
         raise UserError(
-            f"{SITE}: runtime = {site.runtime}: the partition allows {limit} minutes, so a job that asks for more would "
-            f"wait forever. Set runtime: {limit} in that file; the next attempt resumes where a job was cut off."
+            f"{where}: runtime = {site.runtime}: the partition allows {limit} minutes, so a job that asks for more would "
+            f"wait forever. Set runtime: {limit} there; the next attempt resumes where a job was cut off."
         )
     if not _keeps_accounts():
         warn(

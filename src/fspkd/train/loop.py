@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from weakref import WeakSet
 
 import torch
 import yaml
@@ -14,14 +13,13 @@ from filelock import FileLock, Timeout
 from fspkd.data.packed import load_data
 from fspkd.engine.batches import Images
 from fspkd.engine.device import new_stream
-from fspkd.engine.step import Step, steps_of
+from fspkd.engine.step import steps_of
 from fspkd.errors import UserError
 from fspkd.files import write_atomically
 from fspkd.runs.spec import Run
 from fspkd.train.progress import Progress, tell
 from fspkd.train.session import Session, is_complete
 from fspkd.train.usage import usage_recorded
-from fspkd.train.values import NoValues
 
 SECONDS_BETWEEN_TRIES = 2.0
 SECONDS_AT_ONCE = 2.0  # of work that a GPU is given, about: meanwhile training can be neither stopped nor saved
@@ -139,7 +137,6 @@ class Loop:
         self.block = FIRST_BLOCK
         self.steps = steps_of([session.member for session in sessions if not session.member.complete], self.block)
         self.failures: list[str] = []
-        self.watched: WeakSet[Step] = WeakSet()
 
     def to_the_end(self) -> None:
         """Train all runs to their ends; raises UserError for those that failed, if any did."""
@@ -171,8 +168,7 @@ class Loop:
         for number in range(max(counts)):
             for step, count in zip(self.steps, counts, strict=True):
                 if number < count:
-                    with self._watched(step):
-                        step.iterate()
+                    step.iterate()
         for step in self.steps:
             step.prepare()
         measured = [step.fetch() for step in self.steps]
@@ -197,16 +193,6 @@ class Loop:
                     self.failures.append(str(failure))
                     failed.append(session)
         return failed
-
-    @contextmanager
-    def _watched(self, step: Step) -> Iterator[None]:
-        """A context for an iteration; raises UserError if a CPU's first shows what no GPU could capture."""
-        if step.stream or step in self.watched:
-            yield
-            return
-        with NoValues():
-            yield
-        self.watched.add(step)
 
     def _retire(self) -> None:
         """Finish the runs that are at their end."""

@@ -67,7 +67,7 @@ def check_method(run: Run, student: Net, teacher: Net | None) -> None:
     """
     method, draws = run.spec.method, run.spec.draws
     own, again = (nn.ModuleDict(method.modules(draws, student, teacher)) for _ in range(2))
-    _check_own(f"method {method.method!r}", nn.ModuleList([own, student]))
+    _check_own(f"method {method.method!r}", nn.ModuleDict({"method": own, "student": student}))
     _check_drawn(f"method {method.method!r}", own, again)
 
 
