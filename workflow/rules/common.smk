@@ -15,8 +15,8 @@ from fspkd.plans import load_plans
 from fspkd.provenance import HUGE_PAGES
 from fspkd.slurm.site import load_site
 from fspkd.terminal import quietly
-from fspkd.workflow.names import names_in, one_of
 from fspkd.workflow.dvc import dvc_plan
+from fspkd.workflow.names import names_in, one_of
 from fspkd.workflow.training import members_of
 
 os.environ.setdefault(*HUGE_PAGES)  # for all jobs

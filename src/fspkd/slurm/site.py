@@ -86,6 +86,7 @@ class Site(Settings, coerce_numbers_to_str=True):
         known = {key: resources.get(key) for key in type(self).model_fields}
         given = {key: value for key, value in known.items() if value is not None and not isinstance(value, TBDString)}
         try:
+            # Not strict: Snakemake reads a partition called 100 as a number.
             return type(self).model_validate({**self.model_dump(exclude_none=True), **given}, strict=False)
         except ValidationError as error:
             raise UserError(explain(error, [(Path(OPTIONS), given)], given)) from None

@@ -89,7 +89,7 @@ def _check_own(what: str, modules: nn.Module) -> None:
     owners: dict[int, list[str]] = {}
     for name, module in modules.named_modules():
         for parameter, tensor in module.named_parameters(recurse=False):
-            owners.setdefault(id(tensor), []).append(f"{name}.{parameter}")
+            owners.setdefault(id(tensor), []).append(f"{name}.{parameter}".removeprefix("."))
     if shared := next((names for names in owners.values() if len(names) > 1), None):
         raise UserError(
             f"{what}: {' and '.join(shared)} are one parameter, and gradients would be lost. Use one layer in both places."

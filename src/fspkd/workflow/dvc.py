@@ -24,7 +24,8 @@ def left_out(plan: Plan) -> list[str]:
     if given.get("results") != plan.preset.results:
         return []
     named = {name for key in LISTS for name in given.get(key) or []}
-    return [result.name or result.kind for result in results_of(plan)[:-1] if (result.name or result.kind) not in named]
+    made = [Path(result.file).stem for result in results_of(plan)[:-1]]  # without the page
+    return [name for name in made if name not in named]
 
 
 def phase_outputs(plan: Plan, phase: str) -> list[str]:
